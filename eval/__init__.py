@@ -1,0 +1,1 @@
+"""LIBERO: scenes, demonstrations, closed-loop evaluation and reports."""

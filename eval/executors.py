@@ -1,0 +1,60 @@
+"""Executors in LIBERO: action chunks into motion of the simulated arm."""
+
+from typing import Literal
+
+import numpy as np
+
+from eval.scene import CONTROL_RATE, Scene
+from videopolicy.errors import choices
+from videopolicy.types import ActionChunk, Observation
+
+ExecutorKind = Literal["teleport", "osc"]
+WORKSPACE = np.array([[-0.50, -0.45, 0.0], [0.25, 0.45, 0.45]])  # targets are clamped to this box [m]
+REACHED = 0.008  # [m]
+N_SERVO = 12  # control steps a waypoint may take under the teleport servo
+
+
+class LiberoExecutor:
+    """Runs chunks in a scene.
+
+    `osc` gives every waypoint exactly its period of 20 Hz control steps. `teleport` servos until the waypoint is
+    reached (within 8 mm, at least one period, at most 12 control steps), so that controller lag is never counted
+    against the policy (section 4.2).
+    """
+
+    def __init__(self, scene: Scene, kind: ExecutorKind, step_cap: int = 600) -> None:
+        if kind not in ("teleport", "osc"):
+            raise choices("executor", kind, ("teleport", "osc"))
+        self.scene, self.kind, self.step_cap = scene, kind, step_cap
+        self.was_lifted = False
+        self.n_clamped = 0
+
+    def observe(self) -> Observation:
+        scene = self.scene
+        time = scene.n_control_steps / CONTROL_RATE
+        return Observation(scene.render(), scene.camera, scene.ee_position.copy(), scene.gripper, time)
+
+    def execute(self, chunk: ActionChunk, n_steps: int) -> None:
+        n_control = round(chunk.period * CONTROL_RATE)
+        for position, gripper in zip(chunk.position[:n_steps], chunk.gripper[:n_steps], strict=True):
+            target = np.clip(position, *WORKSPACE)
+            self.n_clamped += int((target != position).any())
+            for i in range(n_control if self.kind == "osc" else N_SERVO):
+                if i >= n_control and np.linalg.norm(self.scene.ee_position - target) < REACHED:
+                    break
+                if self.done():
+                    return
+                self.scene.control(target, float(gripper > 0.5))
+                self.was_lifted |= self.scene.lifted
+
+    def done(self) -> bool:
+        """Placed and let go, or out of control steps."""
+        if self.scene.n_control_steps >= self.step_cap:
+            return True
+        return self.scene.gripper > 0.5 and self.scene.placed
+
+    @property
+    def outcome(self) -> Literal["place", "grasp", "miss"]:
+        if self.scene.placed:
+            return "place"
+        return "grasp" if self.was_lifted else "miss"

@@ -1,0 +1,59 @@
+"""Where bowl and plate stand: the 16 x 16 position grid and the positions held out from it."""
+
+import hashlib
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from videopolicy.errors import BadInput, choices
+
+N_GRID = 16
+X_RANGE, Y_RANGE = (-0.41, -0.02), (-0.30, 0.30)  # bowl positions over 39 x 60 cm [m]
+Half = Literal["left", "right"]
+
+
+def grid(half: Half) -> Float[np.ndarray, "cell 2"]:
+    """Bowl positions of the grid's left (y < 0, image left) or right half, nearest rows first."""
+    if half not in ("left", "right"):
+        raise choices("half", half, ("left", "right"))
+    x, y = np.linspace(*X_RANGE, N_GRID), np.linspace(*Y_RANGE, N_GRID)
+    y = y[y < 0] if half == "left" else y[y > 0]
+    return np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
+
+
+def training_cells(n: int, seed: int) -> Float[np.ndarray, "n 2"]:
+    """`n` of the left half's 128 cells, seeded; a smaller n is a subset of a larger one."""
+    cells = grid("left")
+    if not 1 <= n <= len(cells):
+        raise BadInput(f"n_positions is {n}; allowed: 1 to {len(cells)}")
+    return cells[np.random.default_rng(seed).permutation(len(cells))[:n]]
+
+
+def test_positions(split: Literal["seen", "unseen"], n: int, seed: int) -> Float[np.ndarray, "n 2"]:
+    """Positions between grid cells, never a training position: on the trained half, or stratified over the other.
+
+    Each is the centre of a square of four cells, jittered by at most a quarter of a cell.
+    """
+    if split not in ("seen", "unseen"):
+        raise choices("split", split, ("seen", "unseen"))
+    cells = grid("left" if split == "seen" else "right")
+    xs, ys = np.unique(cells[:, 0]), np.unique(cells[:, 1])
+    step = np.array([xs[1] - xs[0], ys[1] - ys[0]])
+    centres = np.stack(np.meshgrid(xs[:-1], ys[:-1], indexing="ij"), -1).reshape(-1, 2) + step / 2
+    rng = np.random.default_rng([seed, split == "unseen"])
+    centres = centres[rng.permutation(len(centres))]
+    # Column by column, so that every distance to the training boundary is met equally often.
+    order = np.argsort([np.sum(centres[:i, 1] == c[1]) for i, c in enumerate(centres)], kind="stable")
+    chosen = np.resize(np.arange(len(centres)), n)
+    return centres[order][chosen] + rng.uniform(-0.25, 0.25, (n, 2)) * step
+
+
+def distance_to_training(position: Float[np.ndarray, "2"]) -> float:
+    """Metres beyond the boundary of the trained half; 0 on it."""
+    return float(max(0.0, position[1] - grid("left")[:, 1].max()))
+
+
+def episode_seed(*key: object) -> int:
+    """A seed that depends on nothing but the names given."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:4], "little")

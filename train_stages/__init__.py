@@ -1,0 +1,1 @@
+"""Training scripts: stage one (video) and stage two (joint with an action head)."""

@@ -1,0 +1,146 @@
+"""Stage two: tune the video model jointly with an action head on its decoder's features; the same command resumes.
+
+accelerate launch train_stages/joint.py --config_path configs/demo/joint_para.yaml
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from train_stages.report import describe, save_config
+from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.config import from_dict, launch, to_dict
+from videopolicy.data.dataset import DataConfig, open_splits, spread_frames
+from videopolicy.diffusion import NoiseConfig
+from videopolicy.errors import BadInput
+from videopolicy.policy import FeaturePolicy, HeadConfig, make_head
+from videopolicy.training import checkpoint
+from videopolicy.training.log import open_run
+from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
+from videopolicy.training.objectives import JointObjective, draw
+from videopolicy.types import Observation
+from videopolicy.viz.draw import save_heatmaps
+
+TERMS = {"para": ("spatial", "height", "gripper"), "regression": ("position", "gripper")}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Stage two. Learning rates and 3K steps as in section 4.3; the rest is ours."""
+
+    run: Path = Path("runs/joint")
+    init_from: Path | None = None  # stage-one run or checkpoint; null trains from scratch
+    data: DataConfig = DataConfig()
+    model: SVDConfig = SVDConfig()
+    head: HeadConfig = HeadConfig()
+    noise: NoiseConfig = NoiseConfig(high_share=0.5)
+    train: TrainConfig = TrainConfig(n_steps=3000)
+    lr_unet: float = 1e-6
+    lr_head: float = 1e-4
+    head_sigma_min: float = 80.0  # head losses count only above this noise level
+    fixed_noise: bool = True  # there, train on the very noise sample that the policy acts with
+    loss_balance: Literal["sum", "ema"] = "ema"
+    dry_run: bool = False
+
+
+def main(cfg: Config) -> dict[str, float]:
+    # Set up: device, data, backbone from stage one, head.
+    accelerator = make_accelerator(cfg.train)
+    torch.manual_seed(cfg.train.seed)
+    if cfg.noise.high_max < cfg.head_sigma_min or cfg.noise.high_share == 0:
+        raise BadInput(
+            f"no sample would train the head: high noise reaches {cfg.noise.high_max}, head_sigma_min is {cfg.head_sigma_min}"
+        )
+    data, clips, val_clips = open_splits(cfg.data, cfg.model.n_frames, cfg.head.n_steps, cfg.model.image_size)
+    labels = clips.label_statistics()
+    backbone = SVDBackbone(cfg.model, data.fps)
+    if cfg.init_from is not None:
+        load_stage_one(cfg, backbone)
+    else:
+        backbone.fit_codec(spread_frames(clips))
+    head = make_head(cfg.head, backbone, labels, data.fps)
+    objective = JointObjective(
+        backbone, head, cfg.head_sigma_min, cfg.fixed_noise, cfg.loss_balance, TERMS[cfg.head.kind]
+    )
+    groups = {
+        "unet": ([*backbone.unet.parameters()], cfg.lr_unet),
+        "head": ([*head.parameters(), backbone.start_embedding], cfg.lr_head),
+    }
+    optimizer = make_optimizer(groups, cfg.train)
+    describe(accelerator, cfg, clips, val_clips, optimizer)
+    masked = f"{labels['outside_image']} outside the image, {labels['past_end']} past their episode's end"
+    accelerator.print(
+        f"waypoints: {labels['waypoints']}, of which masked: {masked}; starts outside: {labels['start_outside_image']}"
+    )
+    if cfg.dry_run:
+        return {}
+    open_run(cfg.run)
+    save_config(accelerator, cfg.run, cfg)
+
+    # Validate as the policy acts: from the first frame alone, at the deploy noise level.
+    chosen = np.linspace(0, len(val_clips) - 1, min(64, len(val_clips))).astype(int)
+    val = torch.utils.data.default_collate([val_clips[i] for i in chosen])
+    policy = FeaturePolicy(backbone, head, cfg.model.image_size)
+    observations = [
+        Observation(f[0].numpy(), data.camera, data.state(e)[t, :3], 0.0, 0.0)
+        for f, (e, t) in zip(val["frames"], (val_clips.samples[i] for i in chosen), strict=True)
+    ]
+
+    @torch.inference_mode()
+    def validate(step: int) -> dict[str, float]:
+        objective.eval()
+        with accelerator.autocast():
+            prediction = policy.predict(observations)
+        chunks = head.decode(prediction, [data.camera] * len(observations))
+        position = torch.from_numpy(np.stack([c.position for c in chunks]))
+        gripper = torch.from_numpy(np.stack([c.gripper for c in chunks]))
+        valid = val["valid"]
+        error = (position - val["position"]).norm(dim=-1)[valid]
+        results = {
+            "position_mm": float(1000 * error.mean()),
+            "position_median_mm": float(1000 * error.median()),
+            "gripper_accuracy": float(((gripper > 0.5) == (val["gripper"] > 0.5))[valid].float().mean()),
+        }
+        if chunks[0].pixel is not None:
+            pixel = torch.from_numpy(np.stack([c.pixel for c in chunks]))
+            results["pixel"] = float((pixel - val["pixel"]).norm(dim=-1)[valid].mean())
+            if accelerator.is_main_process and step == cfg.train.n_steps:
+                save_heatmaps(
+                    cfg.run / "previews" / f"step_{step:06d}.png", val, prediction.heatmap, pixel, cfg.model.image_size
+                )
+        return results
+
+    # Train, saving as we go.
+    return fit(
+        cfg.train,
+        accelerator,
+        objective,
+        optimizer,
+        clips,
+        draws=lambda n, step, rank: draw(cfg.noise, n, backbone, cfg.train.seed, step, rank).to(accelerator.device),
+        validate=validate,
+        run=cfg.run,
+        config=to_dict(cfg),
+        state={"fps": data.fps, "stage": "joint", "labels": labels},
+        overfit=cfg.data.overfit,
+    )
+
+
+def load_stage_one(cfg: Config, backbone: SVDBackbone) -> None:
+    """Weights of a stage-one checkpoint; `BadInput` where it was made for another architecture."""
+    path = checkpoint.find(cfg.init_from)
+    theirs = from_dict(SVDConfig, checkpoint.read_config(path)["model"])
+    for name in ("image_size", "n_frames", "channels", "attention", "n_layers", "codec_patch", "codec_channels"):
+        if getattr(theirs, name) != getattr(cfg.model, name):
+            raise BadInput(
+                f"model.{name} is {getattr(cfg.model, name)}, but {path} was trained with {getattr(theirs, name)}"
+            )
+    wrapped = torch.nn.ModuleDict({"backbone": backbone})
+    checkpoint.load_model(path, wrapped, accept=lambda key: key.startswith("backbone."))
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,28 @@
+"""What a training script says before it starts."""
+
+import torch
+from accelerate import Accelerator
+
+from videopolicy.config import dump
+from videopolicy.data.dataset import ClipDataset
+
+
+def describe(
+    accelerator: Accelerator, cfg: object, clips: ClipDataset, val_clips: ClipDataset, optimizer: torch.optim.Optimizer
+) -> None:
+    """Print the resolved configuration, data counts, parameters per group, and the output folder."""
+    accelerator.print(dump(cfg))
+    accelerator.print(
+        f"data: {len(clips)} training clips, {len(val_clips)} validation clips of {clips.n_frames} frames"
+    )
+    for group in optimizer.param_groups:
+        n = sum(p.numel() for p in group["params"])
+        accelerator.print(f"parameters: {group['name']} {n / 1e6:.2f} M at learning rate {group['lr']:g}")
+    accelerator.print(
+        f"output: {cfg.run} ({accelerator.num_processes} process(es), {torch.get_num_threads()} thread(s) each)"
+    )
+
+
+def save_config(accelerator: Accelerator, run: object, cfg: object) -> None:
+    if accelerator.is_main_process:
+        (run / "config.yaml").write_text(dump(cfg))

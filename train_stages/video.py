@@ -1,0 +1,106 @@
+"""Stage one: fine-tune the video model on robot clips; the same command resumes.
+
+accelerate launch train_stages/video.py --config_path configs/demo/video.yaml
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from train_stages.report import describe, save_config
+from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.config import launch, to_dict
+from videopolicy.data.dataset import DataConfig, open_splits, spread_frames
+from videopolicy.diffusion import NoiseConfig
+from videopolicy.training import checkpoint
+from videopolicy.training.log import open_run
+from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
+from videopolicy.training.objectives import VideoObjective, draw
+from videopolicy.viz.draw import save_clip_comparison
+
+SIGMA_BUCKETS = (0.5, 2.0, 10.0, 40.0, 200.0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Stage one. lr, batch and noise mix are ours; the sources state 4K steps."""
+
+    run: Path = Path("runs/video")
+    data: DataConfig = DataConfig()
+    model: SVDConfig = SVDConfig()
+    noise: NoiseConfig = NoiseConfig()
+    train: TrainConfig = TrainConfig()
+    lr: float = 1e-5
+    n_sample_steps: int = 12  # of the previews
+    dry_run: bool = False  # print what would be trained, and stop
+
+
+def main(cfg: Config) -> dict[str, float]:
+    # Set up: device, data, model.
+    accelerator = make_accelerator(cfg.train)
+    torch.manual_seed(cfg.train.seed)
+    data, clips, val_clips = open_splits(cfg.data, cfg.model.n_frames, cfg.model.n_frames - 1, cfg.model.image_size)
+    backbone = SVDBackbone(cfg.model, data.fps)
+    objective = VideoObjective(backbone)
+    optimizer = make_optimizer({"unet": (list(backbone.unet.parameters()), cfg.lr)}, cfg.train)
+    describe(accelerator, cfg, clips, val_clips, optimizer)
+    if cfg.dry_run:
+        return {}
+    open_run(cfg.run)
+    save_config(accelerator, cfg.run, cfg)
+
+    # The codec is fitted to frames of the training episodes, in closed form; a resumed run loads it.
+    if checkpoint.latest(cfg.run) is None:
+        error = backbone.fit_codec(spread_frames(clips))
+        accelerator.print(f"codec: reconstruction MSE {error:.5f} in [-1, 1]")
+
+    # Validate on held-out episodes: loss per noise level, always with the same noise.
+    n_val = min(16, len(val_clips))
+    chosen = np.linspace(0, len(val_clips) - 1, n_val).astype(int)
+    val_batch = torch.utils.data.default_collate([val_clips[i] for i in chosen])
+
+    @torch.inference_mode()
+    def validate(step: int) -> dict[str, float]:
+        objective.eval()
+        losses = {}
+        for sigma in SIGMA_BUCKETS:
+            draws = draw(cfg.noise, n_val, backbone, cfg.train.seed + 1, 0, 0)
+            draws.sigma.fill_(sigma)
+            draws.dropout.fill_(1.0)
+            with accelerator.autocast():
+                losses[f"diffusion/sigma_{sigma:g}"] = float(
+                    objective(to_device(val_batch), draws.to(accelerator.device))["diffusion"]
+                )
+        if accelerator.is_main_process and step == cfg.train.n_steps:
+            with accelerator.autocast():
+                generated = backbone.generate(
+                    val_batch["frames"][:4, 0].to(accelerator.device), cfg.n_sample_steps, cfg.train.seed
+                )
+            save_clip_comparison(
+                cfg.run / "previews" / f"step_{step:06d}.png", val_batch["frames"][:4].numpy(), generated.cpu().numpy()
+            )
+        return losses
+
+    def to_device(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {k: v.to(accelerator.device) for k, v in batch.items()}
+
+    # Train, saving as we go.
+    return fit(
+        cfg.train,
+        accelerator,
+        objective,
+        optimizer,
+        clips,
+        draws=lambda n, step, rank: draw(cfg.noise, n, backbone, cfg.train.seed, step, rank).to(accelerator.device),
+        validate=validate,
+        run=cfg.run,
+        config=to_dict(cfg),
+        state={"fps": data.fps, "stage": "video"},
+        overfit=cfg.data.overfit,
+    )
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,1 @@
+"""Backbones turn images into features and know nothing of actions."""

@@ -1,0 +1,45 @@
+"""What every backbone gives a head."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """Features of a batch of images on the head's grid, one map per predicted frame."""
+
+    dense: Float[Tensor, "batch frame channel row col"]
+
+    @property
+    def pooled(self) -> Float[Tensor, "batch width"]:
+        """Average over each frame's map, frames side by side: all that global regression sees."""
+        return rearrange(reduce(self.dense, "b t c h w -> b t c", "mean"), "b t c -> b (t c)")
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """Images and the end effector's pixel in them to features."""
+
+    n_feature_frames: int
+    feature_channels: int
+
+    def forward(
+        self, images: UInt8[Tensor, "batch height width 3"], start_pixel: Float[Tensor, "batch 2"]
+    ) -> FeatureMap: ...
+
+
+def splat(
+    pixel: Float[Tensor, "batch 2"], image_size: tuple[int, int], rows: int, cols: int
+) -> Float[Tensor, "batch 1 row col"]:
+    """Bilinear weights of one pixel on a feature grid; all zero where the pixel is NaN (outside the image). Section 3.4."""
+    scale = torch.tensor([cols / image_size[0], rows / image_size[1]], device=pixel.device)
+    u, v = (torch.nan_to_num(pixel, nan=-1e6) * scale - 0.5).unbind(-1)
+    col, row = (torch.arange(n, device=pixel.device) for n in (cols, rows))
+    weight_u = (1 - (col - u[:, None]).abs()).clamp(min=0)
+    weight_v = (1 - (row - v[:, None]).abs()).clamp(min=0)
+    return (weight_v[:, :, None] * weight_u[:, None, :])[:, None]

@@ -1,0 +1,122 @@
+"""Typed configurations: frozen dataclasses, filled from YAML, overridden by the same keys on the command line.
+
+The only user of draccus. `launch(main, Config)` is what every script calls.
+"""
+
+import dataclasses
+import difflib
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import draccus
+import yaml
+
+from videopolicy.errors import BadInput
+
+C = TypeVar("C")
+
+
+def load(config_class: type[C], args: Sequence[str] | None = None) -> C:
+    """The configuration named by `--config_path`, with `--key value` and `--group.key value` on top.
+
+    Raises `BadInput` for a missing file, an unknown key (with its nearest neighbour) or a value of the wrong type.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    path = _config_path(args)
+    if path is not None:
+        _check_keys(config_class, _read_yaml(path), str(path))
+    known = set(_leaves(config_class))
+    for arg in args:
+        name = arg[2:].split("=")[0]
+        if arg.startswith("--") and name not in known | {"config_path", "help"}:
+            raise BadInput(f"unknown option --{name}{_nearest(name, known)}")
+    try:
+        return draccus.parse(config_class, args=args, exit_on_error=False)
+    except (draccus.utils.DraccusException, ValueError, TypeError) as error:
+        raise BadInput(f"{path or 'command line'}: {' '.join(str(error).split())}") from error
+
+
+def to_dict(config: Any) -> dict:
+    """Plain nested dict of a configuration, as it is written to `config.yaml` and into checkpoints."""
+    return draccus.encode(config)
+
+
+def from_dict(config_class: type[C], values: dict) -> C:
+    return draccus.decode(config_class, values)
+
+
+def dump(config: Any) -> str:
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def launch(main: Callable[[Any], Any], config_class: type) -> None:
+    """Run `main` on the command line's configuration; bad input ends in one line and exit status 2."""
+    try:
+        main(load(config_class))
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _config_path(args: list[str]) -> Path | None:
+    for i, arg in enumerate(args):
+        if arg == "--config_path":
+            if i + 1 == len(args):
+                raise BadInput("--config_path needs the path of a YAML file")
+            return Path(args[i + 1])
+        if arg.startswith("--config_path="):
+            return Path(arg.split("=", 1)[1])
+    return None
+
+
+def _read_yaml(path: Path) -> dict:
+    if not path.is_file():
+        there = sorted(map(str, path.parent.glob("*.yaml"))) if path.parent.is_dir() else []
+        raise BadInput(f"no configuration file {path}; there is: {', '.join(there) or 'nothing in that folder'}")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise BadInput(f"{path} must hold keys and values, not a {type(values).__name__}")
+    return values
+
+
+def _check_keys(config_class: type, values: dict, where: str, prefix: str = "") -> None:
+    fields = _fields(config_class)
+    for key, value in values.items():
+        if key not in fields:
+            raise BadInput(f"{where}: unknown key {prefix + str(key)!r}{_nearest(str(key), fields)}")
+        if dataclasses.is_dataclass(fields[key]) and isinstance(value, dict):
+            _check_keys(fields[key], value, where, f"{prefix}{key}.")
+
+
+def _fields(config_class: type) -> dict[str, Any]:
+    """Field names of a config dataclass with their types, `X | None` counted as X."""
+    hints = typing.get_type_hints(config_class)
+    return {f.name: _not_none(hints[f.name]) for f in dataclasses.fields(config_class)}
+
+
+def _not_none(hint: Any) -> Any:
+    options = [o for o in typing.get_args(hint) if o is not type(None)]
+    return options[0] if len(options) == 1 and type(None) in typing.get_args(hint) else hint
+
+
+def _leaves(config_class: type, prefix: str = "") -> list[str]:
+    names = []
+    for name, kind in _fields(config_class).items():
+        names.append(prefix + name)
+        if dataclasses.is_dataclass(kind):
+            names += _leaves(kind, f"{prefix}{name}.")
+    return names
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(sorted(known))}"

@@ -1,0 +1,121 @@
+"""Clips of a LeRobot dataset with their action labels, as training samples."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset as TorchDataset
+
+from videopolicy.data.lerobot import Dataset
+from videopolicy.data.targets import waypoints
+from videopolicy.errors import BadInput
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which clips to train on."""
+
+    root: Path = Path("data/left_half")
+    n_val_episodes: int = 8  # held out for validation, evenly spread over the dataset
+    cache_gb: float = 4.0  # decoded episodes kept in memory; beyond it, files are decoded again
+    overfit: bool = False  # one batch forever
+
+
+class ClipDataset(TorchDataset):
+    """Every frame of the chosen episodes, with the clip that starts there and the labels of the next waypoints.
+
+    Clips that run past their episode's end hold its last frame; labels there are masked.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        episodes: list[int],
+        n_frames: int,
+        n_steps: int,
+        image_size: tuple[int, int],
+        cache_gb: float,
+    ) -> None:
+        self.data, self.n_frames, self.n_steps = data, n_frames, n_steps
+        self.camera = data.camera.resized(image_size)  # labels are in pixels of the size the model sees
+        self.samples = [(e, t) for e in episodes for t in range(data.length(e) - 1)]
+        if not self.samples:
+            raise BadInput(f"no clips in {data.root}: episodes {episodes} have at most one frame")
+        self._cache: dict[int, np.ndarray] = {}
+        self._cache_bytes = int(cache_gb * 2**30)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        episode, t = self.samples[index]
+        frames = self._frames(episode)
+        clip = frames[np.minimum(np.arange(t, t + self.n_frames), len(frames) - 1)]
+        label = waypoints(self.data.state(episode), self.data.action(episode), self.camera, t, self.n_steps)
+        numbers = {
+            name: torch.from_numpy(getattr(label, name)).float()
+            for name in ("start_pixel", "pixel", "height", "gripper", "position")
+        }
+        return {"frames": torch.from_numpy(clip), **numbers, "valid": torch.from_numpy(label.inside & label.in_episode)}
+
+    def label_statistics(self) -> dict:
+        """Ranges of the labels, for bins, and how many waypoints are masked and why."""
+        heights, positions, outside, past_end, start_outside = [], [], 0, 0, 0
+        for episode, t in self.samples:
+            w = waypoints(self.data.state(episode), self.data.action(episode), self.camera, t, self.n_steps)
+            use = w.inside & w.in_episode
+            heights.append(w.height[use])
+            positions.append(w.position[use])
+            outside += int((~w.inside & w.in_episode).sum())
+            past_end += int((~w.in_episode).sum())
+            start_outside += int(np.isnan(w.start_pixel).any())
+        height, position = np.concatenate(heights), np.concatenate(positions)
+        if len(height) == 0:
+            raise BadInput(f"no waypoint of {self.data.root} projects into the image")
+        return {
+            "height": (float(height.min()), float(height.max())),
+            "position_mean": position.mean(0).tolist(),
+            "position_std": (position.std(0) + 1e-6).tolist(),
+            "waypoints": len(self.samples) * self.n_steps,
+            "outside_image": outside,
+            "past_end": past_end,
+            "start_outside_image": start_outside,
+        }
+
+    def _frames(self, episode: int) -> np.ndarray:
+        if episode in self._cache:
+            return self._cache[episode]
+        frames = self.data.frames(episode)
+        if sum(f.nbytes for f in self._cache.values()) + frames.nbytes <= self._cache_bytes:
+            self._cache[episode] = frames
+        return frames
+
+
+def open_splits(
+    cfg: DataConfig, n_frames: int, n_steps: int, image_size: tuple[int, int]
+) -> tuple[Dataset, ClipDataset, ClipDataset]:
+    """The dataset, and its training and validation clips."""
+    data = Dataset(cfg.root)
+    if not 0 < cfg.n_val_episodes < len(data):
+        raise BadInput(
+            f"n_val_episodes is {cfg.n_val_episodes}; allowed: 1 to {len(data) - 1} of {cfg.root}'s episodes"
+        )
+    held_out = set(np.linspace(0, len(data) - 1, cfg.n_val_episodes).round().astype(int).tolist())
+    train = [e for e in range(len(data)) if e not in held_out]
+    clips = [ClipDataset(data, e, n_frames, n_steps, image_size, cfg.cache_gb) for e in (train, sorted(held_out))]
+    return data, clips[0], clips[1]
+
+
+def spread_frames(clips: ClipDataset, n: int = 256) -> torch.Tensor:
+    """Frames (frame height width 3) from all over the training clips, to fit a codec to."""
+    chosen = np.linspace(0, len(clips) - 1, min(n, len(clips))).astype(int)
+    return torch.stack([clips[i]["frames"][0] for i in chosen])
+
+
+def batch_indices(n_samples: int, batch_size: int, seed: int, step: int, overfit: bool = False) -> list[int]:
+    """The samples of optimizer step `step`: an order that depends on seed and epoch alone, without remainder batches."""
+    per_epoch = max(1, n_samples // batch_size)
+    epoch, offset = (0, 0) if overfit else divmod(step, per_epoch)
+    order = np.random.default_rng([seed, epoch]).permutation(n_samples)
+    return np.resize(order, max(n_samples, batch_size))[offset * batch_size : (offset + 1) * batch_size].tolist()

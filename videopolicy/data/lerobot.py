@@ -1,0 +1,350 @@
+"""LeRobot datasets, format v3.0: the one reader and writer. See docs/DATA_FORMAT.md.
+
+Every episode has its own data, video and episode file, written under a temporary name, closed, synced and renamed;
+`meta/info.json` is replaced last. An episode that info.json does not count does not exist, so a crash loses at most
+the episode being written.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float, UInt8
+
+from videopolicy.camera import Camera, check_markers
+from videopolicy.data.video import CODEC, CRF, GOP, PIX_FMT, read_video, write_video
+from videopolicy.errors import BadInput
+
+VERSION = "v3.0"
+DATA = "data/chunk-{chunk:03d}/file-{file:03d}.parquet"
+VIDEO = "videos/{key}/chunk-{chunk:03d}/file-{file:03d}.mp4"
+EPISODES = "meta/episodes/chunk-{chunk:03d}/file-{file:03d}.parquet"
+CHUNK_SIZE = 1000  # files per folder
+VECTORS = ("observation.state", "action")
+NAMES = ["x", "y", "z", "gripper"]  # metres in the world frame, and 0 closed ... 1 open
+SCALARS = {"timestamp": pa.float32()} | dict.fromkeys(
+    ("frame_index", "episode_index", "index", "task_index"), pa.int64()
+)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One demonstration: frame i shows `state[i]`, and `action[i]` was the command from frame i to frame i + 1."""
+
+    frames: UInt8[np.ndarray, "frame height width 3"]
+    state: Float[np.ndarray, "frame 4"]  # end effector [m] and gripper opening
+    action: Float[np.ndarray, "frame 4"]  # commanded waypoint [m] and gripper opening
+    extra: dict  # goes to meta/para_episodes.jsonl
+
+
+class Writer:
+    """Appends episodes to a dataset folder, a new one or one that this class wrote."""
+
+    def __init__(self, root: Path, fps: int, camera_name: str, camera: Camera, task: str) -> None:
+        self.root, self.fps, self.task = root, fps, task
+        self.key, self.camera_name = f"observation.images.{camera_name}", camera_name
+        self.info = self._open(camera)
+
+    @property
+    def n_episodes(self) -> int:
+        return self.info["total_episodes"]
+
+    def extras(self) -> list[dict]:
+        """What `Episode.extra` said of each episode so far."""
+        return read_extras(self.root)[: self.n_episodes]
+
+    def write_markers(self, markers: Float[np.ndarray, "n 3"], shown: np.ndarray, hidden: np.ndarray) -> None:
+        """Keep the camera self-test's pictures with the data: known 3-D points, and the scene with and without them."""
+        pair = np.stack([shown, hidden])
+        _replace(
+            self.root / "meta/para_markers.npz", lambda path: np.savez_compressed(path, markers=markers, images=pair)
+        )
+
+    def append(self, episode: Episode) -> None:
+        """Write one episode; it exists from the moment this returns."""
+        i, n = self.n_episodes, len(episode.state)
+        if not (len(episode.frames) == n == len(episode.action)) or n == 0:
+            raise BadInput(f"episode {i}: {len(episode.frames)} frames, {n} states, {len(episode.action)} actions")
+        if not (np.isfinite(episode.state).all() and np.isfinite(episode.action).all()):
+            raise BadInput(f"episode {i}: states and actions must be finite")
+        place = {"chunk": i // CHUNK_SIZE, "file": i % CHUNK_SIZE}
+        index = np.arange(n)
+        table = pa.table(
+            {
+                **{k: _vectors(getattr(episode, k.split(".")[-1])) for k in VECTORS},
+                "timestamp": pa.array((index / self.fps).astype(np.float32)),
+                "frame_index": index,
+                "episode_index": np.full(n, i),
+                "index": index + self.info["total_frames"],
+                "task_index": np.zeros(n, np.int64),
+            }
+        )
+        _replace(self.root / DATA.format(**place), lambda path: _write_table(table, path))
+        _replace(
+            self.root / VIDEO.format(key=self.key, **place), lambda path: write_video(path, episode.frames, self.fps)
+        )
+        stats = {k: _stats(getattr(episode, k.split(".")[-1])) for k in VECTORS}
+        stats[self.key] = _image_stats(episode.frames)
+        row = {
+            "episode_index": i,
+            "tasks": [self.task],
+            "length": n,
+            "dataset_from_index": self.info["total_frames"],
+            "dataset_to_index": self.info["total_frames"] + n,
+            "data/chunk_index": place["chunk"],
+            "data/file_index": place["file"],
+            "meta/episodes/chunk_index": place["chunk"],
+            "meta/episodes/file_index": place["file"],
+            f"videos/{self.key}/chunk_index": place["chunk"],
+            f"videos/{self.key}/file_index": place["file"],
+            f"videos/{self.key}/from_timestamp": 0.0,
+            f"videos/{self.key}/to_timestamp": n / self.fps,
+            **{f"stats/{k}/{name}": value for k, s in stats.items() for name, value in s.items()},
+        }
+        _replace(self.root / EPISODES.format(**place), lambda path: _write_table(pa.Table.from_pylist([row]), path))
+        extras = [*self.extras(), {"episode_index": i, **episode.extra}]
+        _replace(
+            self.root / "meta/para_episodes.jsonl",
+            lambda path: path.write_text("".join(json.dumps(e) + "\n" for e in extras)),
+        )
+        self.info |= {
+            "total_episodes": i + 1,
+            "total_frames": self.info["total_frames"] + n,
+            "splits": {"train": f"0:{i + 1}"},
+        }
+        _replace(self.root / "meta/info.json", lambda path: path.write_text(json.dumps(self.info, indent=2)))
+
+    def finish(self) -> None:
+        """Write the dataset's overall statistics; call after the last episode."""
+        rows = [e for _, e in zip(range(self.n_episodes), _episode_rows(self.root), strict=False)]
+        stats = {k: _merge_stats([{s: r[f"stats/{k}/{s}"] for s in STATS} for r in rows]) for k in (*VECTORS, self.key)}
+        _replace(self.root / "meta/stats.json", lambda path: path.write_text(json.dumps(stats, indent=1)))
+
+    def _open(self, camera: Camera) -> dict:
+        info_file = self.root / "meta/info.json"
+        cameras = {self.camera_name: {**camera.to_json(), "mount": "fixed", "distortion": [0.0] * 5, **CONVENTIONS}}
+        if info_file.exists():
+            info = read_info(self.root)
+            if (info["fps"], list(info["features"])) != (self.fps, list(self._features(camera))):
+                raise BadInput(f"{self.root} holds a dataset at {info['fps']} fps with {list(info['features'])}")
+            if json.loads((self.root / "meta/para_cameras.json").read_text()) != json.loads(json.dumps(cameras)):
+                raise BadInput(f"{self.root} was recorded with another camera than the one at hand")
+            return info
+        if self.root.exists() and any(self.root.iterdir()):
+            raise BadInput(f"{self.root} is not empty and holds no dataset; nothing was written")
+        tasks = pa.table({"task_index": pa.array([0]), "task": pa.array([self.task])})
+        pandas = {
+            "index_columns": ["task"],
+            "columns": [_pandas_column("task_index", "int64"), _pandas_column("task", "object")],
+        }
+        pandas |= {"column_indexes": [], "pandas_version": "2.0.0"}
+        tasks = tasks.replace_schema_metadata({"pandas": json.dumps(pandas)})
+        _replace(self.root / "meta/tasks.parquet", lambda path: _write_table(tasks, path))
+        _replace(self.root / "meta/para_cameras.json", lambda path: path.write_text(json.dumps(cameras, indent=2)))
+        info = {
+            "codebase_version": VERSION,
+            "robot_type": "panda",
+            "fps": self.fps,
+            "total_episodes": 0,
+            "total_frames": 0,
+            "total_tasks": 1,
+            "chunks_size": CHUNK_SIZE,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 200,
+            "data_path": DATA.replace("{chunk:", "{chunk_index:").replace("{file:", "{file_index:"),
+            "video_path": VIDEO.replace("{key}", "{video_key}")
+            .replace("{chunk:", "{chunk_index:")
+            .replace("{file:", "{file_index:"),
+            "splits": {"train": "0:0"},
+            "features": self._features(camera),
+        }
+        _replace(self.root / "meta/info.json", lambda path: path.write_text(json.dumps(info, indent=2)))
+        return info
+
+    def _features(self, camera: Camera) -> dict:
+        width, height = camera.size
+        details = {"height": height, "width": width, "codec": CODEC, "pix_fmt": PIX_FMT, "fps": self.fps, "channels": 3}
+        details |= {"g": GOP, "crf": CRF}
+        video = {f"video.{k}": v for k, v in details.items()} | {"has_audio": False, "is_depth_map": False}
+        return {
+            self.key: {
+                "dtype": "video",
+                "shape": [height, width, 3],
+                "names": ["height", "width", "channels"],
+                "info": video,
+            },
+            **{k: {"dtype": "float32", "shape": [4], "names": NAMES} for k in VECTORS},
+            **{
+                k: {"dtype": str(t).replace("float", "float32"), "shape": [1], "names": None}
+                for k, t in SCALARS.items()
+            },
+        }
+
+
+class Dataset:
+    """A dataset folder opened for reading: tables in memory, frames decoded on demand.
+
+    Opening runs the camera self-test on the stored marker pictures and on the first episode's first frame, and
+    raises `BadInput` for what cannot be used.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.info = root, read_info(root)
+        if self.info["total_episodes"] == 0:
+            raise BadInput(f"the dataset {root} is empty: collect or record episodes first")
+        self.fps: int = self.info["fps"]
+        self.key = next((k for k in self.info["features"] if k.startswith("observation.images.")), "")
+        cameras = _read_json(root / "meta/para_cameras.json")
+        name = self.key.removeprefix("observation.images.")
+        if name not in cameras:
+            raise BadInput(f"{root}/meta/para_cameras.json has no camera {name!r}; it has {sorted(cameras)}")
+        self.camera = Camera.from_json(cameras[name])
+        self.rows = [row for _, row in zip(range(self.info["total_episodes"]), _episode_rows(root), strict=False)]
+        if len(self.rows) != self.info["total_episodes"]:
+            raise BadInput(
+                f"{root}: info.json counts {self.info['total_episodes']} episodes, the tables {len(self.rows)}"
+            )
+        self._tables = [self._read_table(row) for row in self.rows]
+        self.self_test()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def length(self, episode: int) -> int:
+        return self.rows[episode]["length"]
+
+    def state(self, episode: int) -> Float[np.ndarray, "frame 4"]:
+        return self._tables[episode]["observation.state"]
+
+    def action(self, episode: int) -> Float[np.ndarray, "frame 4"]:
+        return self._tables[episode]["action"]
+
+    def frames(self, episode: int) -> UInt8[np.ndarray, "frame height width 3"]:
+        row = self.rows[episode]
+        at = {"chunk": row[f"videos/{self.key}/chunk_index"], "file": row[f"videos/{self.key}/file_index"]}
+        frames = read_video(self.root / VIDEO.format(key=self.key, **at), row["length"])
+        if frames.shape[2:0:-1] != self.camera.size:
+            raise BadInput(
+                f"episode {episode} of {self.root} has {frames.shape[2:0:-1]} images, its camera {self.camera.size}"
+            )
+        return frames
+
+    def extras(self) -> list[dict]:
+        return read_extras(self.root)[: len(self)]
+
+    def self_test(self) -> None:
+        """Check that stored marker pictures, calibration and video agree on what is up and what is left."""
+        path = self.root / "meta/para_markers.npz"
+        if not path.exists():
+            raise BadInput(f"{path} is missing: without it a flipped or mirrored camera cannot be noticed")
+        with np.load(path, allow_pickle=False) as stored:
+            markers, (shown, hidden) = stored["markers"], stored["images"]
+        check_markers(self.camera, markers, shown, hidden)
+        frame, reference = self.frames(0)[0].astype(float), hidden.astype(float)
+        views = {
+            "as it is": frame,
+            "upside down": frame[::-1],
+            "mirrored": frame[:, ::-1],
+            "rotated by 180 degrees": frame[::-1, ::-1],
+        }
+        best = min(views, key=lambda name: np.abs(views[name] - reference).mean())
+        if best != "as it is":
+            raise BadInput(f"the videos of {self.root} are {best} against the picture their camera was calibrated on")
+
+    def _read_table(self, row: dict) -> dict[str, np.ndarray]:
+        path = self.root / DATA.format(chunk=row["data/chunk_index"], file=row["data/file_index"])
+        table = _read_parquet(path).slice(0, None)
+        if len(table) != row["length"]:
+            raise BadInput(f"{path} holds {len(table)} frames, the episode table says {row['length']}")
+        return {k: np.array(table[k].to_pylist(), np.float64) for k in VECTORS}
+
+
+CONVENTIONS = {"axes": "opencv", "pixel_centre": 0.5, "world": "metres, z up, z = 0 on the support surface"}
+STATS = ("min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99")
+
+
+def read_info(root: Path) -> dict:
+    """`meta/info.json`, checked for the one version this project reads."""
+    if not (root / "meta/info.json").is_file():
+        raise BadInput(f"no LeRobot dataset at {root}: meta/info.json is missing")
+    info = _read_json(root / "meta/info.json")
+    if info.get("codebase_version") != VERSION:
+        raise BadInput(f"{root} has format {info.get('codebase_version')!r}; allowed: {VERSION!r}")
+    return info
+
+
+def read_extras(root: Path) -> list[dict]:
+    path = root / "meta/para_episodes.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise BadInput(f"cannot read {path}: {error}") from error
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True).read()
+    except (OSError, pa.ArrowException) as error:
+        raise BadInput(f"cannot read {path}: {' '.join(str(error).split())}") from error
+
+
+def _episode_rows(root: Path) -> Iterator[dict]:
+    for path in sorted((root / "meta/episodes").glob("*/*.parquet")):
+        yield from _read_parquet(path).to_pylist()
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="snappy", write_page_checksum=True)
+
+
+def _replace(path: Path, write: object) -> None:
+    """Write a file under a temporary name, sync it, and put it in its place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}.tmp{path.suffix}" if path.suffix == ".npz" else path.name + ".tmp")
+    write(temporary)  # type: ignore[operator]
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _vectors(values: np.ndarray) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(values, np.float32).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _pandas_column(name: str, kind: str) -> dict:
+    return {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": kind, "metadata": None}
+
+
+def _stats(values: np.ndarray) -> dict:
+    """LeRobot's ten statistics over the first axis."""
+    quantiles = {f"q{q:02d}": np.quantile(values, q / 100, axis=0).tolist() for q in (1, 10, 50, 90, 99)}
+    moments = {name: getattr(values, name)(0).tolist() for name in ("min", "max", "mean", "std")}
+    return {**moments, "count": [len(values)], **quantiles}
+
+
+def _image_stats(frames: np.ndarray) -> dict:
+    """The same per channel, shaped (3, 1, 1) in [0, 1]; every 8th pixel of each frame is enough."""
+    stats = _stats(frames[:, ::8, ::8].reshape(-1, 3) / 255.0)
+    return {k: v if k == "count" else [[[x]] for x in v] for k, v in stats.items()} | {"count": [len(frames)]}
+
+
+def _merge_stats(parts: list[dict]) -> dict:
+    """Statistics of a whole from those of its parts; quantiles are averaged by count, as LeRobot does."""
+    n = np.array([p["count"][0] for p in parts], float)
+    stack = {k: np.array([p[k] for p in parts]) for k in STATS}
+    weight = (n / n.sum()).reshape(-1, *[1] * (stack["mean"].ndim - 1))
+    mean = (weight * stack["mean"]).sum(0)
+    variance = (weight * (stack["std"] ** 2 + (stack["mean"] - mean) ** 2)).sum(0)
+    merged = {"min": stack["min"].min(0), "max": stack["max"].max(0), "mean": mean, "std": np.sqrt(variance)}
+    merged |= {k: (weight * stack[k]).sum(0) for k in STATS if k.startswith("q")}
+    return {**{k: v.tolist() for k, v in merged.items()}, "count": [int(n.sum())]}

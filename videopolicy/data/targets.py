@@ -1,0 +1,45 @@
+"""Labels for action heads: future waypoints seen by the camera."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from videopolicy.camera import Camera
+
+
+@dataclass(frozen=True)
+class Waypoints:
+    """The next `step` waypoints after a frame, as labels (numpy; batches of them become `heads.head.Targets`)."""
+
+    start_pixel: Float[np.ndarray, "2"]  # the end effector now; NaN when it is not in the picture
+    pixel: Float[np.ndarray, "step 2"]
+    height: Float[np.ndarray, "step"]  # [m] above the support surface
+    gripper: Float[np.ndarray, "step"]
+    position: Float[np.ndarray, "step 3"]  # [m]
+    inside: Bool[np.ndarray, "step"]  # projects into the image
+    in_episode: Bool[np.ndarray, "step"]  # before the episode's end
+
+
+def waypoints(
+    state: Float[np.ndarray, "frame 4"], action: Float[np.ndarray, "frame 4"], camera: Camera, frame: int, n_steps: int
+) -> Waypoints:
+    """Labels of frame `frame`: step k is where the end effector was k frames later, and the gripper command that led there.
+
+    Nothing is clamped: steps past the end or outside the image are marked, and their numbers must not be used.
+    """
+    steps = frame + 1 + np.arange(n_steps)
+    in_episode = steps < len(state)
+    steps = np.minimum(steps, len(state) - 1)
+    position = state[steps, :3]
+    pixel = camera.project(position)
+    start = camera.project(state[frame, :3])
+    return Waypoints(
+        start_pixel=np.where(camera.contains(start), start, np.nan),
+        pixel=pixel,
+        height=position[:, 2],
+        gripper=action[steps - 1, 3],
+        position=position,
+        inside=camera.contains(pixel),
+        in_episode=in_episode,
+    )

@@ -1,0 +1,10 @@
+"""The one exception that ends a command with a single clear line instead of a traceback."""
+
+
+class BadInput(ValueError):
+    """What the user gave cannot be used; the message names the offending value and the allowed ones."""
+
+
+def choices(name: str, value: object, allowed: object) -> BadInput:
+    """`BadInput` for a value outside a closed set."""
+    return BadInput(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")  # type: ignore[call-overload]

@@ -1,0 +1,66 @@
+"""Global regression: pooled features to coordinates. On SVD the seeds' "global" head, on an image backbone their "ACT"."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from videopolicy.backbones.backbone import FeatureMap
+from videopolicy.camera import Camera
+from videopolicy.heads.head import Targets, masked_mean
+from videopolicy.types import ActionChunk
+
+
+@dataclass(frozen=True)
+class RegressionConfig:
+    kind: Literal["regression"] = "regression"
+    width: int = 512  # of the hidden layers
+
+
+class RegressionHead(nn.Module):
+    """Average pool, three-layer MLP, xyz in standard deviations of the training positions, and a gripper logit."""
+
+    position_mean: Tensor
+    position_std: Tensor
+
+    def __init__(
+        self,
+        cfg: RegressionConfig,
+        channels: int,
+        n_frames: int,
+        n_steps: int,
+        position_mean: Tensor,
+        position_std: Tensor,
+        period: float,
+    ) -> None:
+        super().__init__()
+        self.cfg, self.period, self.n_steps = cfg, period, n_steps
+        self.register_buffer("position_mean", position_mean)
+        self.register_buffer("position_std", position_std)
+        self.net = nn.Sequential(
+            nn.LayerNorm(channels * n_frames),
+            nn.Linear(channels * n_frames, cfg.width),
+            nn.SiLU(),
+            nn.Linear(cfg.width, cfg.width),
+            nn.SiLU(),
+            nn.Linear(cfg.width, n_steps * 4),
+        )
+
+    def forward(self, features: FeatureMap) -> Float[Tensor, "batch step 4"]:
+        return rearrange(self.net(features.pooled).float(), "b (n c) -> b n c", n=self.n_steps)
+
+    def loss(self, prediction: Float[Tensor, "batch step 4"], targets: Targets) -> dict[str, Tensor]:
+        goal = (targets.position - self.position_mean) / self.position_std
+        position = (prediction[..., :3] - goal).abs().mean(-1)
+        gripper = F.binary_cross_entropy_with_logits(prediction[..., 3], targets.gripper.clamp(0, 1), reduction="none")
+        return {"position": masked_mean(position, targets.valid), "gripper": masked_mean(gripper, targets.valid)}
+
+    @torch.no_grad()
+    def decode(self, prediction: Float[Tensor, "batch step 4"], cameras: list[Camera]) -> list[ActionChunk]:
+        position = (prediction[..., :3] * self.position_std + self.position_mean).double().cpu().numpy()
+        gripper = prediction[..., 3].sigmoid().double().cpu().numpy()
+        return [ActionChunk(p, g, self.period) for p, g in zip(position, gripper, strict=True)]

@@ -1,0 +1,36 @@
+"""The one closed loop: observe, act, execute part of the chunk, again."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from videopolicy.types import ActionChunk, Executor, Observation, Policy
+
+
+@dataclass(frozen=True)
+class RolloutResult:
+    """One episode as it was run."""
+
+    observations: list[Observation]  # one per chunk, and the last one
+    chunks: list[ActionChunk]
+    seconds: float  # wall clock
+
+
+def rollout(policy: Policy, executor: Executor, n_execute: int, max_chunks: int) -> RolloutResult:
+    """Run until the executor is done or `max_chunks` chunks have been executed, `n_execute` steps of each.
+
+    Exceptions of policy and executor pass through: a crash is never an episode that failed.
+    """
+    started = time.perf_counter()
+    observations, chunks = [executor.observe()], []
+    while len(chunks) < max_chunks and not executor.done():
+        chunk = policy.act(observations[-1])
+        if not np.isfinite(chunk.position).all():
+            raise FloatingPointError(
+                f"chunk {len(chunks)} holds a position that is not finite: {chunk.position.tolist()}"
+            )
+        executor.execute(chunk, n_execute)
+        chunks.append(chunk)
+        observations.append(executor.observe())
+    return RolloutResult(observations, chunks, time.perf_counter() - started)

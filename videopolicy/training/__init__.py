@@ -1,0 +1,1 @@
+"""What both stages share: objectives, optimizer, the loop, checkpoints and logs."""

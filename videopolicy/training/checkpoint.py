@@ -1,0 +1,157 @@
+"""Checkpoints that are whole or absent: safetensors and JSON in a folder that appears under its name when complete.
+
+run/step_000400/{model,optimizer}.safetensors  state.json  config.json  manifest.json
+run/latest                                     the name of the newest one
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from videopolicy.errors import BadInput
+
+N_KEPT = 2
+
+
+def save(
+    run: Path, step: int, model: dict[str, Tensor], optimizer: torch.optim.Optimizer, state: dict, config: dict
+) -> Path:
+    """Write checkpoint `step` of a run, then drop all but the newest two; nothing older goes before the new one is whole."""
+    final, temporary = run / f"step_{step:06d}", run / f"step_{step:06d}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    tensors, groups = _flatten(optimizer)
+    save_file({k: v.detach().cpu().contiguous().clone() for k, v in model.items()}, temporary / "model.safetensors")
+    save_file(tensors, temporary / "optimizer.safetensors")
+    (temporary / "state.json").write_text(json.dumps({"step": step, "optimizer": groups, **state}, indent=1))
+    (temporary / "config.json").write_text(json.dumps(config, indent=1))
+    manifest = {f.name: {"bytes": f.stat().st_size, "sha256": _sha256(f)} for f in sorted(temporary.iterdir())}
+    (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    for file in temporary.iterdir():
+        _sync(file)
+    _sync(temporary)
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    _point_latest(run, final.name)
+    for old in _steps(run)[:-N_KEPT]:
+        shutil.rmtree(old)
+    return final
+
+
+def latest(run: Path) -> Path | None:
+    """The newest whole checkpoint of a run; None where there is none at all.
+
+    Damaged ones are skipped with a warning that says why; if every one is damaged, `BadInput` lists them.
+    """
+    reasons = []
+    for path in reversed(_steps(run)):
+        problem = damage(path)
+        if problem is None:
+            return path
+        reasons.append(f"{path.name}: {problem}")
+        warnings.warn(f"skipping checkpoint {path}: {problem}", stacklevel=2)
+    if reasons:
+        raise BadInput(f"every checkpoint of {run} is damaged: {'; '.join(reasons)}")
+    return None
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint folder; None where every file is as its manifest says."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        for name, entry in manifest.items():
+            if not (path / name).is_file():
+                return f"{name} is missing"
+            if _sha256(path / name) != entry["sha256"]:
+                return f"{name} differs from the manifest"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"manifest.json: {error}"
+    return None
+
+
+def find(path: Path) -> Path:
+    """The checkpoint that a user names by its own folder or by its run's; `BadInput` where there is none."""
+    if (path / "manifest.json").is_file():
+        problem = damage(path)
+        if problem:
+            raise BadInput(f"checkpoint {path}: {problem}")
+        return path
+    found = latest(path) if path.is_dir() else None
+    if found is None:
+        raise BadInput(f"no checkpoint in {path}")
+    return found
+
+
+def read_config(path: Path) -> dict:
+    return json.loads((path / "config.json").read_text())
+
+
+def read_state(path: Path) -> dict:
+    return json.loads((path / "state.json").read_text())
+
+
+def load_model(path: Path, module: nn.Module, accept: Callable[[str], bool] = lambda _key: True) -> None:
+    """Load the accepted part of a checkpoint's weights; they must then fit exactly.
+
+    Raises `BadInput` that names the first key that is missing, left over or of another shape.
+    """
+    theirs = {k: v for k, v in load_file(path / "model.safetensors").items() if accept(k)}
+    ours = {k: v for k, v in module.state_dict().items() if accept(k)}
+    for key in sorted(set(ours) | set(theirs)):
+        a, b = ours.get(key), theirs.get(key)
+        if a is None or b is None or a.shape != b.shape:
+            shapes = " against ".join("nothing" if x is None else str(tuple(x.shape)) for x in (b, a))
+            raise BadInput(
+                f"{path} holds a checkpoint of another architecture: {key} is {shapes} in this configuration"
+            )
+    module.load_state_dict(theirs, strict=False)
+
+
+def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
+    tensors, groups = load_file(path / "optimizer.safetensors"), read_state(path)["optimizer"]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict]]:
+    values = optimizer.state_dict()
+    tensors = {
+        f"{i}.{k}": v.detach().cpu().contiguous().clone() for i, s in values["state"].items() for k, v in s.items()
+    }
+    return tensors, values["param_groups"]
+
+
+def _steps(run: Path) -> list[Path]:
+    return sorted(p for p in run.glob("step_*") if p.is_dir() and p.suffix != ".tmp")
+
+
+def _point_latest(run: Path, name: str) -> None:
+    temporary = run / "latest.tmp"
+    temporary.write_text(name + "\n")
+    _sync(temporary)
+    temporary.replace(run / "latest")
+    _sync(run)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,178 @@
+"""The training loop of every stage: steps, metrics, checkpoints, and an orderly end on signals."""
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from videopolicy.data.dataset import ClipDataset, batch_indices
+from videopolicy.errors import BadInput
+from videopolicy.progress import Progress
+from videopolicy.training import checkpoint
+from videopolicy.training.log import Metrics
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and how fast."""
+
+    n_steps: int = 4000
+    batch_size: int = 16  # over all processes
+    warmup: int = 200  # steps
+    schedule: Literal["constant", "cosine"] = "constant"
+    weight_decay: float = 0.01
+    clip: float = 1.0  # gradient norm
+    mixed_precision: Literal["no", "bf16"] = "bf16"
+    n_threads: int = 0  # per process; 0 leaves torch's choice
+    num_workers: int = 0  # of the data loader
+    log_every: int = 20
+    val_every: int = 200
+    save_every: int = 500
+    seed: int = 0
+
+
+def make_accelerator(cfg: TrainConfig) -> Accelerator:
+    if cfg.n_threads:
+        torch.set_num_threads(cfg.n_threads)
+    return Accelerator(mixed_precision=cfg.mixed_precision)
+
+
+def make_optimizer(groups: dict[str, tuple[list[nn.Parameter], float]], cfg: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW over named groups of (parameters, learning rate); every parameter is in exactly one."""
+    seen = [id(p) for parameters, _ in groups.values() for p in parameters]
+    assert len(seen) == len(set(seen)), "a parameter stands in two groups"
+    rows = [{"params": p, "lr": lr, "base_lr": lr, "name": name} for name, (p, lr) in groups.items()]
+    return torch.optim.AdamW(rows, betas=(0.9, 0.99), weight_decay=cfg.weight_decay, fused=True)
+
+
+def lr_factor(cfg: TrainConfig, step: int) -> float:
+    """Share of the base learning rate at a step: linear warm-up, then constant or half a cosine down to 2 %."""
+    warm = min(1.0, (step + 1) / max(1, cfg.warmup))
+    if cfg.schedule == "constant":
+        return warm
+    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / cfg.n_steps)))
+
+
+def fit(
+    cfg: TrainConfig,
+    accelerator: Accelerator,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    clips: ClipDataset,
+    draws: Callable[[int, int, int], object],
+    validate: Callable[[int], dict[str, float]],
+    run: Path,
+    config: dict,
+    state: dict,
+    overfit: bool = False,
+) -> dict[str, float]:
+    """Train to `cfg.n_steps`, from the run's newest checkpoint if it has one; returns the last validation.
+
+    `draws(n, step, rank)` makes the randomness of a step. On SIGINT or SIGTERM the step is finished, saved, and the
+    process ends with `KeyboardInterrupt`. A loss or gradient that is not finite stops before the optimizer step.
+    """
+    model: nn.Module = objective
+    start = 0
+    found = checkpoint.latest(run)
+    if found is not None:
+        checkpoint.load_model(found, model)
+        checkpoint.load_optimizer(found, optimizer)
+        start = checkpoint.read_state(found)["step"]
+        accelerator.print(f"resuming {run} at step {start}")
+    if start >= cfg.n_steps:
+        return validate(start)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    if cfg.batch_size % world:
+        raise BadInput(f"batch_size is {cfg.batch_size}; allowed: multiples of the {world} processes")
+    batches = [
+        batch_indices(len(clips), cfg.batch_size, cfg.seed, s, overfit)[rank::world] for s in range(start, cfg.n_steps)
+    ]
+    loader = DataLoader(clips, batch_sampler=batches, num_workers=cfg.num_workers)
+    wrapped, optimizer = accelerator.prepare(objective, optimizer)
+    metrics = Metrics(run, start) if accelerator.is_main_process else None
+
+    def keep(step: int) -> None:
+        if accelerator.is_main_process:
+            checkpoint.save(run, step, model.state_dict(), optimizer.optimizer, state, config)
+        accelerator.wait_for_everyone()
+
+    progress = Progress(run.name, cfg.n_steps, start)
+    sums: dict[str, float] = {}
+    count, waited, last = 0, 0.0, {}
+    with _Signals() as signals:
+        mark = time.perf_counter()
+        for step, batch in enumerate(loader, start):
+            waited += time.perf_counter() - mark
+            factor = lr_factor(cfg, step)
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+            batch = {k: v.to(accelerator.device) for k, v in batch.items()}
+            wrapped.train()
+            with accelerator.autocast():
+                losses = wrapped(batch, draws(len(batch["frames"]), step, rank))
+            accelerator.backward(losses["total"])
+            norm = accelerator.clip_grad_norm_(wrapped.parameters(), cfg.clip)
+            if not math.isfinite(float(losses["total"].detach()) + float(norm)):
+                names = [clips.samples[i] for i in batches[step - start]]
+                raise FloatingPointError(
+                    f"step {step}: loss {float(losses['total'])}, gradient norm {float(norm)}; nothing was updated."
+                    f" Clips (episode, frame): {names}"
+                )
+            optimizer.step()
+            optimizer.zero_grad()
+            for name, value in {**losses, "grad_norm": norm}.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach() if isinstance(value, Tensor) else value)
+            count += 1
+            done = step + 1
+            if done % cfg.val_every == 0 or done == cfg.n_steps:
+                last = validate(done)
+                if metrics:
+                    metrics.write(step, **{f"val/{k}": v for k, v in last.items()})
+            if metrics and (done % cfg.log_every == 0 or done == cfg.n_steps):
+                means = {k: v / count for k, v in sums.items()}
+                seconds = time.perf_counter() - progress.started
+                rates = {g["name"]: g["lr"] for g in optimizer.param_groups}
+                metrics.write(
+                    step,
+                    **means,
+                    **{f"lr/{k}": v for k, v in rates.items()},
+                    seconds=seconds,
+                    wait_share=waited / seconds,
+                )
+                note = " ".join(f"{k} {v:.3f}" for k, v in means.items() if k != "total")
+                progress.update(done, note)
+                sums, count = {}, 0
+            if signals.caught or done % cfg.save_every == 0 or done == cfg.n_steps:
+                keep(done)
+            if signals.caught:
+                accelerator.print(f"\nsaved step {done} of {run}")
+                raise KeyboardInterrupt
+            mark = time.perf_counter()
+    progress.close()
+    return last
+
+
+class _Signals:
+    """Notes the first SIGINT or SIGTERM; a second one ends the process as usual."""
+
+    def __enter__(self) -> "_Signals":
+        self.caught = False
+        self.before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.caught = True
+        signal.signal(number, self.before[signal.Signals(number)])
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

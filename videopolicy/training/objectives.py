@@ -1,0 +1,112 @@
+"""What the two stages minimise. Each is one module with one forward, so that a data-parallel wrapper sees every use."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from videopolicy.backbones.svd import SVDBackbone
+from videopolicy.diffusion import NoiseConfig, like, sample_sigma, velocity
+from videopolicy.heads.head import Targets
+
+DROPOUT = 0.1  # conditioning is dropped as in SVD: 10 % embedding only, 10 % both, 10 % image latent only
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Everything random about one training step, a function of (seed, step, rank) alone."""
+
+    sigma: Float[Tensor, "batch"]
+    noise: Float[Tensor, "batch frame channel row col"]
+    augmentation: Float[Tensor, "batch"]
+    pixel_noise: Float[Tensor, "batch 3 height width"]
+    dropout: Float[Tensor, "batch"]
+
+    def to(self, device: torch.device) -> "Draws":
+        return Draws(*(getattr(self, f).to(device) for f in self.__dataclass_fields__))
+
+
+def draw(cfg: NoiseConfig, n: int, backbone: SVDBackbone, seed: int, step: int, rank: int) -> Draws:
+    generator = torch.Generator().manual_seed(((seed * 1_000_003 + step) * 1009 + rank) % 2**63)
+    width, height = backbone.cfg.image_size
+    return Draws(
+        sigma=sample_sigma(cfg, n, generator),
+        noise=torch.randn(n, *backbone.feature_noise.shape, generator=generator),
+        augmentation=(torch.randn(n, generator=generator) * 0.5 - 3).exp(),
+        pixel_noise=torch.randn(n, 3, height, width, generator=generator),
+        dropout=torch.rand(n, generator=generator),
+    )
+
+
+class VideoObjective(nn.Module):
+    """Stage one: predict v of noised clips from their first frame."""
+
+    def __init__(self, backbone: SVDBackbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
+        error, _ = diffusion_error(
+            self.backbone, batch["frames"], draws, None, torch.zeros_like(draws.sigma, dtype=torch.bool)
+        )
+        return {"diffusion": error.mean(), "total": error.mean()}
+
+
+class JointObjective(nn.Module):
+    """Stage two: the diffusion loss and the head's losses from one forward.
+
+    The true future is inside the noisy latents, so head losses count only samples with sigma >= `head_sigma_min`,
+    where noise has drowned it; those samples keep their conditioning, and, with `fixed_noise`, get the one noise
+    sample that the policy will act with.
+    """
+
+    averages: Tensor
+
+    def __init__(
+        self,
+        backbone: SVDBackbone,
+        head: nn.Module,
+        head_sigma_min: float,
+        fixed_noise: bool,
+        loss_balance: Literal["sum", "ema"],
+        terms: tuple[str, ...],
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self.head_sigma_min, self.fixed_noise, self.loss_balance = head_sigma_min, fixed_noise, loss_balance
+        self.terms = ("diffusion", *terms)
+        self.register_buffer("averages", torch.zeros(len(self.terms)))
+
+    def forward(self, batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
+        reading = draws.sigma >= self.head_sigma_min
+        if self.fixed_noise:
+            noise = torch.where(like(reading, draws.noise), self.backbone.feature_noise, draws.noise)
+            draws = Draws(draws.sigma, noise, draws.augmentation, draws.pixel_noise, draws.dropout)
+        error, features = diffusion_error(self.backbone, batch["frames"], draws, batch["start_pixel"], reading)
+        losses = {"diffusion": error.mean()}
+        losses |= self.head.loss(self.head(features), Targets.of(batch).where(reading))
+        if self.loss_balance == "sum":
+            return {**losses, "total": torch.stack([losses[t] for t in self.terms]).sum()}
+        # Each term over its running mean, so that none outweighs the others by its unit.
+        values = torch.stack([losses[t] for t in self.terms])
+        if self.training:
+            fresh = self.averages == 0
+            self.averages.lerp_(values.detach(), 0.02)
+            self.averages.copy_(torch.where(fresh, values.detach(), self.averages))
+        return {**losses, "total": (values / self.averages.clamp(min=1e-6)).sum()}
+
+
+def diffusion_error(
+    backbone: SVDBackbone, frames: Tensor, draws: Draws, start_pixel: Tensor | None, keep: Tensor
+) -> tuple[Float[Tensor, "batch"], object]:
+    """Squared error of v per sample, and the features of the same pass; conditioning is never dropped where `keep`."""
+    pixels = backbone.pixels(frames)
+    x0 = backbone.encode(pixels)
+    r, p = draws.dropout, DROPOUT
+    keep_embedding, keep_image = (keep | (r >= 2 * p)).float(), (keep | (r < p) | (r >= 3 * p)).float()
+    condition = backbone.condition(pixels[:, 0], draws.augmentation, draws.pixel_noise, keep_image, keep_embedding)
+    v = backbone.denoise(x0 + like(draws.sigma, x0) * draws.noise, draws.sigma, condition, start_pixel)
+    error = (v - velocity(x0, draws.noise, draws.sigma)).square().mean((1, 2, 3, 4))
+    return error, backbone.features(len(frames))

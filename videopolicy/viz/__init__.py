@@ -1,0 +1,1 @@
+"""Pictures of data, predictions and rollouts, as pure functions on arrays."""
