@@ -22,10 +22,10 @@ class LiberoExecutor:
     against the policy (section 4.2).
     """
 
-    def __init__(self, scene: Scene, kind: ExecutorKind, step_cap: int = 600) -> None:
+    def __init__(self, scene: Scene, kind: ExecutorKind, step_cap: int = 600, stop_when_placed: bool = True) -> None:
         if kind not in ("teleport", "osc"):
             raise choices("executor", kind, ("teleport", "osc"))
-        self.scene, self.kind, self.step_cap = scene, kind, step_cap
+        self.scene, self.kind, self.step_cap, self.stop_when_placed = scene, kind, step_cap, stop_when_placed
         self.was_lifted = False
         self.n_clamped = 0
 
@@ -51,7 +51,7 @@ class LiberoExecutor:
         """Placed and let go, or out of control steps."""
         if self.scene.n_control_steps >= self.step_cap:
             return True
-        return self.scene.gripper > 0.5 and self.scene.placed
+        return self.stop_when_placed and self.scene.gripper > 0.5 and self.scene.placed
 
     @property
     def outcome(self) -> Literal["place", "grasp", "miss"]:

@@ -30,7 +30,13 @@ def training_cells(n: int, seed: int) -> Float[np.ndarray, "n 2"]:
     return cells[np.random.default_rng(seed).permutation(len(cells))[:n]]
 
 
-def test_positions(split: Literal["seen", "unseen"], n: int, seed: int) -> Float[np.ndarray, "n 2"]:
+def validation_cells(trained: Float[np.ndarray, "m 2"]) -> Float[np.ndarray, "n 2"]:
+    """The left half's cells more than 1 cm from every trained position: what methods are tuned on."""
+    cells = grid("left")
+    return cells[np.linalg.norm(cells[:, None] - trained[None], axis=-1).min(1) > 0.01]
+
+
+def held_out_positions(split: Literal["seen", "unseen"], n: int, seed: int) -> Float[np.ndarray, "n 2"]:
     """Positions between grid cells, never a training position: on the trained half, or stratified over the other.
 
     Each is the centre of a square of four cells, jittered by at most a quarter of a cell.

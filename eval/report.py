@@ -81,9 +81,8 @@ def table(rows: list[dict]) -> str:
     ]
     for r in rows:
         low, high = r["wilson95"]
-        lines.append(
-            f"{r['policy']:<12} {r['split']:<7} {r['n']:>4} {r['place']:>8.1f} {r['grasp']:>8.1f} {r['weighted']:>9.1f}   {low:.1f} to {high:.1f}"
-        )
+        numbers = f"{r['n']:>4} {r['place']:>8.1f} {r['grasp']:>8.1f} {r['weighted']:>9.1f}"
+        lines.append(f"{r['policy']:<12} {r['split']:<7} {numbers}   {low:.1f} to {high:.1f}")
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 python -m eval.rollout --config_path configs/demo/rollout.yaml
 """
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from eval.pool import Pool
-from eval.positions import distance_to_training, episode_seed, test_positions
+from eval.positions import distance_to_training, episode_seed, held_out_positions, validation_cells
 from videopolicy.camera import Camera
 from videopolicy.config import dump, launch
 from videopolicy.data.lerobot import Dataset
@@ -24,7 +25,8 @@ from videopolicy.progress import Progress
 from videopolicy.training import checkpoint
 from videopolicy.types import ActionChunk
 
-SPLITS = ("seen", "unseen")
+EXECUTORS = ("teleport", "osc")
+SPLITS = ("seen", "unseen")  # of a report; `validation` is for tuning
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Config:
     policies: dict[str, str] = field(default_factory=dict)  # name in the report -> stage-two run
     oracle: bool = True  # also execute ground-truth waypoints through the pixel-aligned head's encoding
     n_episodes: int = 40  # per policy and split
+    splits: tuple[str, ...] = SPLITS
     executor: str = "teleport"
     n_execute: int = 4  # waypoints of each chunk that are executed
     step_cap: int = 600  # control steps of an episode
@@ -45,106 +48,124 @@ class Config:
     seed: int = 1000
 
 
+@dataclass(frozen=True)
+class Contestant:
+    """One policy of an evaluation; the oracle takes its waypoints from the expert and only its head from a policy."""
+
+    name: str
+    policy: FeaturePolicy
+    digest: str  # of weights and protocol: episodes of different ones are never mixed
+    oracle: bool = False
+
+    def answer(self, requests: list[tuple[str, object]]) -> list[ActionChunk]:
+        """Chunks for the simulators that are waiting, in one forward."""
+        if self.oracle:
+            return [through_head(self.policy.head, *payload) for _, payload in requests]
+        return self.policy.act_batch([observation for _, observation in requests])
+
+
 def main(cfg: Config) -> list[dict]:
     print(dump(cfg))
-    if cfg.executor not in ("teleport", "osc"):
-        raise choices("executor", cfg.executor, ("teleport", "osc"))
-    if not cfg.policies:
-        raise BadInput("policies is empty; name at least one as {name: run folder}")
+    _check(cfg)
     torch.set_num_threads(cfg.n_threads)
-    loaded = {name: (*load(Path(path)), fingerprint(Path(path))) for name, path in cfg.policies.items()}
+
+    # Load what is to be compared, and the dataset that says at what size and rate it acts.
+    contestants, data_root = [], Path()
+    for name, run in cfg.policies.items():
+        policy, config = load(Path(run))
+        contestants.append(Contestant(name, policy, _digest(cfg, checkpoint.find(Path(run)))))
+        data_root = Path(config["data"]["root"])
+    if cfg.oracle:
+        para = next((c for c in contestants if isinstance(c.policy.head, ParaHead)), None)
+        if para is None:
+            raise BadInput("oracle needs a policy with a para head; allowed otherwise: oracle false")
+        contestants.append(Contestant("oracle", para.policy, _digest(cfg, None), oracle=True))
+    dataset = Dataset(data_root)
+    jobs = episode_jobs(cfg, dataset)
+
+    # Look at what an earlier run of the same command has finished.
     cfg.output.mkdir(parents=True, exist_ok=True)
     records = {(r["policy"], r["split"], r["episode"]): r for r in read_records(cfg.output / "episodes.jsonl")}
+    for contestant in contestants:
+        if any(r["digest"] != contestant.digest for r in records.values() if r["policy"] == contestant.name):
+            raise BadInput(
+                f"{cfg.output} holds episodes of {contestant.name!r} with other weights or another protocol;"
+                " name another output, or remove that folder"
+            )
 
+    # Run what is missing.
     with Pool(cfg.n_workers) as pool:
-        first_config = next(iter(loaded.values()))[1]
-        dataset = Dataset(Path(first_config["data"]["root"]))
-        image_size, fps = dataset.camera.size[0], dataset.fps
-        (_, scene), *_ = pool.run([{"kind": "describe", "image_size": image_size}])
+        (_, scene), *_ = pool.run([{"kind": "describe", "image_size": dataset.camera.size[0]}])
         print(f"camera self-test passed: markers within {scene['errors'].max():.2f} px")
-        for name, (policy, config, digest) in loaded.items():
-            _run(cfg, pool, name, policy, digest, image_size, fps, records, oracle=False)
-        if cfg.oracle:
-            para = next((p for p, _, _ in loaded.values() if isinstance(p.head, ParaHead)), None)
-            if para is None:
-                raise BadInput("oracle needs a policy with a para head; allowed otherwise: oracle false")
-            _run(cfg, pool, "oracle", para, "ground truth", image_size, fps, records, oracle=True)
+        for contestant in contestants:
+            run_missing(cfg, pool, contestant, jobs, records, dataset.fps)
         if pool.n_restarts:
             print(f"{pool.n_restarts} simulator(s) died and were replaced; their episodes were repeated")
     return list(records.values())
 
 
-def episode_jobs(cfg: Config, image_size: int, fps: int, n_steps: int, oracle: bool) -> dict[tuple[str, int], dict]:
+def episode_jobs(cfg: Config, dataset: Dataset) -> dict[tuple[str, int], dict]:
     """One job per (split, episode): positions and jitters are the same for every policy."""
     jobs = {}
-    for split in SPLITS:
-        for i, bowl_xy in enumerate(test_positions(split, cfg.n_episodes, cfg.seed)):
+    for split in cfg.splits:
+        if split == "validation":
+            trained = np.array([e["bowl_xy"] for e in dataset.extras()])
+            positions = validation_cells(trained)[: cfg.n_episodes]
+        else:
+            positions = held_out_positions(split, cfg.n_episodes, cfg.seed)
+        for i, bowl_xy in enumerate(positions):
             rng = np.random.default_rng(episode_seed("rollout", cfg.seed, split, i))
             jobs[split, i] = {
                 "kind": "episode",
-                "image_size": image_size,
+                "image_size": dataset.camera.size[0],
                 "bowl_xy": bowl_xy,
                 "start_jitter": rng.uniform(-cfg.start_jitter, cfg.start_jitter, 3),
                 "executor": cfg.executor,
                 "step_cap": cfg.step_cap,
-                "period": 1 / fps,
-                "n_steps": n_steps,
+                "period": 1 / dataset.fps,
                 "n_execute": cfg.n_execute,
                 "max_chunks": cfg.max_chunks,
-                "oracle": oracle,
             }
     return jobs
 
 
-def _run(
+def run_missing(
     cfg: Config,
     pool: Pool,
-    name: str,
-    policy: FeaturePolicy,
-    digest: str,
-    image_size: int,
+    contestant: Contestant,
+    jobs: dict[tuple[str, int], dict],
+    records: dict[tuple[str, str, int], dict],
     fps: int,
-    records: dict,
-    oracle: bool,
 ) -> None:
-    """The missing episodes of one policy, each a line of episodes.jsonl and a small video."""
-    jobs = episode_jobs(cfg, image_size, fps, policy.head.n_steps, oracle)
-    for (split, i), job in jobs.items():
-        before = records.get((name, split, i))
-        if before and before["policy_hash"] != digest:
-            raise BadInput(f"{cfg.output} holds episodes of another {name!r}; remove the folder or name another output")
+    """The missing episodes of one policy, each a line of episodes.jsonl and a small video; `records` grows."""
+    name = contestant.name
     missing = [key for key in jobs if (name, *key) not in records]
     progress = Progress(f"rollout {name}", len(jobs), len(jobs) - len(missing))
-
-    def answer(requests: list[tuple[str, object]]) -> list[ActionChunk]:
-        if oracle:
-            return [through_head(policy.head, *payload) for _, payload in requests]
-        return policy.act_batch([observation for _, observation in requests])
-
-    for number, result in pool.run([jobs[key] for key in missing], answer):
+    (cfg.output / "videos").mkdir(exist_ok=True)
+    n_steps = contestant.policy.head.n_steps
+    for number, result in pool.run(
+        [{**jobs[key], "oracle": contestant.oracle, "n_steps": n_steps} for key in missing], contestant.answer
+    ):
         split, i = missing[number]
-        frames = result.pop("frames")
+        bowl_xy = jobs[split, i]["bowl_xy"]
+        write_video(cfg.output / "videos" / f"{name}_{split}_{i:03d}.mp4", result.pop("frames"), fps)
         record = {
             "policy": name,
             "split": split,
             "episode": i,
             "seed": episode_seed("rollout", cfg.seed, split, i),
-            "bowl_xy": jobs[split, i]["bowl_xy"].round(4).tolist(),
-            "distance": round(distance_to_training(jobs[split, i]["bowl_xy"]), 4),
+            "bowl_xy": bowl_xy.round(4).tolist(),
+            "distance": round(distance_to_training(bowl_xy), 4),
             "executor": cfg.executor,
             "step_cap": cfg.step_cap,
-            "policy_hash": digest,
+            "digest": contestant.digest,
             **result,
         }
-        videos = cfg.output / "videos"
-        videos.mkdir(exist_ok=True)
-        write_video(videos / f"{name}_{split}_{i:03d}.mp4", frames, fps)
         with (cfg.output / "episodes.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
         records[name, split, i] = record
-        done = [r for r in records.values() if r["policy"] == name]
-        placed = sum(r["outcome"] == "place" for r in done)
-        progress.update(len(done), f"{placed}/{len(done)} placed")
+        outcomes = [r["outcome"] for r in records.values() if r["policy"] == name]
+        progress.update(len(outcomes), f"{outcomes.count('place')}/{len(outcomes)} placed")
     progress.close()
 
 
@@ -158,10 +179,23 @@ def through_head(head: ParaHead, camera: Camera, truth: ActionChunk) -> ActionCh
     return head.decode(head.encode(targets), [camera])[0]
 
 
-def fingerprint(run: Path) -> str:
-    """What identifies a trained policy: the digest of its weights."""
-    manifest = json.loads((checkpoint.find(run) / "manifest.json").read_text())
-    return manifest["model.safetensors"]["sha256"][:16]
+def _check(cfg: Config) -> None:
+    if cfg.executor not in EXECUTORS:
+        raise choices("executor", cfg.executor, EXECUTORS)
+    if not cfg.policies:
+        raise BadInput("policies is empty; name at least one as {name: run folder}")
+    for split in cfg.splits:
+        if split not in (*SPLITS, "validation"):
+            raise choices("splits", split, (*SPLITS, "validation"))
+    if cfg.n_episodes < 1 or cfg.n_execute < 1:
+        raise BadInput(f"n_episodes is {cfg.n_episodes} and n_execute {cfg.n_execute}; allowed: at least 1")
+
+
+def _digest(cfg: Config, path: Path | None) -> str:
+    """What identifies an evaluated policy: its weights, and how it is rolled out."""
+    weights = json.loads((path / "manifest.json").read_text())["model.safetensors"]["sha256"] if path else "oracle"
+    protocol = [cfg.executor, cfg.n_execute, cfg.step_cap, cfg.max_chunks, cfg.start_jitter, cfg.seed]
+    return hashlib.sha256(json.dumps([weights, protocol]).encode()).hexdigest()[:16]
 
 
 def read_records(path: Path) -> list[dict]:

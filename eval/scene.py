@@ -5,6 +5,7 @@ Gripper commands are 0 closed ... 1 open here, +1 closed ... -1 open inside robo
 """
 
 import contextlib
+import logging
 import os
 import re
 import tempfile
@@ -18,13 +19,15 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, UInt8
 
+logging.disable(logging.WARNING)  # robosuite warns of a private macro file that nobody needs
 with contextlib.redirect_stdout(None):
     from libero.libero import get_libero_path
     from libero.libero.envs.env_wrapper import ControlEnv
     from robosuite.utils import camera_utils
+logging.disable(logging.NOTSET)
 
-from videopolicy.camera import Camera, check_markers
-from videopolicy.errors import BadInput
+from videopolicy.camera import Camera, check_markers  # noqa: E402
+from videopolicy.errors import BadInput  # noqa: E402
 
 TASK = "libero_spatial/pick_up_the_black_bowl_between_the_plate_and_the_ramekin_and_place_it_on_the_plate"
 BOWL, PLATE = "akita_black_bowl_1", "plate_1"
@@ -108,8 +111,7 @@ class Scene:
 
     def reset(self, bowl_xy: Float[np.ndarray, "2"], start: Float[np.ndarray, "3"] = START) -> None:
         """Put bowl and plate (rigidly together) at a position, arm at `start`, everything at rest."""
-        self._sim.set_state_from_flattened(self._home)
-        self._env.deterministic_reset = False
+        self._restore_home()
         for name, xy in ((BOWL, bowl_xy), (PLATE, bowl_xy + PLATE_OFFSET)):
             qpos = self._sim.data.get_joint_qpos(f"{name}_joint0").copy()
             qpos[:3] = [xy[0], xy[1], TABLE_HEIGHT + 0.01]
@@ -165,7 +167,12 @@ class Scene:
         return np.ascontiguousarray(image[::-1])
 
     def self_test(self) -> Float[np.ndarray, "n"]:
-        """Errors [pixels] of the camera self-test; raises `BadInput` when image and calibration disagree."""
+        """Errors [pixels] of the camera self-test; raises `BadInput` when image and calibration disagree.
+
+        The arm is put back to its start, out of the markers' way.
+        """
+        self._restore_home()
+        self._sim.forward()
         return check_markers(self.camera, MARKERS, self.render_markers(), self.render())
 
     def close(self) -> None:
@@ -189,6 +196,12 @@ class Scene:
         state = self._sim.get_state()
         state.qvel[:] = 0
         return state.flatten()
+
+    def _restore_home(self) -> None:
+        """Arm at `START`, objects aside; warm starts and the gripper's own memory of the last episode are cleared."""
+        mujoco.mj_resetData(self._sim.model._model, self._sim.data._data)
+        self._robot.gripper.current_action[:] = 0
+        self._sim.set_state_from_flattened(self._home)
 
     @staticmethod
     def _to_world(position: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ def describe(scene: Scene) -> dict:
 def collect(scene: Scene, bowl_xy: np.ndarray, start_jitter: np.ndarray, fps: int) -> dict:
     """One demonstration by the expert; frames, states and actions, `fps` per second."""
     scene.reset(bowl_xy, START + start_jitter)
-    executor = LiberoExecutor(scene, "teleport")
+    executor = LiberoExecutor(scene, "teleport", stop_when_placed=False)  # the retreat belongs to a demonstration
     expert = ExpertPolicy(scene, 1 / fps)
     frames, state, action = [], [], []
     for step in range(len(expert.position) + 1):

@@ -52,7 +52,8 @@ def main(cfg: Config) -> dict[str, float]:
     torch.manual_seed(cfg.train.seed)
     if cfg.noise.high_max < cfg.head_sigma_min or cfg.noise.high_share == 0:
         raise BadInput(
-            f"no sample would train the head: high noise reaches {cfg.noise.high_max}, head_sigma_min is {cfg.head_sigma_min}"
+            f"no sample would train the head: high_share is {cfg.noise.high_share}, high_max {cfg.noise.high_max},"
+            f" head_sigma_min {cfg.head_sigma_min}"
         )
     data, clips, val_clips = open_splits(cfg.data, cfg.model.n_frames, cfg.head.n_steps, cfg.model.image_size)
     labels = clips.label_statistics()

@@ -36,7 +36,7 @@ class Backbone(Protocol):
 def splat(
     pixel: Float[Tensor, "batch 2"], image_size: tuple[int, int], rows: int, cols: int
 ) -> Float[Tensor, "batch 1 row col"]:
-    """Bilinear weights of one pixel on a feature grid; all zero where the pixel is NaN (outside the image). Section 3.4."""
+    """Bilinear weights of one pixel on a feature grid; zero where it is NaN (outside the image). Section 3.4."""
     scale = torch.tensor([cols / image_size[0], rows / image_size[1]], device=pixel.device)
     u, v = (torch.nan_to_num(pixel, nan=-1e6) * scale - 0.5).unbind(-1)
     col, row = (torch.arange(n, device=pixel.device) for n in (cols, rows))

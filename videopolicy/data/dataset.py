@@ -114,7 +114,7 @@ def spread_frames(clips: ClipDataset, n: int = 256) -> torch.Tensor:
 
 
 def batch_indices(n_samples: int, batch_size: int, seed: int, step: int, overfit: bool = False) -> list[int]:
-    """The samples of optimizer step `step`: an order that depends on seed and epoch alone, without remainder batches."""
+    """The samples of optimizer step `step`: an order that depends on seed and epoch alone, no remainder batches."""
     per_epoch = max(1, n_samples // batch_size)
     epoch, offset = (0, 0) if overfit else divmod(step, per_epoch)
     order = np.random.default_rng([seed, epoch]).permutation(n_samples)

@@ -6,17 +6,17 @@ the episode being written.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Float, UInt8
 
 from videopolicy.camera import Camera, check_markers
+from videopolicy.data.files import read_table, replace, write_table
+from videopolicy.data.statistics import STATS, image_statistics, merge, statistics
 from videopolicy.data.video import CODEC, CRF, GOP, PIX_FMT, read_video, write_video
 from videopolicy.errors import BadInput
 
@@ -61,7 +61,7 @@ class Writer:
     def write_markers(self, markers: Float[np.ndarray, "n 3"], shown: np.ndarray, hidden: np.ndarray) -> None:
         """Keep the camera self-test's pictures with the data: known 3-D points, and the scene with and without them."""
         pair = np.stack([shown, hidden])
-        _replace(
+        replace(
             self.root / "meta/para_markers.npz", lambda path: np.savez_compressed(path, markers=markers, images=pair)
         )
 
@@ -84,12 +84,12 @@ class Writer:
                 "task_index": np.zeros(n, np.int64),
             }
         )
-        _replace(self.root / DATA.format(**place), lambda path: _write_table(table, path))
-        _replace(
+        replace(self.root / DATA.format(**place), lambda path: write_table(table, path))
+        replace(
             self.root / VIDEO.format(key=self.key, **place), lambda path: write_video(path, episode.frames, self.fps)
         )
-        stats = {k: _stats(getattr(episode, k.split(".")[-1])) for k in VECTORS}
-        stats[self.key] = _image_stats(episode.frames)
+        stats = {k: statistics(getattr(episode, k.split(".")[-1])) for k in VECTORS}
+        stats[self.key] = image_statistics(episode.frames)
         row = {
             "episode_index": i,
             "tasks": [self.task],
@@ -106,9 +106,9 @@ class Writer:
             f"videos/{self.key}/to_timestamp": n / self.fps,
             **{f"stats/{k}/{name}": value for k, s in stats.items() for name, value in s.items()},
         }
-        _replace(self.root / EPISODES.format(**place), lambda path: _write_table(pa.Table.from_pylist([row]), path))
+        replace(self.root / EPISODES.format(**place), lambda path: write_table(pa.Table.from_pylist([row]), path))
         extras = [*self.extras(), {"episode_index": i, **episode.extra}]
-        _replace(
+        replace(
             self.root / "meta/para_episodes.jsonl",
             lambda path: path.write_text("".join(json.dumps(e) + "\n" for e in extras)),
         )
@@ -117,13 +117,13 @@ class Writer:
             "total_frames": self.info["total_frames"] + n,
             "splits": {"train": f"0:{i + 1}"},
         }
-        _replace(self.root / "meta/info.json", lambda path: path.write_text(json.dumps(self.info, indent=2)))
+        replace(self.root / "meta/info.json", lambda path: path.write_text(json.dumps(self.info, indent=2)))
 
     def finish(self) -> None:
         """Write the dataset's overall statistics; call after the last episode."""
         rows = [e for _, e in zip(range(self.n_episodes), _episode_rows(self.root), strict=False)]
-        stats = {k: _merge_stats([{s: r[f"stats/{k}/{s}"] for s in STATS} for r in rows]) for k in (*VECTORS, self.key)}
-        _replace(self.root / "meta/stats.json", lambda path: path.write_text(json.dumps(stats, indent=1)))
+        stats = {k: merge([{s: r[f"stats/{k}/{s}"] for s in STATS} for r in rows]) for k in (*VECTORS, self.key)}
+        replace(self.root / "meta/stats.json", lambda path: path.write_text(json.dumps(stats, indent=1)))
 
     def _open(self, camera: Camera) -> dict:
         info_file = self.root / "meta/info.json"
@@ -144,8 +144,8 @@ class Writer:
         }
         pandas |= {"column_indexes": [], "pandas_version": "2.0.0"}
         tasks = tasks.replace_schema_metadata({"pandas": json.dumps(pandas)})
-        _replace(self.root / "meta/tasks.parquet", lambda path: _write_table(tasks, path))
-        _replace(self.root / "meta/para_cameras.json", lambda path: path.write_text(json.dumps(cameras, indent=2)))
+        replace(self.root / "meta/tasks.parquet", lambda path: write_table(tasks, path))
+        replace(self.root / "meta/para_cameras.json", lambda path: path.write_text(json.dumps(cameras, indent=2)))
         info = {
             "codebase_version": VERSION,
             "robot_type": "panda",
@@ -163,7 +163,7 @@ class Writer:
             "splits": {"train": "0:0"},
             "features": self._features(camera),
         }
-        _replace(self.root / "meta/info.json", lambda path: path.write_text(json.dumps(info, indent=2)))
+        replace(self.root / "meta/info.json", lambda path: path.write_text(json.dumps(info, indent=2)))
         return info
 
     def _features(self, camera: Camera) -> dict:
@@ -258,14 +258,13 @@ class Dataset:
 
     def _read_table(self, row: dict) -> dict[str, np.ndarray]:
         path = self.root / DATA.format(chunk=row["data/chunk_index"], file=row["data/file_index"])
-        table = _read_parquet(path).slice(0, None)
+        table = read_table(path).slice(0, None)
         if len(table) != row["length"]:
             raise BadInput(f"{path} holds {len(table)} frames, the episode table says {row['length']}")
         return {k: np.array(table[k].to_pylist(), np.float64) for k in VECTORS}
 
 
 CONVENTIONS = {"axes": "opencv", "pixel_centre": 0.5, "world": "metres, z up, z = 0 on the support surface"}
-STATS = ("min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99")
 
 
 def read_info(root: Path) -> dict:
@@ -290,30 +289,9 @@ def _read_json(path: Path) -> dict:
         raise BadInput(f"cannot read {path}: {error}") from error
 
 
-def _read_parquet(path: Path) -> pa.Table:
-    try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read()
-    except (OSError, pa.ArrowException) as error:
-        raise BadInput(f"cannot read {path}: {' '.join(str(error).split())}") from error
-
-
 def _episode_rows(root: Path) -> Iterator[dict]:
     for path in sorted((root / "meta/episodes").glob("*/*.parquet")):
-        yield from _read_parquet(path).to_pylist()
-
-
-def _write_table(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="snappy", write_page_checksum=True)
-
-
-def _replace(path: Path, write: object) -> None:
-    """Write a file under a temporary name, sync it, and put it in its place in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.tmp{path.suffix}" if path.suffix == ".npz" else path.name + ".tmp")
-    write(temporary)  # type: ignore[operator]
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+        yield from read_table(path).to_pylist()
 
 
 def _vectors(values: np.ndarray) -> pa.Array:
@@ -323,28 +301,3 @@ def _vectors(values: np.ndarray) -> pa.Array:
 
 def _pandas_column(name: str, kind: str) -> dict:
     return {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": kind, "metadata": None}
-
-
-def _stats(values: np.ndarray) -> dict:
-    """LeRobot's ten statistics over the first axis."""
-    quantiles = {f"q{q:02d}": np.quantile(values, q / 100, axis=0).tolist() for q in (1, 10, 50, 90, 99)}
-    moments = {name: getattr(values, name)(0).tolist() for name in ("min", "max", "mean", "std")}
-    return {**moments, "count": [len(values)], **quantiles}
-
-
-def _image_stats(frames: np.ndarray) -> dict:
-    """The same per channel, shaped (3, 1, 1) in [0, 1]; every 8th pixel of each frame is enough."""
-    stats = _stats(frames[:, ::8, ::8].reshape(-1, 3) / 255.0)
-    return {k: v if k == "count" else [[[x]] for x in v] for k, v in stats.items()} | {"count": [len(frames)]}
-
-
-def _merge_stats(parts: list[dict]) -> dict:
-    """Statistics of a whole from those of its parts; quantiles are averaged by count, as LeRobot does."""
-    n = np.array([p["count"][0] for p in parts], float)
-    stack = {k: np.array([p[k] for p in parts]) for k in STATS}
-    weight = (n / n.sum()).reshape(-1, *[1] * (stack["mean"].ndim - 1))
-    mean = (weight * stack["mean"]).sum(0)
-    variance = (weight * (stack["std"] ** 2 + (stack["mean"] - mean) ** 2)).sum(0)
-    merged = {"min": stack["min"].min(0), "max": stack["max"].max(0), "mean": mean, "std": np.sqrt(variance)}
-    merged |= {k: (weight * stack[k]).sum(0) for k in STATS if k.startswith("q")}
-    return {**{k: v.tolist() for k, v in merged.items()}, "count": [int(n.sum())]}

@@ -24,7 +24,7 @@ class Waypoints:
 def waypoints(
     state: Float[np.ndarray, "frame 4"], action: Float[np.ndarray, "frame 4"], camera: Camera, frame: int, n_steps: int
 ) -> Waypoints:
-    """Labels of frame `frame`: step k is where the end effector was k frames later, and the gripper command that led there.
+    """Labels of a frame: step k is where the end effector was k frames later, and the gripper command on the way.
 
     Nothing is clamped: steps past the end or outside the image are marked, and their numbers must not be used.
     """

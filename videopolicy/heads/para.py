@@ -1,4 +1,4 @@
-"""The pixel-aligned head: where in the image, how high above the table, and how open the gripper. Sections 3.2 and 3.3."""
+"""The pixel-aligned head: where in the image, how high above the table, how open the gripper. Sections 3.2, 3.3."""
 
 from dataclasses import dataclass
 from typing import Literal

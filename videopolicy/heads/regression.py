@@ -1,4 +1,4 @@
-"""Global regression: pooled features to coordinates. On SVD the seeds' "global" head, on an image backbone their "ACT"."""
+"""Global regression: pooled features to coordinates. "Global" in section 4.3, "ACT" in section 4."""
 
 from dataclasses import dataclass
 from typing import Literal

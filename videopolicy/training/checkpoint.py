@@ -24,7 +24,7 @@ N_KEPT = 2
 def save(
     run: Path, step: int, model: dict[str, Tensor], optimizer: torch.optim.Optimizer, state: dict, config: dict
 ) -> Path:
-    """Write checkpoint `step` of a run, then drop all but the newest two; nothing older goes before the new one is whole."""
+    """Write checkpoint `step` of a run, then drop all but the newest two; none goes before the new one is whole."""
     final, temporary = run / f"step_{step:06d}", run / f"step_{step:06d}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -1,0 +1,32 @@
+"""Shapes in signatures are checked in tests only: the hook stands before the first import of the library."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+
+install_import_hook(["videopolicy", "train_stages"], "beartype.beartype")
+
+import builders  # noqa: E402
+from videopolicy.camera import Camera  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def camera() -> Camera:
+    """LIBERO's agentview at 224 pixels."""
+    return builders.agentview()
+
+
+@pytest.fixture(scope="session")
+def written_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three synthetic episodes at 64 pixels; read only."""
+    return builders.write_dataset(tmp_path_factory.mktemp("data") / "dataset")
+
+
+@pytest.fixture
+def small_dataset(tmp_path: Path) -> Path:
+    """The same, to be damaged."""
+    return builders.write_dataset(tmp_path / "dataset")

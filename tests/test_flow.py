@@ -1,0 +1,185 @@
+"""The whole job in miniature: collect, both stages, rollouts and report, stopped and resumed on the way."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from eval import collect, report, rollout
+from train_stages import joint, video
+from videopolicy import policy
+from videopolicy.config import load
+from videopolicy.data.lerobot import Dataset
+from videopolicy.errors import BadInput
+from videopolicy.training import checkpoint
+
+ROOT = Path(__file__).parent.parent
+
+
+def config(kind: type, name: str, **overrides: object) -> object:
+    """A debug configuration with some keys replaced."""
+    arguments = [x for key, value in overrides.items() for x in (f"--{key.replace('__', '.')}", str(value))]
+    return load(kind, ["--config_path", str(ROOT / f"configs/debug/{name}.yaml"), *arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, both stages with both heads, rollouts and report, made once by the scripts' own `main`."""
+    folder = tmp_path_factory.mktemp("flow")
+    collect.main(config(collect.Config, "collect", output=folder / "data"))
+    video.main(config(video.Config, "video", run=folder / "video", data__root=folder / "data"))
+    for name in ("joint_para", "joint_global"):
+        paths = {"run": folder / name, "data__root": folder / "data", "init_from": folder / "video"}
+        joint.main(config(joint.Config, name, **paths))
+    rollout.main(rollout_config(folder))
+    report.main(folder)
+    return folder
+
+
+def rollout_config(folder: Path) -> rollout.Config:
+    names = {"svd+para": str(folder / "joint_para"), "svd+global": str(folder / "joint_global")}
+    return config(rollout.Config, "rollout", output=folder / "rollout", policies=json.dumps(names))
+
+
+def test_demonstrations_succeed_and_open_again(folder: Path) -> None:
+    data = Dataset(folder / "data")
+    assert len(data) == 4
+    assert all(e["placed"] for e in data.extras())
+    assert data.frames(3).shape == (data.length(3), 112, 112, 3)
+
+
+def test_collecting_again_adds_nothing(folder: Path) -> None:
+    before = (folder / "data/meta/info.json").read_text()
+    collect.main(config(collect.Config, "collect", output=folder / "data"))
+    assert (folder / "data/meta/info.json").read_text() == before
+
+
+@pytest.mark.parametrize(("stage", "name"), [(video, "video"), (joint, "joint_para"), (joint, "joint_global")])
+def test_resumed_training_equals_uninterrupted_training(folder: Path, tmp_path: Path, stage: object, name: str) -> None:
+    """A run that lost everything after step 2 ends with the same weights and the same metrics, bit for bit."""
+    run = tmp_path / name
+    shutil.copytree(folder / name, run)
+    shutil.rmtree(run / "step_000004")
+    overrides = {"run": run, "data__root": folder / "data"}
+    if stage is joint:
+        overrides["init_from"] = folder / "video"
+    stage.main(config(stage.Config, name, **overrides))
+    whole, resumed = (load_file(r / "step_000004/model.safetensors") for r in (folder / name, run))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+    assert losses(run) == losses(folder / name)
+
+
+def losses(run: Path) -> list[dict]:
+    """Metrics without what a clock says."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in r.items() if k not in ("seconds", "wait_share")} for r in records]
+
+
+def test_interrupt_saves_and_the_same_command_continues(folder: Path, tmp_path: Path) -> None:
+    arguments = ["--run", str(tmp_path / "run"), "--data.root", str(folder / "data"), "--train.n_steps", "400"]
+    command = [
+        sys.executable,
+        str(ROOT / "train_stages/video.py"),
+        "--config_path",
+        str(ROOT / "configs/debug/video.yaml"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([*command, *arguments], stdout=subprocess.DEVNULL, env=environment)
+    metrics = tmp_path / "run/metrics.jsonl"
+    deadline = time.time() + 120
+    while time.time() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) > 2):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    stopped = checkpoint.read_state(checkpoint.find(tmp_path / "run"))["step"]
+    assert 2 <= stopped < 400
+    arguments[-1] = str(stopped + 2)
+    subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL, env=environment)
+    assert checkpoint.read_state(checkpoint.find(tmp_path / "run"))["step"] == stopped + 2
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines() if '"diffusion"' in line]
+    assert steps == list(range(stopped + 2))
+
+
+def test_overfitting_one_batch_lowers_its_loss(folder: Path, tmp_path: Path) -> None:
+    overrides = {"data__root": folder / "data", "data__overfit": True, "train__n_steps": 40, "train__log_every": 1}
+    video.main(config(video.Config, "video", run=tmp_path / "run", **overrides))
+    values = [r["diffusion"] for r in losses(tmp_path / "run") if "diffusion" in r]
+    assert sum(values[-10:]) < 0.9 * sum(values[:10])
+
+
+def test_every_rollout_is_recorded_once(folder: Path) -> None:
+    """Same episodes for every policy; running again runs nothing."""
+    records = rollout.read_records(folder / "rollout/episodes.jsonl")
+    keys = {(r["policy"], r["split"], r["episode"]) for r in records}
+    assert keys == {(p, s, 0) for p in ("svd+para", "svd+global", "oracle") for s in ("seen", "unseen")}
+    assert len(records) == len(keys)
+    assert len({tuple(r["bowl_xy"]) for r in records}) == 2
+    assert all(r["outcome"] in ("place", "grasp", "miss") and r["chunks"] <= 2 for r in records)
+    before = (folder / "rollout/episodes.jsonl").read_text()
+    rollout.main(rollout_config(folder))
+    assert (folder / "rollout/episodes.jsonl").read_text() == before
+
+
+def test_episodes_of_other_weights_are_never_mixed(folder: Path) -> None:
+    changed = rollout_config(folder).__class__(**{**rollout_config(folder).__dict__, "n_execute": 2})
+    with pytest.raises(BadInput, match="other weights or another protocol"):
+        rollout.main(changed)
+
+
+def test_oracle_places_every_bowl(folder: Path, tmp_path: Path) -> None:
+    """True waypoints through head, lifting and executor: the ceiling of any prediction."""
+    cfg = config(
+        rollout.Config,
+        "rollout",
+        output=tmp_path,
+        n_episodes=4,
+        max_chunks=12,
+        policies=json.dumps({"p": str(folder / "joint_para")}),
+    )
+    records = [r for r in rollout.main(cfg) if r["policy"] == "oracle"]
+    assert len(records) == 8
+    assert [r["outcome"] for r in records] == ["place"] * 8
+
+
+def test_report_counts_what_was_recorded(folder: Path) -> None:
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [(r["policy"], r["split"], r["n"]) for r in summary["rows"]] == [
+        (p, s, 1) for p in ("svd+para", "svd+global") for s in ("seen", "unseen")
+    ]
+    assert all(r["weighted"] == r["place"] + 0.5 * r["grasp"] for r in summary["rows"])
+    page = (folder / "report.html").read_text()
+    assert page.count("data:video/mp4") == 4
+    assert "http" not in page.replace("https://", "http://").replace("http://www.w3.org", "")
+
+
+def test_bad_input_is_one_clear_line(folder: Path, tmp_path: Path) -> None:
+    paths = {"run": tmp_path / "run", "data__root": folder / "data"}
+    with pytest.raises(BadInput, match=r"model.channels is \(32, 64\), but .* was trained with \(32, 32\)"):
+        joint.main(config(joint.Config, "joint_para", init_from=folder / "video", model__channels="[32, 64]", **paths))
+    with pytest.raises(BadInput, match="no checkpoint in"):
+        joint.main(config(joint.Config, "joint_para", init_from=tmp_path / "nowhere", **paths))
+    with pytest.raises(BadInput, match="stage-one checkpoint, without an action head"):
+        policy.load(folder / "video")
+    with pytest.raises(BadInput, match=r"image_size is \(100, 112\); allowed: multiples of 16"):
+        video.main(config(video.Config, "video", model__image_size="[100, 112]", **paths))
+    with pytest.raises(BadInput, match="no sample would train the head"):
+        joint.main(config(joint.Config, "joint_para", init_from=folder / "video", noise__high_share=0, **paths))
+    blocked = folder / "data/meta/info.json"
+    with pytest.raises(BadInput, match="cannot write to the run folder"):
+        video.main(config(video.Config, "video", run=blocked / "run", data__root=folder / "data"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_writes_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    video.main(config(video.Config, "video", run=tmp_path / "run", data__root=folder / "data", dry_run=True))
+    assert "parameters: unet" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
