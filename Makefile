@@ -31,7 +31,7 @@ demo: setup  ## the main job on a laptop: collect, stage one, stage two twice, r
 # Both heads train at the same time with one thread each: on two cores that is a quarter faster than one after the other.
 .PHONY: joint-para joint-global
 joint-para joint-global: joint-%:
-	@$(RUN) $(LAUNCH) --main_process_port 0 train_stages/joint.py --config_path configs/demo/joint_$*.yaml
+	@$(RUN) $(LAUNCH) train_stages/joint.py --config_path configs/demo/joint_$*.yaml
 
 test: setup lint  ## lint, types and all tests
 	$(RUN) python -m pytest

@@ -9,8 +9,8 @@ APPROACH, GRASP, LIFT, CARRY_DROP, RETREAT = 0.12, 0.012, 0.18, 0.05, 0.10  # he
 
 
 def plan(
-    start: Float[np.ndarray, "3"], bowl: Float[np.ndarray, "3"], plate: Float[np.ndarray, "3"], period: float
-) -> tuple[Float[np.ndarray, "step 3"], Float[np.ndarray, "step"]]:
+    start: Float[np.ndarray, " 3"], bowl: Float[np.ndarray, " 3"], plate: Float[np.ndarray, " 3"], period: float
+) -> tuple[Float[np.ndarray, "step 3"], Float[np.ndarray, " step"]]:
     """Waypoints [m] and gripper commands, `period` seconds apart, that put the bowl on the plate."""
     grasp = np.array([*(bowl[:2] + GRASP_OFFSET), bowl[2] + GRASP])
     release = np.array([*(plate[:2] + GRASP_OFFSET), plate[2] + CARRY_DROP])

@@ -76,8 +76,9 @@ class Pool:
                 raise TimeoutError(
                     f"no simulator answered for {START_TIMEOUT:.0f} s; running jobs: {sorted(running.values())}"
                 )
-            requests = []
+            requests: list[tuple[int, str, Any]] = []
             for connection in ready:
+                assert isinstance(connection, Connection)
                 number = by_connection[connection]
                 job = running[number]
                 try:

@@ -36,7 +36,7 @@ def validation_cells(trained: Float[np.ndarray, "m 2"]) -> Float[np.ndarray, "n 
     return cells[np.linalg.norm(cells[:, None] - trained[None], axis=-1).min(1) > 0.01]
 
 
-def held_out_positions(split: Literal["seen", "unseen"], n: int, seed: int) -> Float[np.ndarray, "n 2"]:
+def held_out_positions(split: str, n: int, seed: int) -> Float[np.ndarray, "n 2"]:
     """Positions between grid cells, never a training position: on the trained half, or stratified over the other.
 
     Each is the centre of a square of four cells, jittered by at most a quarter of a cell.
@@ -55,7 +55,7 @@ def held_out_positions(split: Literal["seen", "unseen"], n: int, seed: int) -> F
     return centres[order][chosen] + rng.uniform(-0.25, 0.25, (n, 2)) * step
 
 
-def distance_to_training(position: Float[np.ndarray, "2"]) -> float:
+def distance_to_training(position: Float[np.ndarray, " 2"]) -> float:
     """Metres beyond the boundary of the trained half; 0 on it."""
     return float(max(0.0, position[1] - grid("left")[:, 1].max()))
 

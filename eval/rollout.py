@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,10 +58,10 @@ class Contestant:
     digest: str  # of weights and protocol: episodes of different ones are never mixed
     oracle: bool = False
 
-    def answer(self, requests: list[tuple[str, object]]) -> list[ActionChunk]:
+    def answer(self, requests: list[tuple[str, Any]]) -> list[ActionChunk]:
         """Chunks for the simulators that are waiting, in one forward."""
-        if self.oracle:
-            return [through_head(self.policy.head, *payload) for _, payload in requests]
+        if self.oracle and isinstance(self.policy.head, ParaHead):
+            return [through_head(self.policy.head, camera, truth) for _, (camera, truth) in requests]
         return self.policy.act_batch([observation for _, observation in requests])
 
 

@@ -80,7 +80,7 @@ class Scene:
         return Camera(K, T_world_cam, (size, size))
 
     @property
-    def ee_position(self) -> Float[np.ndarray, "3"]:
+    def ee_position(self) -> Float[np.ndarray, " 3"]:
         """Grip site [m]."""
         return self._to_world(self._sim.data.site_xpos[self._robot.eef_site_id])
 
@@ -91,11 +91,11 @@ class Scene:
         return float(np.clip((left - right) / 0.08, 0, 1))
 
     @property
-    def bowl(self) -> Float[np.ndarray, "3"]:
+    def bowl(self) -> Float[np.ndarray, " 3"]:
         return self._to_world(self._sim.data.body_xpos[self._env.obj_body_id[BOWL]])
 
     @property
-    def plate(self) -> Float[np.ndarray, "3"]:
+    def plate(self) -> Float[np.ndarray, " 3"]:
         return self._to_world(self._sim.data.body_xpos[self._env.obj_body_id[PLATE]])
 
     @property
@@ -109,7 +109,7 @@ class Scene:
 
     # -- motion ----------------------------------------------------------------------------------------------------
 
-    def reset(self, bowl_xy: Float[np.ndarray, "2"], start: Float[np.ndarray, "3"] = START) -> None:
+    def reset(self, bowl_xy: Float[np.ndarray, " 2"], start: Float[np.ndarray, " 3"] = START) -> None:
         """Put bowl and plate (rigidly together) at a position, arm at `start`, everything at rest."""
         self._restore_home()
         for name, xy in ((BOWL, bowl_xy), (PLATE, bowl_xy + PLATE_OFFSET)):
@@ -125,7 +125,7 @@ class Scene:
         self.n_control_steps = 0
         self._bowl_rest_height = float(self.bowl[2])
 
-    def control(self, target: Float[np.ndarray, "3"], gripper: float) -> None:
+    def control(self, target: Float[np.ndarray, " 3"], gripper: float) -> None:
         """One control step (1/20 s) of the operational-space controller towards a position, gripper pointing down."""
         action = np.zeros(7)
         action[:3] = np.clip((target - self.ee_position) / MAX_DELTA, -1, 1)
@@ -166,7 +166,7 @@ class Scene:
         mujoco.mjr_readPixels(image, None, viewport, context.con)
         return np.ascontiguousarray(image[::-1])
 
-    def self_test(self) -> Float[np.ndarray, "n"]:
+    def self_test(self) -> Float[np.ndarray, " n"]:
         """Errors [pixels] of the camera self-test; raises `BadInput` when image and calibration disagree.
 
         The arm is put back to its start, out of the markers' way.

@@ -78,10 +78,9 @@ def run_episode(scene: Scene, connection: Connection, job: dict) -> dict:
     """One closed-loop episode of the parent's policy, or of the expert's waypoints through the parent's head."""
     scene.reset(job["bowl_xy"], START + job["start_jitter"])
     executor = LiberoExecutor(scene, job["executor"], job["step_cap"])
+    policy = RemotePolicy(connection)
     if job["oracle"]:
         policy = OraclePolicy(connection, scene, job["period"], job["n_steps"], job["n_execute"])
-    else:
-        policy = RemotePolicy(connection)
     result = rollout(policy, executor, job["n_execute"], job["max_chunks"])
     return {
         "outcome": executor.outcome,

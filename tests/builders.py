@@ -10,13 +10,19 @@ from videopolicy.data.lerobot import Episode, Writer
 MARKERS = np.array([[-0.30, -0.20, 0.02], [0.0, 0.22, 0.02], [0.05, -0.10, 0.10]])  # world [m]
 LENGTHS = (6, 4, 5)  # frames per episode
 FPS = 4
+KEY = "observation.images.agentview"
+TABLE = "data/chunk-000/file-{:03d}.parquet"
+VIDEO = f"videos/{KEY}/chunk-000/file-{{:03d}}.mp4"
+ROW = "meta/episodes/chunk-000/file-{:03d}.parquet"
 
 
 def look_at(position: np.ndarray, target: np.ndarray, size: tuple[int, int] = (224, 224), fovy: float = 45.0) -> Camera:
-    """A camera at `position` whose optical axis passes through `target`; image right is horizontal."""
+    """A camera at `position` whose optical axis passes through `target`; image right is horizontal, unless it looks straight down."""
     forward = (target - position) / np.linalg.norm(target - position)
     right = np.cross(forward, [0.0, 0.0, 1.0])
-    right = right / np.linalg.norm(right) if np.linalg.norm(right) > 1e-6 else np.array([1.0, 0.0, 0.0])
+    if np.linalg.norm(right) < 1e-3:  # straight down: any horizontal direction will do
+        right = np.cross(forward, [0.0, 1.0, 0.0])
+    right /= np.linalg.norm(right)
     T_world_cam = np.eye(4)
     T_world_cam[:3, :3] = np.stack([right, np.cross(forward, right), forward], 1)
     T_world_cam[:3, 3] = position
@@ -56,6 +62,10 @@ def episode(number: int, n_frames: int, side: int = 64) -> Episode:
     camera = agentview(side)
     frames = np.stack([discs(background(side), camera.project(p[None]), 4.0) for p in position])
     return Episode(frames, state, action, {"placed": True, "number": number})
+
+
+def snapshot(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 def open_writer(root: Path, side: int = 64) -> Writer:

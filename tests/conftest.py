@@ -9,6 +9,7 @@ from jaxtyping import install_import_hook
 install_import_hook(["videopolicy", "train_stages"], "beartype.beartype")
 
 import builders  # noqa: E402
+
 from videopolicy.camera import Camera  # noqa: E402
 
 torch.set_num_threads(1)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,21 +131,14 @@ def test_every_rollout_is_recorded_once(folder: Path) -> None:
 
 
 def test_episodes_of_other_weights_are_never_mixed(folder: Path) -> None:
-    changed = rollout_config(folder).__class__(**{**rollout_config(folder).__dict__, "n_execute": 2})
     with pytest.raises(BadInput, match="other weights or another protocol"):
-        rollout.main(changed)
+        rollout.main(replace(rollout_config(folder), n_execute=2))
 
 
 def test_oracle_places_every_bowl(folder: Path, tmp_path: Path) -> None:
     """True waypoints through head, lifting and executor: the ceiling of any prediction."""
-    cfg = config(
-        rollout.Config,
-        "rollout",
-        output=tmp_path,
-        n_episodes=4,
-        max_chunks=12,
-        policies=json.dumps({"p": str(folder / "joint_para")}),
-    )
+    policies = {"p": str(folder / "joint_para")}
+    cfg = replace(rollout_config(folder), output=tmp_path, n_episodes=4, max_chunks=12, policies=policies)
     records = [r for r in rollout.main(cfg) if r["policy"] == "oracle"]
     assert len(records) == 8
     assert [r["outcome"] for r in records] == ["place"] * 8

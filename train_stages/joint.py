@@ -13,9 +13,10 @@ import torch
 from train_stages.report import describe, save_config
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import from_dict, launch, to_dict
-from videopolicy.data.dataset import DataConfig, open_splits, spread_frames
+from videopolicy.data.dataset import DataConfig, open_splits, spread, spread_frames
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
+from videopolicy.heads.para import ParaPrediction
 from videopolicy.policy import FeaturePolicy, HeadConfig, make_head
 from videopolicy.training import checkpoint
 from videopolicy.training.log import open_run
@@ -59,7 +60,7 @@ def main(cfg: Config) -> dict[str, float]:
     labels = clips.label_statistics()
     backbone = SVDBackbone(cfg.model, data.fps)
     if cfg.init_from is not None:
-        load_stage_one(cfg, backbone)
+        load_stage_one(checkpoint.find(cfg.init_from), cfg.model, backbone)
     else:
         backbone.fit_codec(spread_frames(clips))
     head = make_head(cfg.head, backbone, labels, data.fps)
@@ -67,7 +68,7 @@ def main(cfg: Config) -> dict[str, float]:
         backbone, head, cfg.head_sigma_min, cfg.fixed_noise, cfg.loss_balance, TERMS[cfg.head.kind]
     )
     groups = {
-        "unet": ([*backbone.unet.parameters()], cfg.lr_unet),
+        "unet": (backbone.unet_parameters(), cfg.lr_unet),
         "head": ([*head.parameters(), backbone.start_embedding], cfg.lr_head),
     }
     optimizer = make_optimizer(groups, cfg.train)
@@ -79,10 +80,10 @@ def main(cfg: Config) -> dict[str, float]:
     if cfg.dry_run:
         return {}
     open_run(cfg.run)
-    save_config(accelerator, cfg.run, cfg)
+    save_config(accelerator, cfg)
 
     # Validate as the policy acts: from the first frame alone, at the deploy noise level.
-    chosen = np.linspace(0, len(val_clips) - 1, min(64, len(val_clips))).astype(int)
+    chosen = spread(len(val_clips), 64)
     val = torch.utils.data.default_collate([val_clips[i] for i in chosen])
     policy = FeaturePolicy(backbone, head, cfg.model.image_size)
     observations = [
@@ -105,8 +106,8 @@ def main(cfg: Config) -> dict[str, float]:
             "position_median_mm": float(1000 * error.median()),
             "gripper_accuracy": float(((gripper > 0.5) == (val["gripper"] > 0.5))[valid].float().mean()),
         }
-        if chunks[0].pixel is not None:
-            pixel = torch.from_numpy(np.stack([c.pixel for c in chunks]))
+        if isinstance(prediction, ParaPrediction):
+            pixel = torch.from_numpy(np.stack([c.pixel for c in chunks if c.pixel is not None]))
             results["pixel"] = float((pixel - val["pixel"]).norm(dim=-1)[valid].mean())
             if accelerator.is_main_process and step == cfg.train.n_steps:
                 save_heatmaps(
@@ -130,14 +131,13 @@ def main(cfg: Config) -> dict[str, float]:
     )
 
 
-def load_stage_one(cfg: Config, backbone: SVDBackbone) -> None:
+def load_stage_one(path: Path, model: SVDConfig, backbone: SVDBackbone) -> None:
     """Weights of a stage-one checkpoint; `BadInput` where it was made for another architecture."""
-    path = checkpoint.find(cfg.init_from)
     theirs = from_dict(SVDConfig, checkpoint.read_config(path)["model"])
     for name in ("image_size", "n_frames", "channels", "attention", "n_layers", "codec_patch", "codec_channels"):
-        if getattr(theirs, name) != getattr(cfg.model, name):
+        if getattr(theirs, name) != getattr(model, name):
             raise BadInput(
-                f"model.{name} is {getattr(cfg.model, name)}, but {path} was trained with {getattr(theirs, name)}"
+                f"model.{name} is {getattr(model, name)}, but {path} was trained with {getattr(theirs, name)}"
             )
     wrapped = torch.nn.ModuleDict({"backbone": backbone})
     checkpoint.load_model(path, wrapped, accept=lambda key: key.startswith("backbone."))

@@ -1,5 +1,8 @@
 """What a training script says before it starts."""
 
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
 import torch
 from accelerate import Accelerator
 
@@ -7,8 +10,16 @@ from videopolicy.config import dump
 from videopolicy.data.dataset import ClipDataset
 
 
+@runtime_checkable
+class Run(Protocol):
+    """Any stage's configuration: it names the run's folder."""
+
+    @property
+    def run(self) -> Path: ...
+
+
 def describe(
-    accelerator: Accelerator, cfg: object, clips: ClipDataset, val_clips: ClipDataset, optimizer: torch.optim.Optimizer
+    accelerator: Accelerator, cfg: Run, clips: ClipDataset, val_clips: ClipDataset, optimizer: torch.optim.Optimizer
 ) -> None:
     """Print the resolved configuration, data counts, parameters per group, and the output folder."""
     accelerator.print(dump(cfg))
@@ -23,6 +34,6 @@ def describe(
     )
 
 
-def save_config(accelerator: Accelerator, run: object, cfg: object) -> None:
+def save_config(accelerator: Accelerator, cfg: Run) -> None:
     if accelerator.is_main_process:
-        (run / "config.yaml").write_text(dump(cfg))
+        (cfg.run / "config.yaml").write_text(dump(cfg))

@@ -6,13 +6,12 @@ accelerate launch train_stages/video.py --config_path configs/demo/video.yaml
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from train_stages.report import describe, save_config
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import launch, to_dict
-from videopolicy.data.dataset import DataConfig, open_splits, spread_frames
+from videopolicy.data.dataset import DataConfig, open_splits, spread, spread_frames
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.training import checkpoint
 from videopolicy.training.log import open_run
@@ -44,12 +43,12 @@ def main(cfg: Config) -> dict[str, float]:
     data, clips, val_clips = open_splits(cfg.data, cfg.model.n_frames, cfg.model.n_frames - 1, cfg.model.image_size)
     backbone = SVDBackbone(cfg.model, data.fps)
     objective = VideoObjective(backbone)
-    optimizer = make_optimizer({"unet": (list(backbone.unet.parameters()), cfg.lr)}, cfg.train)
+    optimizer = make_optimizer({"unet": (backbone.unet_parameters(), cfg.lr)}, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
     if cfg.dry_run:
         return {}
     open_run(cfg.run)
-    save_config(accelerator, cfg.run, cfg)
+    save_config(accelerator, cfg)
 
     # The codec is fitted to frames of the training episodes, in closed form; a resumed run loads it.
     if checkpoint.latest(cfg.run) is None:
@@ -57,8 +56,8 @@ def main(cfg: Config) -> dict[str, float]:
         accelerator.print(f"codec: reconstruction MSE {error:.5f} in [-1, 1]")
 
     # Validate on held-out episodes: loss per noise level, always with the same noise.
-    n_val = min(16, len(val_clips))
-    chosen = np.linspace(0, len(val_clips) - 1, n_val).astype(int)
+    chosen = spread(len(val_clips), 16)
+    n_val = len(chosen)
     val_batch = torch.utils.data.default_collate([val_clips[i] for i in chosen])
 
     @torch.inference_mode()

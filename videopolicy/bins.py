@@ -27,7 +27,7 @@ class Bins:
     def width(self) -> float:
         return (self.high - self.low) / self.n
 
-    def centres(self, like: Tensor) -> Float[Tensor, "n"]:
+    def centres(self, like: Tensor) -> Float[Tensor, " n"]:
         index = torch.arange(self.n, device=like.device, dtype=torch.float32)
         return self.low + (index + 0.5) * self.width
 

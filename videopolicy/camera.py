@@ -37,7 +37,7 @@ class Camera:
             raise BadInput(f"focal lengths must be positive, K has {self.K[0, 0]} and {self.K[1, 1]}")
 
     @property
-    def position(self) -> Float[np.ndarray, "3"]:
+    def position(self) -> Float[np.ndarray, " 3"]:
         """The optical centre in world coordinates [m]."""
         return self.T_world_cam[:3, 3]
 
@@ -51,7 +51,7 @@ class Camera:
 
     def contains(self, uv: Float[np.ndarray, "*batch 2"]) -> Bool[np.ndarray, "*batch"]:
         """Whether pixels lie inside the image; NaN does not."""
-        return ((uv >= 0) & (uv < np.asarray(self.size))).all(-1)
+        return np.asarray(((uv >= 0) & (uv < np.asarray(self.size))).all(-1))
 
     def rays(self, uv: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch 3"]:
         """Unit directions, in the world frame, of the rays through pixels."""
@@ -100,7 +100,7 @@ def check_markers(
     with_markers: Shaped[np.ndarray, "height width 3"],
     without: Shaped[np.ndarray, "height width 3"],
     tolerance: float = 1.5,
-) -> Float[np.ndarray, "n"]:
+) -> Float[np.ndarray, " n"]:
     """Distances [pixels] between projected markers and where they appear in an image; the camera self-test.
 
     `with_markers` shows small bright balls at the world points `markers`, `without` is the same scene without them.

@@ -3,6 +3,7 @@
 The only user of draccus. `launch(main, Config)` is what every script calls.
 """
 
+import argparse
 import dataclasses
 import difflib
 import sys
@@ -34,9 +35,11 @@ def load(config_class: type[C], args: Sequence[str] | None = None) -> C:
         if arg.startswith("--") and name not in known | {"config_path", "help"}:
             raise BadInput(f"unknown option --{name}{_nearest(name, known)}")
     try:
-        return draccus.parse(config_class, args=args, exit_on_error=False)
-    except (draccus.utils.DraccusException, ValueError, TypeError) as error:
+        config = draccus.parse(config_class, args=args, exit_on_error=False)
+    except (argparse.ArgumentError, draccus.utils.DraccusException, ValueError, TypeError) as error:
         raise BadInput(f"{path or 'command line'}: {' '.join(str(error).split())}") from error
+    _check_null(config, str(path or "command line"))
+    return config
 
 
 def to_dict(config: Any) -> dict:
@@ -80,11 +83,12 @@ def _read_yaml(path: Path) -> dict:
         there = sorted(map(str, path.parent.glob("*.yaml"))) if path.parent.is_dir() else []
         raise BadInput(f"no configuration file {path}; there is: {', '.join(there) or 'nothing in that folder'}")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise BadInput(f"{path} must hold keys and values, not a {type(values).__name__}")
+        there_is = "nothing" if values is None else f"a {type(values).__name__}"
+        raise BadInput(f"{path} must hold keys and values, not {there_is}")
     return values
 
 
@@ -95,6 +99,16 @@ def _check_keys(config_class: type, values: dict, where: str, prefix: str = "") 
             raise BadInput(f"{where}: unknown key {prefix + str(key)!r}{_nearest(str(key), fields)}")
         if dataclasses.is_dataclass(fields[key]) and isinstance(value, dict):
             _check_keys(fields[key], value, where, f"{prefix}{key}.")
+
+
+def _check_null(config: Any, where: str, prefix: str = "") -> None:
+    """draccus lets null stand for every type; here only `X | None` may be null."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if value is None and type(None) not in typing.get_args(hint):
+            raise BadInput(f"{where}: {prefix + name!r} is null, which is no {getattr(hint, '__name__', hint)}")
+        if dataclasses.is_dataclass(value):
+            _check_null(value, where, f"{prefix}{name}.")
 
 
 def _fields(config_class: type) -> dict[str, Any]:
@@ -108,7 +122,7 @@ def _not_none(hint: Any) -> Any:
     return options[0] if len(options) == 1 and type(None) in typing.get_args(hint) else hint
 
 
-def _leaves(config_class: type, prefix: str = "") -> list[str]:
+def _leaves(config_class: Any, prefix: str = "") -> list[str]:
     names = []
     for name, kind in _fields(config_class).items():
         names.append(prefix + name)

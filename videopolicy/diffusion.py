@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 700.0, 7.0
@@ -33,24 +33,24 @@ def precondition(sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return c_skip, c_out, c_in, 0.25 * sigma.log()
 
 
-def like(sigma: Float[Tensor, "batch"], x: Tensor) -> Tensor:
+def like(sigma: Shaped[Tensor, " batch"], x: Tensor) -> Tensor:
     """Per-sample values shaped to multiply a batch."""
     return sigma.reshape(-1, *[1] * (x.ndim - 1))
 
 
-def velocity(x0: Tensor, noise: Tensor, sigma: Float[Tensor, "batch"]) -> Tensor:
+def velocity(x0: Tensor, noise: Tensor, sigma: Float[Tensor, " batch"]) -> Tensor:
     """The network's target v = (noise - sigma x0) / sqrt(sigma^2 + 1)."""
     s = like(sigma, x0)
     return (noise - s * x0) / (s**2 + 1).sqrt()
 
 
-def denoised(x: Tensor, v: Tensor, sigma: Float[Tensor, "batch"]) -> Tensor:
+def denoised(x: Tensor, v: Tensor, sigma: Float[Tensor, " batch"]) -> Tensor:
     """The clean sample that a network output v means: c_skip x + c_out v. EDM equation 7."""
     c_skip, c_out, _, _ = precondition(like(sigma, x))
     return c_skip * x + c_out * v
 
 
-def sample_sigma(cfg: NoiseConfig, n: int, generator: torch.Generator) -> Float[Tensor, "n"]:
+def sample_sigma(cfg: NoiseConfig, n: int, generator: torch.Generator) -> Float[Tensor, " n"]:
     """Noise levels of a training batch."""
     normal, uniform, choice = (f(n, generator=generator) for f in (torch.randn, torch.rand, torch.rand))
     low = (cfg.p_mean + cfg.p_std * normal).exp()
@@ -58,7 +58,7 @@ def sample_sigma(cfg: NoiseConfig, n: int, generator: torch.Generator) -> Float[
     return torch.where(choice < cfg.high_share, high, low)
 
 
-def karras_sigmas(n: int) -> Float[Tensor, "n_plus_1"]:
+def karras_sigmas(n: int) -> Float[Tensor, " n_plus_1"]:
     """Sampling noise levels, high to low, and a final 0. EDM equation 5."""
     ramp = torch.linspace(0, 1, n)
     top, bottom = SIGMA_MAX ** (1 / RHO), SIGMA_MIN ** (1 / RHO)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ class HeadConfig:
     regression: RegressionConfig = RegressionConfig()
 
 
-def make_head(cfg: HeadConfig, backbone: SVDBackbone, labels: dict, fps: int) -> nn.Module:
+def make_head(cfg: HeadConfig, backbone: SVDBackbone, labels: dict, fps: int) -> ParaHead | RegressionHead:
     """The head for a backbone, its bins and scales from the training labels' statistics."""
     shape = (backbone.feature_channels, backbone.n_feature_frames, cfg.n_steps)
     if cfg.kind == "para":
@@ -60,7 +60,7 @@ class FeaturePolicy:
     def act_batch(self, observations: list[Observation]) -> list[ActionChunk]:
         return self.head.decode(self.predict(observations), [o.camera for o in observations])
 
-    def predict(self, observations: list[Observation]) -> object:
+    def predict(self, observations: list[Observation]) -> Any:
         """The head's prediction, before decoding."""
         images = torch.from_numpy(np.stack([o.image for o in observations]))
         start = torch.stack([self._start_pixel(o) for o in observations])

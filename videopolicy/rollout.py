@@ -23,7 +23,8 @@ def rollout(policy: Policy, executor: Executor, n_execute: int, max_chunks: int)
     Exceptions of policy and executor pass through: a crash is never an episode that failed.
     """
     started = time.perf_counter()
-    observations, chunks = [executor.observe()], []
+    observations = [executor.observe()]
+    chunks: list[ActionChunk] = []
     while len(chunks) < max_chunks and not executor.done():
         chunk = policy.act(observations[-1])
         if not np.isfinite(chunk.position).all():

@@ -15,7 +15,7 @@ class Observation:
 
     image: UInt8[np.ndarray, "height width 3"]
     camera: Camera
-    ee_position: Float[np.ndarray, "3"]  # grip site, world frame [m]
+    ee_position: Float[np.ndarray, " 3"]  # grip site, world frame [m]
     gripper: float  # measured opening, 0 closed ... 1 open
     time: float  # [s] since the episode began
 
@@ -25,10 +25,10 @@ class ActionChunk:
     """The next waypoints of the end effector, `period` seconds apart."""
 
     position: Float[np.ndarray, "step 3"]  # world frame [m]
-    gripper: Float[np.ndarray, "step"]  # commanded opening, 0 closed ... 1 open
+    gripper: Float[np.ndarray, " step"]  # commanded opening, 0 closed ... 1 open
     period: float  # [s]
     pixel: Float[np.ndarray, "step 2"] | None = None  # where a pixel-aligned head saw them
-    confidence: Float[np.ndarray, "step"] | None = None  # probability mass around the pixel, 0 ... 1
+    confidence: Float[np.ndarray, " step"] | None = None  # probability mass around the pixel, 0 ... 1
 
 
 @runtime_checkable

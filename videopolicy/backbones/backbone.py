@@ -25,8 +25,11 @@ class FeatureMap:
 class Backbone(Protocol):
     """Images and the end effector's pixel in them to features."""
 
-    n_feature_frames: int
-    feature_channels: int
+    @property
+    def n_feature_frames(self) -> int: ...
+
+    @property
+    def feature_channels(self) -> int: ...
 
     def forward(
         self, images: UInt8[Tensor, "batch height width 3"], start_pixel: Float[Tensor, "batch 2"]

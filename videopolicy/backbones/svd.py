@@ -3,7 +3,9 @@
 The tiny form is the same UNet class built from a config, with a linear patch codec for the VAE.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
@@ -50,7 +52,7 @@ class SVDBackbone(nn.Module):
         self.latent_size = (height // cfg.codec_patch, width // cfg.codec_patch)
         down = ["CrossAttnDownBlockSpatioTemporal" if a else "DownBlockSpatioTemporal" for a in cfg.attention]
         up = ["CrossAttnUpBlockSpatioTemporal" if a else "UpBlockSpatioTemporal" for a in reversed(cfg.attention)]
-        self.unet = UNetSpatioTemporalConditionModel(
+        unet: Any = UNetSpatioTemporalConditionModel(  # its mixins hide that it is a module
             in_channels=2 * cfg.codec_channels,
             out_channels=cfg.codec_channels,
             down_block_types=tuple(down),
@@ -63,6 +65,7 @@ class SVDBackbone(nn.Module):
             projection_class_embeddings_input_dim=96,
             num_frames=cfg.n_frames,
         )
+        self.unet: nn.Module = unet
         self.codec = PatchCodec(cfg.codec_patch, cfg.codec_channels)
         clip = CLIPVisionConfig(
             hidden_size=64,
@@ -83,12 +86,13 @@ class SVDBackbone(nn.Module):
             *self.latent_size,
             generator=torch.Generator().manual_seed(cfg.feature_seed),
         )
+        self.feature_noise: Tensor
         self.register_buffer("feature_noise", noise, persistent=False)
         self._features: dict[int, Tensor] = {}
         self._start: Tensor | None = None
         for i in cfg.feature_blocks:
-            self.unet.up_blocks[i].register_forward_hook(self._keep(i))
-        self.unet.conv_in.register_forward_hook(self._add_start)
+            unet.up_blocks[i].register_forward_hook(self._keep(i))
+        unet.conv_in.register_forward_hook(self._add_start)
 
     @property
     def n_feature_frames(self) -> int:
@@ -99,6 +103,9 @@ class SVDBackbone(nn.Module):
     def feature_channels(self) -> int:
         channels = self.cfg.channels[::-1]
         return sum(channels[i] for i in self.cfg.feature_blocks)
+
+    def unet_parameters(self) -> list[nn.Parameter]:
+        return list(self.unet.parameters())
 
     def fit_codec(self, frames: UInt8[Tensor, "batch height width 3"]) -> float:
         """Fit the patch codec in closed form; returns its reconstruction MSE in [-1, 1]."""
@@ -136,7 +143,7 @@ class SVDBackbone(nn.Module):
     def condition(
         self,
         first: Float[Tensor, "batch 3 height width"],
-        augmentation: Float[Tensor, "batch"],
+        augmentation: Float[Tensor, " batch"],
         noise: Float[Tensor, "batch 3 height width"],
         keep_image: Tensor | None = None,
         keep_embedding: Tensor | None = None,
@@ -164,7 +171,7 @@ class SVDBackbone(nn.Module):
     def denoise(
         self,
         x: Float[Tensor, "batch frame channel row col"],
-        sigma: Float[Tensor, "batch"],
+        sigma: Float[Tensor, " batch"],
         condition: dict[str, Tensor],
         start_pixel: Float[Tensor, "batch 2"] | None = None,
     ) -> Float[Tensor, "batch frame channel row col"]:
@@ -215,14 +222,14 @@ class SVDBackbone(nn.Module):
         first = self.pixels(images)
         augmentation = first.new_full((len(first),), DEPLOY_AUGMENTATION)
         condition = self.condition(first, augmentation, torch.randn(first.shape, generator=generator).to(first.device))
-        noise = torch.randn(len(first), *self.feature_noise.shape, generator=generator).to(first.device)
+        noise = torch.randn(len(first), *tuple(self.feature_noise.shape), generator=generator).to(first.device)
         latents = sample(lambda x, sigma: self.denoise(x, sigma, condition), noise, n_steps)
         pixels = rearrange(self.decode(latents), "b t c h w -> b t h w c")
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
     # -- hooks -----------------------------------------------------------------------------------------------------
 
-    def _keep(self, block: int):
+    def _keep(self, block: int) -> Callable[[nn.Module, tuple, Tensor], None]:
         def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
             self._features[block] = output
 

@@ -101,7 +101,7 @@ def open_splits(
         raise BadInput(
             f"n_val_episodes is {cfg.n_val_episodes}; allowed: 1 to {len(data) - 1} of {cfg.root}'s episodes"
         )
-    held_out = set(np.linspace(0, len(data) - 1, cfg.n_val_episodes).round().astype(int).tolist())
+    held_out = set(spread(len(data), cfg.n_val_episodes))
     train = [e for e in range(len(data)) if e not in held_out]
     clips = [ClipDataset(data, e, n_frames, n_steps, image_size, cfg.cache_gb) for e in (train, sorted(held_out))]
     return data, clips[0], clips[1]
@@ -109,8 +109,12 @@ def open_splits(
 
 def spread_frames(clips: ClipDataset, n: int = 256) -> torch.Tensor:
     """Frames (frame height width 3) from all over the training clips, to fit a codec to."""
-    chosen = np.linspace(0, len(clips) - 1, min(n, len(clips))).astype(int)
-    return torch.stack([clips[i]["frames"][0] for i in chosen])
+    return torch.stack([clips[i]["frames"][0] for i in spread(len(clips), n)])
+
+
+def spread(total: int, n: int) -> list[int]:
+    """At most `n` of `total` indices, evenly spread, the first and the last among them."""
+    return np.linspace(0, total - 1, min(n, total)).round().astype(int).tolist()
 
 
 def batch_indices(n_samples: int, batch_size: int, seed: int, step: int, overfit: bool = False) -> list[int]:

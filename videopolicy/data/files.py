@@ -1,5 +1,6 @@
 """Files that are whole or absent, and tables whose damage is noticed."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from videopolicy.errors import BadInput
+
+
+def read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise BadInput(f"cannot read {path}: {error}") from error
 
 
 def read_table(path: Path) -> pa.Table:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from jaxtyping import Float, UInt8
 
 from videopolicy.camera import Camera, check_markers
-from videopolicy.data.files import read_table, replace, write_table
+from videopolicy.data.files import read_json, read_table, replace, write_table
 from videopolicy.data.statistics import STATS, image_statistics, merge, statistics
 from videopolicy.data.video import CODEC, CRF, GOP, PIX_FMT, read_video, write_video
 from videopolicy.errors import BadInput
@@ -199,7 +199,7 @@ class Dataset:
             raise BadInput(f"the dataset {root} is empty: collect or record episodes first")
         self.fps: int = self.info["fps"]
         self.key = next((k for k in self.info["features"] if k.startswith("observation.images.")), "")
-        cameras = _read_json(root / "meta/para_cameras.json")
+        cameras = read_json(root / "meta/para_cameras.json")
         name = self.key.removeprefix("observation.images.")
         if name not in cameras:
             raise BadInput(f"{root}/meta/para_cameras.json has no camera {name!r}; it has {sorted(cameras)}")
@@ -271,7 +271,7 @@ def read_info(root: Path) -> dict:
     """`meta/info.json`, checked for the one version this project reads."""
     if not (root / "meta/info.json").is_file():
         raise BadInput(f"no LeRobot dataset at {root}: meta/info.json is missing")
-    info = _read_json(root / "meta/info.json")
+    info = read_json(root / "meta/info.json")
     if info.get("codebase_version") != VERSION:
         raise BadInput(f"{root} has format {info.get('codebase_version')!r}; allowed: {VERSION!r}")
     return info
@@ -280,13 +280,6 @@ def read_info(root: Path) -> dict:
 def read_extras(root: Path) -> list[dict]:
     path = root / "meta/para_episodes.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise BadInput(f"cannot read {path}: {error}") from error
 
 
 def _episode_rows(root: Path) -> Iterator[dict]:

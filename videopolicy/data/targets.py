@@ -12,13 +12,13 @@ from videopolicy.camera import Camera
 class Waypoints:
     """The next `step` waypoints after a frame, as labels (numpy; batches of them become `heads.head.Targets`)."""
 
-    start_pixel: Float[np.ndarray, "2"]  # the end effector now; NaN when it is not in the picture
+    start_pixel: Float[np.ndarray, " 2"]  # the end effector now; NaN when it is not in the picture
     pixel: Float[np.ndarray, "step 2"]
-    height: Float[np.ndarray, "step"]  # [m] above the support surface
-    gripper: Float[np.ndarray, "step"]
+    height: Float[np.ndarray, " step"]  # [m] above the support surface
+    gripper: Float[np.ndarray, " step"]
     position: Float[np.ndarray, "step 3"]  # [m]
-    inside: Bool[np.ndarray, "step"]  # projects into the image
-    in_episode: Bool[np.ndarray, "step"]  # before the episode's end
+    inside: Bool[np.ndarray, " step"]  # projects into the image
+    in_episode: Bool[np.ndarray, " step"]  # before the episode's end
 
 
 def waypoints(

@@ -1,10 +1,11 @@
 """What every action head is given and must give."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.camera import Camera
@@ -25,7 +26,7 @@ class Targets:
     def of(batch: dict[str, Tensor]) -> "Targets":
         return Targets(**{f.name: batch[f.name] for f in fields(Targets)})
 
-    def where(self, keep: Bool[Tensor, "batch"]) -> "Targets":
+    def where(self, keep: Bool[Tensor, " batch"]) -> "Targets":
         """The same labels, valid only in the samples to keep."""
         return Targets(self.pixel, self.height, self.gripper, self.position, self.valid & keep[:, None])
 
@@ -33,6 +34,10 @@ class Targets:
 @runtime_checkable
 class ActionHead(Protocol):
     """Features to predictions; predictions to a loss in training, to action chunks in use."""
+
+    n_steps: int
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
 
     def forward(self, features: FeatureMap) -> Any: ...
 
@@ -44,5 +49,5 @@ class ActionHead(Protocol):
 
 
 def masked_mean(value: Float[Tensor, "batch step"], valid: Bool[Tensor, "batch step"]) -> Float[Tensor, ""]:
-    """Mean over valid steps; 0 where there is none (and then without gradient)."""
-    return (value * valid).nan_to_num(0.0).sum() / valid.sum().clamp(min=1)
+    """Mean over valid steps; 0 where there is none (and then without gradient). NaN in a valid step stays NaN."""
+    return value.where(valid, 0.0).sum() / valid.sum().clamp(min=1)

@@ -54,9 +54,12 @@ class RegressionHead(nn.Module):
         return rearrange(self.net(features.pooled).float(), "b (n c) -> b n c", n=self.n_steps)
 
     def loss(self, prediction: Float[Tensor, "batch step 4"], targets: Targets) -> dict[str, Tensor]:
-        goal = (targets.position - self.position_mean) / self.position_std
+        # Masked labels may be NaN, whose gradient would survive a mask on the loss alone.
+        goal = targets.position.where(targets.valid[..., None], self.position_mean)
+        goal = (goal - self.position_mean) / self.position_std
+        closed_or_open = targets.gripper.where(targets.valid, 0.0).clamp(0, 1)
         position = (prediction[..., :3] - goal).abs().mean(-1)
-        gripper = F.binary_cross_entropy_with_logits(prediction[..., 3], targets.gripper.clamp(0, 1), reduction="none")
+        gripper = F.binary_cross_entropy_with_logits(prediction[..., 3], closed_or_open, reduction="none")
         return {"position": masked_mean(position, targets.valid), "gripper": masked_mean(gripper, targets.valid)}
 
     @torch.no_grad()

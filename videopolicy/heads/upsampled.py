@@ -4,6 +4,8 @@ Bilinear upsampling (`align_corners=False`) of a map X is A X B^T with non-negat
 cross-entropy over the upsampled map needs only its log-sum-exp and four taps, and values at one pixel only four cells.
 """
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -36,7 +38,7 @@ class _LogSumExp(torch.autograd.Function):
     """log sum exp(A X B^T) with the gradient A^T softmax(A X B^T) B made in the forward pass, chunk by chunk."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, A: Tensor, B: Tensor, chunk: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, A: Tensor, B: Tensor, chunk: int) -> Tensor:
         value, gradient = [], []
         for part in x.split(chunk):
             top = part.amax((-2, -1), keepdim=True)  # at least the upsampled maximum: rows of A and B are convex
@@ -49,7 +51,7 @@ class _LogSumExp(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
         return grad[:, None, None] * gradient, None, None, None
 

@@ -133,7 +133,8 @@ def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[
 
 
 def _steps(run: Path) -> list[Path]:
-    return sorted(p for p in run.glob("step_*") if p.is_dir() and p.suffix != ".tmp")
+    found = [p for p in run.glob("step_*") if p.is_dir() and p.name[5:].isdigit()]
+    return sorted(found, key=lambda p: int(p.name[5:]))  # by number: as text, step 1000000 precedes 999900
 
 
 def _point_latest(run: Path, name: str) -> None:

@@ -97,12 +97,12 @@ def fit(
         batch_indices(len(clips), cfg.batch_size, cfg.seed, s, overfit)[rank::world] for s in range(start, cfg.n_steps)
     ]
     loader = DataLoader(clips, batch_sampler=batches, num_workers=cfg.num_workers)
-    wrapped, optimizer = accelerator.prepare(objective, optimizer)
+    wrapped, prepared = accelerator.prepare(objective, optimizer)
     metrics = Metrics(run, start) if accelerator.is_main_process else None
 
     def keep(step: int) -> None:
         if accelerator.is_main_process:
-            checkpoint.save(run, step, model.state_dict(), optimizer.optimizer, state, config)
+            checkpoint.save(run, step, model.state_dict(), optimizer, state, config)
         accelerator.wait_for_everyone()
 
     progress = Progress(run.name, cfg.n_steps, start)
@@ -127,8 +127,8 @@ def fit(
                     f"step {step}: loss {float(losses['total'])}, gradient norm {float(norm)}; nothing was updated."
                     f" Clips (episode, frame): {names}"
                 )
-            optimizer.step()
-            optimizer.zero_grad()
+            prepared.step()
+            prepared.zero_grad()
             for name, value in {**losses, "grad_norm": norm}.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach() if isinstance(value, Tensor) else value)
             count += 1

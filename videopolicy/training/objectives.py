@@ -7,9 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.diffusion import NoiseConfig, like, sample_sigma, velocity
 from videopolicy.heads.head import Targets
+from videopolicy.heads.para import ParaHead
+from videopolicy.heads.regression import RegressionHead
 
 DROPOUT = 0.1  # conditioning is dropped as in SVD: 10 % embedding only, 10 % both, 10 % image latent only
 
@@ -18,11 +21,11 @@ DROPOUT = 0.1  # conditioning is dropped as in SVD: 10 % embedding only, 10 % bo
 class Draws:
     """Everything random about one training step, a function of (seed, step, rank) alone."""
 
-    sigma: Float[Tensor, "batch"]
+    sigma: Float[Tensor, " batch"]
     noise: Float[Tensor, "batch frame channel row col"]
-    augmentation: Float[Tensor, "batch"]
+    augmentation: Float[Tensor, " batch"]
     pixel_noise: Float[Tensor, "batch 3 height width"]
-    dropout: Float[Tensor, "batch"]
+    dropout: Float[Tensor, " batch"]
 
     def to(self, device: torch.device) -> "Draws":
         return Draws(*(getattr(self, f).to(device) for f in self.__dataclass_fields__))
@@ -33,7 +36,7 @@ def draw(cfg: NoiseConfig, n: int, backbone: SVDBackbone, seed: int, step: int, 
     width, height = backbone.cfg.image_size
     return Draws(
         sigma=sample_sigma(cfg, n, generator),
-        noise=torch.randn(n, *backbone.feature_noise.shape, generator=generator),
+        noise=torch.randn(n, *tuple(backbone.feature_noise.shape), generator=generator),
         augmentation=(torch.randn(n, generator=generator) * 0.5 - 3).exp(),
         pixel_noise=torch.randn(n, 3, height, width, generator=generator),
         dropout=torch.rand(n, generator=generator),
@@ -67,7 +70,7 @@ class JointObjective(nn.Module):
     def __init__(
         self,
         backbone: SVDBackbone,
-        head: nn.Module,
+        head: ParaHead | RegressionHead,
         head_sigma_min: float,
         fixed_noise: bool,
         loss_balance: Literal["sum", "ema"],
@@ -100,7 +103,7 @@ class JointObjective(nn.Module):
 
 def diffusion_error(
     backbone: SVDBackbone, frames: Tensor, draws: Draws, start_pixel: Tensor | None, keep: Tensor
-) -> tuple[Float[Tensor, "batch"], object]:
+) -> tuple[Float[Tensor, " batch"], FeatureMap]:
     """Squared error of v per sample, and the features of the same pass; conditioning is never dropped where `keep`."""
     pixels = backbone.pixels(frames)
     x0 = backbone.encode(pixels)

@@ -61,15 +61,15 @@ def save_heatmaps(
     """Per row: the input, then a heatmap per step with the true pixel (green) and the predicted one (blue)."""
     probability = upsample(heatmap[:n], size).flatten(2).softmax(-1).unflatten(2, size[::-1]).cpu().numpy()
     rows = []
-    for i in np.linspace(0, len(probability) - 1, n).astype(int):
+    for i in range(len(probability)):
         image = np.array(Image.fromarray(batch["frames"][i, 0].numpy()).resize(size))
         tiles = [image.copy()]
         dot(tiles[0], batch["start_pixel"][i].numpy(), (0, 255, 0))
         for step in range(heatmap.shape[1]):
             tile = overlay(image, probability[i, step])
             if batch["valid"][i, step]:
-                dot(tile, batch["pixel"][i, step].numpy(), (0, 255, 0), 2)
-            dot(tile, pixel[i, step].numpy(), (80, 160, 255), 2)
+                dot(tile, batch["pixel"][i, step].numpy(), (0, 255, 0), 2.0)
+            dot(tile, pixel[i, step].numpy(), (80, 160, 255), 2.0)
             tiles.append(tile)
         rows.append(np.stack(tiles))
     save_image(path, rows_of(np.stack(rows)))

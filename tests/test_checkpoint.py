@@ -1,0 +1,195 @@
+"""Checkpoints are whole or absent, and what is loaded is what was saved, bit for bit."""
+
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from videopolicy.errors import BadInput
+from videopolicy.training import checkpoint
+from videopolicy.training.log import open_run
+
+FILES = ["model.safetensors", "optimizer.safetensors", "state.json", "config.json"]
+
+
+def network(width: int = 3) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Linear(width, 1))
+
+
+def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW over two groups, as in training."""
+    first, last = ({"params": list(model[i].parameters()), "lr": lr, "name": str(i)} for i, lr in ((0, 0.1), (2, 0.01)))
+    return torch.optim.AdamW([first, last], betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, n_steps: int, seed: int) -> list[float]:
+    losses = []
+    for i in range(n_steps):
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(seed + i))
+        loss = model(x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def save(run: Path, *steps: int) -> list[Path]:
+    model = network()
+    optimizer = optimizer_of(model)
+    train(model, optimizer, 1, 0)
+    return [checkpoint.save(run, s, model.state_dict(), optimizer, {"fps": 4}, {"n": s}) for s in steps]
+
+
+def flip(path: Path, at: float = 0.9) -> None:
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * at)] ^= 1
+    path.write_bytes(bytes(data))
+
+
+DAMAGE = {
+    "one flipped bit": flip,
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "empty": lambda path: path.write_bytes(b""),
+    "missing": lambda path: path.unlink(),
+}
+damage = pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+
+
+def test_continuing_from_disk_equals_continuing(tmp_path: Path) -> None:
+    """Weights, buffers, moments and learning rates come back bit for bit: so do all later losses."""
+    model = network()
+    optimizer = optimizer_of(model)
+    train(model, optimizer, 3, 0)
+    optimizer.param_groups[1]["lr"] = 0.005
+    path = checkpoint.save(tmp_path, 3, model.state_dict(), optimizer, {"fps": 4}, {"name": "x"})
+    expected = train(model, optimizer, 4, 10)
+
+    torch.manual_seed(7)
+    again = network().apply(lambda m: m.reset_parameters() if hasattr(m, "reset_parameters") else None)
+    other = optimizer_of(again)
+    checkpoint.load_model(path, again)
+    checkpoint.load_optimizer(path, other)
+    assert [g["lr"] for g in other.param_groups] == [0.1, 0.005]
+    assert train(again, other, 4, 10) == expected
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+    assert checkpoint.read_config(path) == {"name": "x"}
+    state = checkpoint.read_state(path)
+    assert (state["step"], state["fps"]) == (3, 4)
+
+
+def test_tied_tensors_are_saved(tmp_path: Path) -> None:
+    """Views and shared weights, which safetensors refuses, are copied."""
+    model = network()
+    tensors = {"a": model[0].weight, "b": model[0].weight, "c": model[0].weight.T}
+    path = checkpoint.save(tmp_path, 1, tensors, optimizer_of(model), {}, {})
+    assert checkpoint.damage(path) is None
+
+
+@damage
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+def test_a_damaged_checkpoint_is_skipped(tmp_path: Path, name: str, damage: object) -> None:
+    """The one before it is taken, with a warning."""
+    before, newest = save(tmp_path, 100, 200)
+    assert checkpoint.latest(tmp_path) == newest
+    if name == "manifest.json" and damage is flip:
+        flip(newest / name, 0.5)
+    else:
+        damage(newest / name)
+    with pytest.warns(UserWarning, match="step_000200: "):
+        assert checkpoint.latest(tmp_path) == before
+    with pytest.raises(BadInput, match="step_000200"):
+        checkpoint.find(newest)
+
+
+def test_the_warning_names_the_file(tmp_path: Path) -> None:
+    _, newest = save(tmp_path, 100, 200)
+    flip(newest / "optimizer.safetensors")
+    with pytest.warns(UserWarning, match=r"optimizer\.safetensors differs"):
+        checkpoint.find(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:skipping")
+def test_when_all_are_damaged_all_are_listed(tmp_path: Path) -> None:
+    """Training never starts over in silence."""
+    one, two = save(tmp_path, 100, 200)
+    flip(one / "model.safetensors")
+    (two / "manifest.json").unlink()
+    with pytest.raises(BadInput, match=r"step_000200: manifest\.json.*step_000100: model\.safetensors differs"):
+        checkpoint.latest(tmp_path)
+
+
+def test_unfinished_checkpoints_do_not_exist(tmp_path: Path) -> None:
+    """A crash leaves a .tmp folder, which is neither found, nor counted, nor in the way."""
+    (path,) = save(tmp_path, 100)
+    unfinished = tmp_path / "step_000200.tmp"
+    unfinished.mkdir()
+    (unfinished / "model.safetensors").write_bytes(b"half")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert checkpoint.latest(tmp_path) == path
+    (path,) = save(tmp_path, 200)
+    assert checkpoint.latest(tmp_path) == path
+    assert not unfinished.exists()
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    save(tmp_path, 100, 200, 999_900, 1_000_000)
+    kept = {p.name for p in tmp_path.glob("step_*")}
+    assert kept == {"step_999900", "step_1000000"}
+    assert len(kept) == checkpoint.N_KEPT
+    assert (tmp_path / "latest").read_text() == "step_1000000\n"
+    assert checkpoint.read_state(checkpoint.latest(tmp_path))["step"] == 1_000_000
+
+
+def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
+    (path,) = save(tmp_path, 100)
+    flip(path / "model.safetensors")
+    save(tmp_path, 100)
+    assert checkpoint.latest(tmp_path) == path
+
+
+def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
+    assert checkpoint.latest(tmp_path) is None
+    for place in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(BadInput, match=f"no checkpoint in {place}"):
+            checkpoint.find(place)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (network(5), r"0\.bias is \(3,\) against \(5,\)"),
+        (nn.Sequential(*network(), nn.Linear(1, 1)), r"3\.bias is nothing against \(1,\)"),
+        (network()[:2], r"2\.bias is \(1,\) against nothing"),
+    ],
+)
+def test_another_architecture_is_refused(tmp_path: Path, model: nn.Module, words: str) -> None:
+    """The first key that does not fit is named, and nothing has been loaded."""
+    (path,) = save(tmp_path, 100)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(BadInput, match=f"another architecture: {words}"):
+        checkpoint.load_model(path, model)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_only_the_accepted_part_is_loaded(tmp_path: Path) -> None:
+    (path,) = save(tmp_path, 100)
+    model = nn.Sequential(network()[0], nn.BatchNorm1d(3), nn.Linear(3, 9))
+    before = model[2].weight.clone()
+    checkpoint.load_model(path, model, accept=lambda key: key.startswith("0."))
+    assert torch.equal(model[2].weight, before)
+
+
+def test_an_unwritable_run_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot write to the run folder"):
+        open_run(tmp_path / "file" / "run")
+    if os.geteuid() != 0:  # root may write anywhere
+        tmp_path.chmod(0o500)
+        with pytest.raises(BadInput, match="cannot write"):
+            open_run(tmp_path / "run")

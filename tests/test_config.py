@@ -1,0 +1,162 @@
+"""Configurations: what is wrong is named in one line; what is shipped loads; what is required is pinned."""
+
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from videopolicy.config import dump, from_dict, load, to_dict
+from videopolicy.errors import BadInput
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+@dataclass(frozen=True)
+class Head:
+    kind: Literal["para", "regression"] = "para"
+    rate: float = 0.5
+    sizes: tuple[int, ...] = (1, 2)
+
+
+@dataclass(frozen=True)
+class Config:
+    n_steps: int = 3
+    head: Head = Head()
+    init_from: Path | None = None
+    dry_run: bool = False
+
+
+def file(folder: Path, text: str) -> list[str]:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return ["--config_path", str(path)]
+
+
+def message(args: list[str]) -> str:
+    with pytest.raises(BadInput) as caught:
+        load(Config, args)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_command_line_overrides_file_overrides_defaults(tmp_path: Path) -> None:
+    args = file(tmp_path, "n_steps: 5\nhead: {kind: regression, rate: 1.0e-3}\n")
+    assert load(Config, []) == Config()
+    assert load(Config, args) == Config(5, Head("regression", 1e-3))
+    more = ["--head.rate", "2e-4", "--head.sizes", "[4, 5]", "--init_from", "a/b", "--dry_run", "true"]
+    assert load(Config, args + more) == Config(5, Head("regression", 2e-4, (4, 5)), Path("a/b"), True)
+
+
+def test_null_means_none_only_where_none_is_allowed(tmp_path: Path) -> None:
+    args = file(tmp_path, "init_from: a/b\n")
+    assert load(Config, [*args, "--init_from", "null"]).init_from is None
+    assert "'n_steps' is null" in message(file(tmp_path, "n_steps: null\n"))
+    assert "'head.rate' is null" in message(file(tmp_path, "head: {rate: null}\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("n_stps: 3", "unknown key 'n_stps'; did you mean 'n_steps'"),
+        ("head: {rat: 2}", "unknown key 'head.rat'; did you mean 'rate'"),
+        ("zzz: 3", "unknown key 'zzz'; allowed: dry_run, head, init_from, n_steps"),
+        ("n_steps: many", "`n_steps`: Couldn't parse 'many' into an int"),
+        ("n_steps: 1.5", "`n_steps`: Couldn't parse '1.5' into an int"),
+        ("head: {sizes: [1, a]}", "`head.sizes.1`"),
+        ("head: {kind: parra}", "into one of: para, regression"),
+        ("head: 3", "`head`"),
+        ("[1, 2]", "not a list"),
+        ("", "not nothing"),
+        ("head: [", "not YAML"),
+    ],
+)
+def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, words: str) -> None:
+    args = file(tmp_path, text)
+    assert words in (said := message(args))
+    assert args[1] in said
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--n_stps", "3"], "--n_stps; did you mean 'n_steps'"),
+        (["--head.rat=3"], "--head.rat; did you mean 'head.rate'"),
+        (["--rate", "3"], "--rate"),
+        (["--n_steps", "many"], "'many' into an int"),
+        (["--head.kind", "parra"], "choose from 'para', 'regression'"),
+        (["--dry_run", "maybe"], "'maybe' into a bool"),
+        (["--n_steps"], "n_steps: expected one argument"),
+        (["n_steps", "3"], "n_steps 3"),
+        (["--config_path"], "needs the path"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_named(args: list[str], words: str) -> None:
+    assert words in message(args)
+
+
+def test_a_missing_file_is_named_with_its_neighbours(tmp_path: Path) -> None:
+    (path,) = file(tmp_path, "n_steps: 5")[1:]
+    said = message([f"--config_path={tmp_path}/confg.yaml"])
+    assert f"{tmp_path}/confg.yaml" in said
+    assert path in said
+
+
+def test_dictionaries_and_yaml_keep_everything(tmp_path: Path) -> None:
+    """What a run writes beside its results loads as the configuration that made them."""
+    config = Config(7, Head("regression", 1e-6, (3,)), Path("x"), True)
+    assert from_dict(Config, to_dict(config)) == config
+    assert load(Config, file(tmp_path, dump(config))) == config
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_shipped_configurations_load_by_the_command_in_their_comment(path: Path) -> None:
+    """The top comment holds a command that names the file itself and a script whose Config accepts it."""
+    comment = "".join(line for line in path.read_text().splitlines(True) if line.startswith("#"))
+    command = re.search(r"#\s+(?:python -m|accelerate launch) (\S+) --config_path (\S+)", comment)
+    assert command, "no command in the top comment"
+    assert command[2] == path.relative_to(ROOT).as_posix()
+    module = importlib.import_module(command[1].removesuffix(".py").replace("/", "."))
+    load(module.Config, ["--config_path", str(path)])
+
+
+@pytest.mark.parametrize("args", [["--n_worker", "3"], ["--config_path", "nowhere.yaml"], ["--fps", "three"]])
+def test_scripts_end_in_one_line_and_status_2(args: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "eval.collect", "--output", str(tmp_path / "data"), *args]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert args[1] in result.stderr or args[0] in result.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_conda_installs_the_same_packages() -> None:
+    """environment.yml adds Python and pip, and leaves everything else to pyproject.toml and constraints.txt."""
+    *conda, inner = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert conda == ["python=3.11", "pip"]
+    assert inner == {"pip": ["-c constraints.txt", "-e .[sim,dev]"]}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {"sim", "dev"} <= set(project["optional-dependencies"])
+    assert "3.11" in project["requires-python"]
+
+
+def test_every_dependency_is_pinned_to_a_version_it_allows() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    rows = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    pins = dict(line.lower().replace("_", "-").split("==") for line in lines)
+    assert len(pins) == len(lines)
+    for requirement in map(Requirement, rows):
+        version = pins.get(requirement.name.lower().replace("_", "-"))
+        exact = [s.version for s in requirement.specifier if s.operator == "=="]
+        assert version or exact, f"{requirement} has no pin"
+        assert requirement.specifier.contains(version or exact[0]), f"{requirement} against {version}"

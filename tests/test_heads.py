@@ -1,0 +1,171 @@
+"""Heads: equivariance, round trips, masks and axes."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from videopolicy.backbones.backbone import FeatureMap
+from videopolicy.bins import Bins
+from videopolicy.camera import Camera
+from videopolicy.errors import BadInput
+from videopolicy.heads.head import Targets
+from videopolicy.heads.para import ParaConfig, ParaHead, ParaPrediction
+from videopolicy.heads.regression import RegressionConfig, RegressionHead
+
+SIZE, GRID, CELL = (224, 224), (28, 28), 8
+HEIGHTS = Bins(-0.02, 0.33, 32)
+
+
+def para(n_frames: int = 6, n_steps: int = 6, channels: int = 16) -> ParaHead:
+    torch.manual_seed(0)
+    return ParaHead(ParaConfig(width=16), channels, n_frames, n_steps, GRID, SIZE, HEIGHTS, 0.25)
+
+
+def regression(mean: tuple = (0.0, 0.0, 0.0), std: tuple = (1.0, 1.0, 1.0)) -> RegressionHead:
+    torch.manual_seed(0)
+    return RegressionHead(RegressionConfig(width=16), 16, 6, 6, torch.tensor(mean), torch.tensor(std), 0.25)
+
+
+def features(n: int = 2, frames: int = 6) -> FeatureMap:
+    return FeatureMap(torch.randn(n, frames, 16, *GRID, generator=torch.Generator().manual_seed(0)))
+
+
+def targets(camera: Camera, n: int = 4, steps: int = 6) -> Targets:
+    """Waypoints over the table with their true pixels, all inside the image."""
+    rng = np.random.default_rng(0)
+    position = rng.uniform([-0.35, -0.25, 0.0], [0.0, 0.25, 0.3], (n, steps, 3))
+    pixel = camera.project(position)
+    assert camera.contains(pixel).all()
+    gripper = rng.integers(0, 2, (n, steps)).astype(float)
+    numbers = (torch.from_numpy(x).float() for x in (pixel, position[..., 2], gripper, position))
+    return Targets(*numbers, torch.ones(n, steps, dtype=torch.bool))
+
+
+def changed(labels: Targets, at: Tensor, value: float) -> Targets:
+    """The same labels with every number replaced by `value` where `at`, and invalid there."""
+    fill = {name: getattr(labels, name).clone() for name in ("pixel", "height", "gripper", "position")}
+    for x in fill.values():
+        x[at] = value
+    return Targets(**fill, valid=labels.valid & ~at)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(2, -3), (-1, 4)])
+def test_shifting_features_shifts_the_pixel(rows: int, cols: int) -> None:
+    """A pattern that moves by whole cells moves the predicted pixel by as many whole cells."""
+    head, here = para(n_frames=1, n_steps=1), torch.zeros(1, 1, 16, *GRID)
+    here[..., 11:16, 12:17] = features().dense[:1, :1, :, :5, :5] * 3
+    there = here.roll((rows, cols), (-2, -1))
+    head.trunk[0] = torch.nn.Identity()  # statistics over the map are the same anyway; keep the zeros zero
+    with torch.no_grad():
+        one, other = (head(FeatureMap(x)).heatmap for x in (here, there))
+    inside = (slice(None), slice(None), slice(6, 22), slice(6, 22))  # away from the zero padding
+    one, other = ((20 * (x - x[..., 3:4, 13:14]))[inside] for x in (one, other))
+    head.image_size = (16 * CELL, 16 * CELL)
+    moved = head.pixels(other)[0] - head.pixels(one)[0]
+    torch.testing.assert_close(moved[0, 0], torch.tensor([cols * CELL, rows * CELL]).float(), atol=0.05, rtol=0)
+
+
+def test_encoding_then_decoding_returns_the_waypoints(camera: Camera) -> None:
+    """The head's ceiling on LIBERO's camera: bins of 11 mm and cells of 8 pixels cost millimetres, not centimetres."""
+    head, labels = para(), targets(camera, 16)
+    chunks = head.decode(head.encode(labels), [camera] * 16)
+    position = torch.from_numpy(np.stack([c.position for c in chunks])).float()
+    error = 1000 * (position - labels.position).norm(dim=-1)
+    assert error.median() < 6
+    assert error.max() < 15
+    pixel = torch.from_numpy(np.stack([c.pixel for c in chunks])).float()
+    assert (pixel - labels.pixel).norm(dim=-1).max() < 1.0
+    gripper = torch.from_numpy(np.stack([c.gripper for c in chunks])).float()
+    torch.testing.assert_close(gripper, labels.gripper, atol=1e-3, rtol=0)
+    assert all(c.period == 0.25 for c in chunks)
+
+
+def test_decoding_uses_each_images_own_camera(camera: Camera) -> None:
+    """A camera of another image size is resized to the head's; positions do not notice."""
+    head, labels = para(), targets(camera, 1)
+    prediction = head.encode(labels)
+    (full,), (small,) = (head.decode(prediction, [c]) for c in (camera, camera.resized((64, 64))))
+    np.testing.assert_allclose(full.position, small.position, atol=1e-9)
+
+
+def test_columns_are_u_and_rows_are_v() -> None:
+    """A peak in row 5, column 20 is right of the middle and above it."""
+    heatmap = torch.full((1, 1, *GRID), -50.0)
+    heatmap[0, 0, 5, 20] = 50.0
+    pixel, confidence = para(1, 1).pixels(heatmap)
+    torch.testing.assert_close(pixel[0, 0], torch.tensor([20.5 * CELL, 5.5 * CELL]), atol=0.6, rtol=0)
+    assert confidence.item() > 0.99
+
+
+def test_bins_are_read_at_the_true_pixel(camera: Camera) -> None:
+    """Teacher forcing: right bins at the true pixel cost nothing, whatever they say elsewhere."""
+    head, labels = para(), targets(camera, 2)
+    sharp = head.encode(labels)
+    loss = head.loss(sharp, labels)
+    assert loss["height"] < 1e-3
+    mirrored = ParaPrediction(sharp.heatmap, sharp.height.flip(2), sharp.gripper)
+    assert head.loss(mirrored, labels)["height"] > 5
+
+
+@pytest.mark.parametrize("make", [para, regression])
+@pytest.mark.parametrize("value", [0.0, 1e4, float("nan")])
+def test_invalid_steps_do_not_count(camera: Camera, make: object, value: float) -> None:
+    """Neither loss nor gradient depends on what stands in a masked step; masking is not the same as counting."""
+    head, labels = make(), targets(camera, 2)
+    masked = torch.zeros(2, 6, dtype=torch.bool)
+    masked[0, 2:], masked[1, 5] = True, True
+    results = []
+    for use in (changed(labels, masked, 0.3), changed(labels, masked, value)):
+        head.zero_grad()
+        loss = head.loss(head(features()), use)
+        sum(loss.values()).backward()
+        results.append((loss, [p.grad.clone() for p in head.parameters()]))
+    torch.testing.assert_close(results[0], results[1])
+    whole = head.loss(head(features()), labels)
+    assert any(not torch.isclose(whole[k], results[0][0][k]) for k in whole)
+
+
+@pytest.mark.parametrize("make", [para, regression])
+def test_a_batch_without_valid_steps_costs_nothing(camera: Camera, make: object) -> None:
+    """Zero loss and zero, finite gradients."""
+    head, labels = make(), targets(camera, 2)
+    loss = head.loss(head(features()), labels.where(torch.zeros(2, dtype=torch.bool)))
+    assert all(value == 0 for value in loss.values())
+    sum(loss.values()).backward()
+    assert all((p.grad == 0).all() for p in head.parameters())
+
+
+@pytest.mark.parametrize("make", [para, regression])
+def test_a_network_gone_nan_is_not_hidden(camera: Camera, make: object) -> None:
+    """Masking removes labels, never the sign that the prediction itself has broken."""
+    head = make()
+    loss = head.loss(head(FeatureMap(features().dense * float("nan"))), targets(camera, 2))
+    assert all(value.isnan() for value in loss.values())
+
+
+def test_each_frame_predicts_its_own_steps() -> None:
+    """12 steps from 6 frames: changing frame 2 changes steps 4 and 5 alone."""
+    head, one = para(6, 12), features(1)
+    other = one.dense.clone()
+    other[:, 2] += torch.randn(16, *GRID, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        difference = (head(FeatureMap(other)).heatmap - head(one).heatmap).abs().amax((0, 2, 3))
+    assert difference.nonzero().flatten().tolist() == [4, 5]
+
+
+def test_regression_decodes_metres(camera: Camera) -> None:
+    """Zero is the mean position, one a standard deviation; no pixels are claimed."""
+    head = regression((-0.2, 0.05, 0.1), (0.1, 0.2, 0.05))
+    prediction = torch.zeros(2, 6, 4)
+    prediction[1, :, :3], prediction[1, :, 3] = 1.0, 20.0
+    first, second = head.decode(prediction, [camera, camera])
+    np.testing.assert_allclose(first.position, np.tile([-0.2, 0.05, 0.1], (6, 1)), atol=1e-6)
+    np.testing.assert_allclose(second.position, np.tile([-0.1, 0.25, 0.15], (6, 1)), atol=1e-6)
+    np.testing.assert_allclose([first.gripper[0], second.gripper[0]], [0.5, 1.0], atol=1e-6)
+    assert first.pixel is None
+
+
+def test_steps_must_divide_among_frames() -> None:
+    with pytest.raises(BadInput, match="n_steps is 8; allowed: multiples of the backbone's 6"):
+        para(6, 8)

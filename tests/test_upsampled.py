@@ -1,0 +1,105 @@
+"""Exact losses of upsampled maps, against torch's own bilinear upsampling in float64."""
+
+import pytest
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+from videopolicy.heads import upsampled
+
+SHAPES = [  # (rows, cols), (width, height): factors 8 and 7, no whole factor, rectangles, no change
+    ((28, 28), (224, 224)),
+    ((16, 16), (112, 112)),
+    ((9, 11), (50, 37)),
+    ((6, 10), (80, 24)),
+    ((5, 5), (5, 5)),
+]
+SCALES = [1e-6, 1.0, 300.0]  # nearly flat, ordinary, and logits that overflow exp
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
+
+shapes = pytest.mark.parametrize(("grid", "size"), SHAPES)
+scales = pytest.mark.parametrize("scale", SCALES)
+
+
+def maps(grid: tuple[int, int], scale: float, n: int = 18) -> Tensor:
+    """(2, n / 2) random maps; more than one chunk of the exact log-sum-exp."""
+    generator = torch.Generator().manual_seed(0)
+    x = scale * torch.randn(2, n // 2, *grid, generator=generator, dtype=torch.float64)
+    return x.requires_grad_()
+
+
+def pixels(size: tuple[int, int], n: int = 18) -> Tensor:
+    """Pixels all over the image, its first and last among them."""
+    generator = torch.Generator().manual_seed(1)
+    uv = torch.rand(n, 2, generator=generator, dtype=torch.float64)
+    uv[:2] = torch.tensor([[0.0, 0.0], [0.999, 0.999]])
+    return rearrange(uv * torch.tensor(size), "(b n) c -> b n c", b=2)
+
+
+def reference(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, (size[1], size[0]), mode="bilinear", align_corners=False)
+
+
+def gradient(value: Tensor, x: Tensor) -> Tensor:
+    """Of a sum with a different weight for every map."""
+    weight = 1 + torch.arange(value.numel(), dtype=value.dtype).reshape(value.shape)
+    return torch.autograd.grad((value * weight).sum(), x, retain_graph=True)[0]
+
+
+@shapes
+@scales
+def test_log_sum_exp(grid: tuple, size: tuple, scale: float) -> None:
+    """The same value and the same gradient as over the full-resolution map."""
+    x = maps(grid, scale)
+    ours, theirs = upsampled.log_sum_exp(x, size), reference(x, size).flatten(2).logsumexp(-1)
+    torch.testing.assert_close(ours, theirs, **EXACT)
+    torch.testing.assert_close(gradient(ours, x), gradient(theirs, x), **EXACT)
+
+
+@shapes
+@scales
+def test_cross_entropy(grid: tuple, size: tuple, scale: float) -> None:
+    """The same as torch's cross-entropy whose class is the index of the pixel that holds (u, v)."""
+    x, uv = maps(grid, scale), pixels(size)
+    index = uv[..., 1].long() * size[0] + uv[..., 0].long()
+    logits = rearrange(reference(x, size), "b n h w -> b (h w) n")
+    ours, theirs = upsampled.cross_entropy(x, uv, size), F.cross_entropy(logits, index, reduction="none")
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12 * max(1.0, scale))
+    torch.testing.assert_close(gradient(ours, x), gradient(theirs, x), **EXACT)
+
+
+@shapes
+def test_read(grid: tuple, size: tuple) -> None:
+    """Values at one pixel of many channels; only the cells around it get a gradient."""
+    x, uv = maps(grid, 1.0), pixels(size, 2)[:, 0]
+    row, col = uv[:, 1].long(), uv[:, 0].long()
+    theirs = reference(x, size)[torch.arange(2), :, row, col]
+    ours = upsampled.read(x, uv, size)
+    torch.testing.assert_close(ours, theirs, **EXACT)
+    torch.testing.assert_close(gradient(ours, x), gradient(theirs, x), **EXACT)
+    assert (gradient(ours, x) != 0).sum((-2, -1)).max() <= 4
+
+
+@shapes
+def test_upsample(grid: tuple, size: tuple) -> None:
+    x = maps(grid, 1.0).detach().float()
+    torch.testing.assert_close(upsampled.upsample(x, size), reference(x, size), rtol=1e-5, atol=1e-5)
+
+
+@shapes
+def test_interpolation_rows_are_weights(grid: tuple, size: tuple) -> None:
+    """No row is negative and each sums to 1: the upsampled maximum never exceeds the map's."""
+    A = upsampled.interpolation(size[1], grid[0], torch.zeros(1, dtype=torch.float64))
+    assert A.shape == (size[1], grid[0])
+    assert (A >= 0).all()
+    torch.testing.assert_close(A.sum(-1), torch.ones(size[1], dtype=torch.float64), **EXACT)
+
+
+def test_half_precision_is_computed_in_single() -> None:
+    """Under autocast the loss is still float32: 50176 equal pixels have cross-entropy ln 50176, not a rounded one."""
+    x = torch.full((1, 1, 28, 28), 3.0, dtype=torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = upsampled.cross_entropy(x, torch.full((1, 1, 2), 100.0), (224, 224))
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, torch.full((1, 1), 224.0**2).log(), rtol=1e-6, atol=1e-6)

@@ -1,0 +1,119 @@
+"""Who may import whom: the architecture, read from the source."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("videopolicy", "train_stages", "eval", "robot", "scripts", "tests")
+SOURCES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
+HEAVY = {  # each lives in one file, so that replacing it means changing one file
+    "diffusers": "videopolicy/backbones/svd.py",
+    "transformers": "videopolicy/backbones/svd.py",
+    "decord": "videopolicy/data/video.py",
+    "av": "videopolicy/data/video.py",
+    "draccus": "videopolicy/config.py",
+    "libero": "eval/scene.py",
+    "robosuite": "eval/scene.py",
+    "mujoco": "eval/scene.py",
+}
+BROUGHT_BY = {"robosuite": "libero", "mujoco": "libero"}  # pinned by LIBERO; a second pin could only disagree
+FORBIDDEN = {
+    "videopolicy/": ("eval", "train_stages", "robot", "scripts", "libero", "robosuite", "mujoco", "serial"),
+    "videopolicy/backbones/": ("videopolicy.heads", "videopolicy.types", "videopolicy.policy", "videopolicy.data"),
+    "videopolicy/heads/": ("videopolicy.data", "videopolicy.training", "videopolicy.policy", "videopolicy.rollout"),
+    "videopolicy/heads/para.py": ("videopolicy.backbones.svd", "diffusers", "transformers"),
+    "videopolicy/data/": ("videopolicy.heads", "videopolicy.backbones", "videopolicy.policy", "videopolicy.training"),
+    "videopolicy/camera.py": ("torch", "videopolicy.types", "videopolicy.data", "videopolicy.heads"),
+    "videopolicy/training/": ("videopolicy.camera", "videopolicy.types"),
+    "train_stages/": ("eval", "robot"),
+    "eval/executors.py": ("torch", "videopolicy.heads", "videopolicy.backbones", "videopolicy.policy"),
+}
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of all modules and names that a file imports, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(path)} has a relative import in line {node.lineno}"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def reaches(imported: str, module: str) -> bool:
+    return imported == module or imported.startswith(module + ".")
+
+
+def library() -> list[Path]:
+    return [p for p in SOURCES if not name(p).startswith("tests/")]
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(library()) > 30
+    assert "videopolicy.camera.Camera" in imports(ROOT / "videopolicy/heads/para.py")
+
+
+@pytest.mark.parametrize("place", FORBIDDEN)
+def test_dependencies_point_down(place: str) -> None:
+    files = [p for p in SOURCES if name(p).startswith(place)]
+    assert files, f"no files in {place}"
+    broken = [(name(p), i) for p in files for i in imports(p) for f in FORBIDDEN[place] if reaches(i, f)]
+    assert not broken
+
+
+@pytest.mark.parametrize("package", HEAVY)
+def test_heavy_packages_are_imported_in_one_file_only(package: str) -> None:
+    users = {name(p) for p in library() if any(reaches(i, package) for i in imports(p))}
+    assert users == {HEAVY[package]}
+
+
+@pytest.mark.parametrize("path", library(), ids=name)
+def test_imports_stand_at_the_top(path: Path) -> None:
+    """No function hides a dependency: what a file needs, its first lines say."""
+    functions = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef | ast.Lambda)]
+    assert not [n for f in functions for n in ast.walk(f) if isinstance(n, ast.Import | ast.ImportFrom)]
+
+
+def test_imported_packages_are_declared() -> None:
+    """Every package that a source file imports is a dependency in pyproject.toml, not somebody else's."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    rows = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    declared = {re.split(r"[^\w.-]", row)[0].lower().replace("_", "-") for row in rows}
+    ours, owners = {*FOLDERS, *(p.stem for p in SOURCES if p.parent.name == "tests")}, packages_distributions()
+    missing = []
+    for path in SOURCES:
+        for top in {i.split(".")[0] for i in imports(path)} - sys.stdlib_module_names - ours:
+            names = {d.lower().replace("_", "-") for d in owners.get(BROUGHT_BY.get(top, top), [])}
+            missing += [(name(path), top)] * (not names & declared)
+    assert not missing
+
+
+TORCH_FREE = ["eval.worker", "eval.scene", "eval.executors", "videopolicy.camera", "videopolicy.types"]
+
+
+@pytest.mark.parametrize("module", [*TORCH_FREE, "videopolicy.rollout"])
+def test_simulator_processes_never_meet_torch(module: str) -> None:
+    """A GL context made before triton is imported kills the process; so nothing here imports torch, at any depth."""
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr or f"{module} imports torch"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_files_are_short_and_named_by_their_noun(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 300
+    assert path.stem not in {"util", "utils", "misc", "helper", "helpers", "common"}
+    assert "__future__.annotations" not in imports(path), "jaxtyping needs real annotations"
