@@ -17,6 +17,7 @@ setup: .venv/ready  ## make .venv with the pinned packages, and check headless r
 .venv/ready: pyproject.toml constraints.txt scripts/check_gl.py
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11, or name it: make PYTHON=/path/to/python3.11"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv: two to five minutes, 8 GB"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sim,dev]' -c constraints.txt
 	$(BIN)/python scripts/check_gl.py
 	touch .venv/ready

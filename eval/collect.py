@@ -12,6 +12,7 @@ import numpy as np
 from eval.pool import Pool
 from eval.positions import episode_seed, training_cells
 from videopolicy.config import dump, launch
+from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.data.lerobot import Episode, Writer
 from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
@@ -38,8 +39,9 @@ def main(cfg: Config) -> dict:
     if cfg.fps not in (1, 2, 4, 5, 10, 20):
         raise BadInput(f"fps is {cfg.fps}; allowed: 1, 2, 4, 5, 10, 20 (divisors of the 20 Hz control rate)")
     cells = training_cells(cfg.n_positions, cfg.seed)
+    make_folder(cfg.output)
     started = time.perf_counter()
-    with Pool(cfg.n_workers) as pool:
+    with lock_folder(cfg.output), Pool(cfg.n_workers) as pool:
         # Open the dataset with the running simulator's camera, after its self-test.
         (_, scene), *_ = pool.run([{"kind": "describe", "image_size": cfg.image_size}])
         print(f"camera self-test passed: markers within {scene['errors'].max():.2f} px")

@@ -16,6 +16,7 @@ from eval.pool import Pool
 from eval.positions import distance_to_training, episode_seed, held_out_positions, validation_cells
 from videopolicy.camera import Camera
 from videopolicy.config import dump, launch
+from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.video import write_video
 from videopolicy.errors import BadInput, choices
@@ -71,9 +72,10 @@ def main(cfg: Config) -> list[dict]:
     torch.set_num_threads(cfg.n_threads)
 
     # Load what is to be compared, and the dataset that says at what size and rate it acts.
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     contestants, data_root = [], Path()
     for name, run in cfg.policies.items():
-        policy, config = load(Path(run))
+        policy, config = load(Path(run), device)
         contestants.append(Contestant(name, policy, _digest(cfg, checkpoint.find(Path(run)))))
         data_root = Path(config["data"]["root"])
     if cfg.oracle:
@@ -85,7 +87,7 @@ def main(cfg: Config) -> list[dict]:
     jobs = episode_jobs(cfg, dataset)
 
     # Look at what an earlier run of the same command has finished.
-    cfg.output.mkdir(parents=True, exist_ok=True)
+    make_folder(cfg.output / "videos")
     records = {(r["policy"], r["split"], r["episode"]): r for r in read_records(cfg.output / "episodes.jsonl")}
     for contestant in contestants:
         if any(r["digest"] != contestant.digest for r in records.values() if r["policy"] == contestant.name):
@@ -95,7 +97,7 @@ def main(cfg: Config) -> list[dict]:
             )
 
     # Run what is missing.
-    with Pool(cfg.n_workers) as pool:
+    with lock_folder(cfg.output), Pool(cfg.n_workers) as pool:
         (_, scene), *_ = pool.run([{"kind": "describe", "image_size": dataset.camera.size[0]}])
         print(f"camera self-test passed: markers within {scene['errors'].max():.2f} px")
         for contestant in contestants:
@@ -142,7 +144,6 @@ def run_missing(
     name = contestant.name
     missing = [key for key in jobs if (name, *key) not in records]
     progress = Progress(f"rollout {name}", len(jobs), len(jobs) - len(missing))
-    (cfg.output / "videos").mkdir(exist_ok=True)
     n_steps = contestant.policy.head.n_steps
     for number, result in pool.run(
         [{**jobs[key], "oracle": contestant.oracle, "n_steps": n_steps} for key in missing], contestant.answer

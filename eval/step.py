@@ -28,9 +28,10 @@ def main(arguments: list[str]) -> int:
     print(f"\n[{name}] {' '.join(command)}", flush=True)
     started = time.perf_counter()
     executable = shutil.which(command[0]) or command[0]
-    process = subprocess.Popen([executable, *command[1:]], env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child has it too, and saves
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen([executable, *command[1:]], env=environment, start_new_session=True)
+    for number in (signal.SIGINT, signal.SIGTERM):  # pass it on to the whole family, launchers' children too
+        signal.signal(number, lambda number, _: os.killpg(process.pid, number))
     status = process.wait()
     record = {
         "name": name,

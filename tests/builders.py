@@ -17,7 +17,7 @@ ROW = "meta/episodes/chunk-000/file-{:03d}.parquet"
 
 
 def look_at(position: np.ndarray, target: np.ndarray, size: tuple[int, int] = (224, 224), fovy: float = 45.0) -> Camera:
-    """A camera at `position` whose optical axis passes through `target`; image right is horizontal, unless it looks straight down."""
+    """A camera at `position` whose optical axis passes through `target`; image right is horizontal."""
     forward = (target - position) / np.linalg.norm(target - position)
     right = np.cross(forward, [0.0, 0.0, 1.0])
     if np.linalg.norm(right) < 1e-3:  # straight down: any horizontal direction will do

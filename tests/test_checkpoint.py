@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from videopolicy.data.files import make_folder
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
-from videopolicy.training.log import open_run
 
 FILES = ["model.safetensors", "optimizer.safetensors", "state.json", "config.json"]
 
@@ -187,9 +187,9 @@ def test_only_the_accepted_part_is_loaded(tmp_path: Path) -> None:
 
 def test_an_unwritable_run_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="cannot write to the run folder"):
-        open_run(tmp_path / "file" / "run")
+    with pytest.raises(BadInput, match="cannot write to the folder"):
+        make_folder(tmp_path / "file" / "run")
     if os.geteuid() != 0:  # root may write anywhere
         tmp_path.chmod(0o500)
         with pytest.raises(BadInput, match="cannot write"):
-            open_run(tmp_path / "run")
+            make_folder(tmp_path / "run")

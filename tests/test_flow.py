@@ -168,7 +168,7 @@ def test_bad_input_is_one_clear_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no sample would train the head"):
         joint.main(config(joint.Config, "joint_para", init_from=folder / "video", noise__high_share=0, **paths))
     blocked = folder / "data/meta/info.json"
-    with pytest.raises(BadInput, match="cannot write to the run folder"):
+    with pytest.raises(BadInput, match="cannot write to the folder"):
         video.main(config(video.Config, "video", run=blocked / "run", data__root=folder / "data"))
     assert not (tmp_path / "run").exists()
 

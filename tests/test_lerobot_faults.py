@@ -129,3 +129,12 @@ def test_flipped_videos_are_noticed(small_dataset: Path, flip: object, word: str
     write_video(small_dataset / VIDEO.format(0), np.ascontiguousarray(flip(builders.episode(0, 6).frames)), FPS)
     with pytest.raises(BadInput, match=f"videos of .*{word}"):
         Dataset(small_dataset)
+
+
+def test_markers_that_the_camera_does_not_project_are_noticed(small_dataset: Path) -> None:
+    """The stored pictures are checked against the stored calibration, not only against the videos."""
+    plain, markers = builders.background(), builders.MARKERS
+    shown = builders.discs(plain, agentview(64).project(markers))
+    builders.open_writer(small_dataset).write_markers(markers, shown[:, ::-1], plain[:, ::-1])
+    with pytest.raises(BadInput, match=r"camera self-test.*mirrored"):
+        Dataset(small_dataset)

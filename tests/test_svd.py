@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from videopolicy.backbones.codec import PatchCodec
 from videopolicy.backbones.svd import MOTION_BUCKET, SVDBackbone, SVDConfig
@@ -77,6 +78,23 @@ def test_acting_is_deterministic_and_samples_do_not_mix(backbone: SVDBackbone) -
         alone = backbone.forward(images(3)[i : i + 1], start[i : i + 1]).dense[0]
         torch.testing.assert_close(alone, together[i], rtol=1e-3, atol=1e-3)
     assert not torch.allclose(together[0], together[1], atol=1e-2)
+
+
+@torch.no_grad()
+def test_features_are_those_of_the_future_frames(backbone: SVDBackbone) -> None:
+    """Frame 0 is the image itself and is not read; the others keep their order, blocks side by side."""
+    seen: dict[int, Tensor] = {}
+    hooks = [
+        backbone.unet.up_blocks[i].register_forward_hook(lambda _m, _x, out, i=i: seen.update({i: out}))
+        for i in SMALL.feature_blocks
+    ]
+    dense = backbone.forward(images(2), torch.full((2, 2), 32.0)).dense
+    for hook in hooks:
+        hook.remove()
+    for i in SMALL.feature_blocks:
+        block = F.interpolate(seen[i], (8, 8), mode="bilinear", align_corners=False)
+        block = block.reshape(2, SMALL.n_frames, 32, 8, 8)
+        torch.testing.assert_close(dense[:, :, 32 * i : 32 * (i + 1)], block[:, 1:])
 
 
 @torch.no_grad()

@@ -14,12 +14,12 @@ from train_stages.report import describe, save_config
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import from_dict, launch, to_dict
 from videopolicy.data.dataset import DataConfig, open_splits, spread, spread_frames
+from videopolicy.data.files import make_folder
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
 from videopolicy.heads.para import ParaPrediction
 from videopolicy.policy import FeaturePolicy, HeadConfig, make_head
 from videopolicy.training import checkpoint
-from videopolicy.training.log import open_run
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
 from videopolicy.training.objectives import JointObjective, draw
 from videopolicy.types import Observation
@@ -79,7 +79,7 @@ def main(cfg: Config) -> dict[str, float]:
     )
     if cfg.dry_run:
         return {}
-    open_run(cfg.run)
+    make_folder(cfg.run / "previews")
     save_config(accelerator, cfg)
 
     # Validate as the policy acts: from the first frame alone, at the deploy noise level.

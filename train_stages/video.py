@@ -12,9 +12,9 @@ from train_stages.report import describe, save_config
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import launch, to_dict
 from videopolicy.data.dataset import DataConfig, open_splits, spread, spread_frames
+from videopolicy.data.files import make_folder
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.training import checkpoint
-from videopolicy.training.log import open_run
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
 from videopolicy.training.objectives import VideoObjective, draw
 from videopolicy.viz.draw import save_clip_comparison
@@ -47,7 +47,7 @@ def main(cfg: Config) -> dict[str, float]:
     describe(accelerator, cfg, clips, val_clips, optimizer)
     if cfg.dry_run:
         return {}
-    open_run(cfg.run)
+    make_folder(cfg.run / "previews")
     save_config(accelerator, cfg)
 
     # The codec is fitted to frames of the training episodes, in closed form; a resumed run loads it.

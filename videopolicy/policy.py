@@ -62,8 +62,9 @@ class FeaturePolicy:
 
     def predict(self, observations: list[Observation]) -> Any:
         """The head's prediction, before decoding."""
-        images = torch.from_numpy(np.stack([o.image for o in observations]))
-        start = torch.stack([self._start_pixel(o) for o in observations])
+        device = next(self.head.parameters()).device
+        images = torch.from_numpy(np.stack([o.image for o in observations])).to(device)
+        start = torch.stack([self._start_pixel(o) for o in observations]).to(device)
         return self.head.forward(self.backbone.forward(images, start))
 
     def _start_pixel(self, observation: Observation) -> Tensor:
@@ -72,7 +73,7 @@ class FeaturePolicy:
         return torch.from_numpy(np.where(camera.contains(pixel), pixel, np.nan)).float()
 
 
-def load(path: Path) -> tuple[FeaturePolicy, dict]:
+def load(path: Path, device: str = "cpu") -> tuple[FeaturePolicy, dict]:
     """The policy of a stage-two checkpoint (its folder, or its run's) and the checkpoint's configuration."""
     path = checkpoint.find(path)
     config, state = checkpoint.read_config(path), checkpoint.read_state(path)
@@ -82,5 +83,5 @@ def load(path: Path) -> tuple[FeaturePolicy, dict]:
     head = make_head(from_dict(HeadConfig, config["head"]), backbone, state["labels"], state["fps"])
     both = nn.ModuleDict({"backbone": backbone, "head": head})
     checkpoint.load_model(path, both, accept=lambda key: key.startswith(("backbone.", "head.")))
-    both.eval()
+    both.eval().to(device)
     return FeaturePolicy(backbone, head, backbone.cfg.image_size), config

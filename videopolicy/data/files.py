@@ -1,8 +1,10 @@
 """Files that are whole or absent, and tables whose damage is noticed."""
 
+import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +18,28 @@ def read_json(path: Path) -> dict:
         return json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise BadInput(f"cannot read {path}: {error}") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that can be written; `BadInput` where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(f"cannot write to the folder {path}: {error.strerror}") from error
+
+
+@contextmanager
+def lock_folder(path: Path) -> Iterator[None]:
+    """Hold a folder for this process; `BadInput` where another one holds it. A process that dies lets go."""
+    with (path / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BadInput(f"another process is writing to {path}; wait for it, or end it") from error
+        yield
 
 
 def read_table(path: Path) -> pa.Table:

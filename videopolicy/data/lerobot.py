@@ -135,7 +135,7 @@ class Writer:
             if json.loads((self.root / "meta/para_cameras.json").read_text()) != json.loads(json.dumps(cameras)):
                 raise BadInput(f"{self.root} was recorded with another camera than the one at hand")
             return info
-        if self.root.exists() and any(self.root.iterdir()):
+        if self.root.exists() and any(not p.name.startswith(".") for p in self.root.iterdir()):
             raise BadInput(f"{self.root} is not empty and holds no dataset; nothing was written")
         tasks = pa.table({"task_index": pa.array([0]), "task": pa.array([self.task])})
         pandas = {
@@ -258,7 +258,7 @@ class Dataset:
 
     def _read_table(self, row: dict) -> dict[str, np.ndarray]:
         path = self.root / DATA.format(chunk=row["data/chunk_index"], file=row["data/file_index"])
-        table = read_table(path).slice(0, None)
+        table = read_table(path)
         if len(table) != row["length"]:
             raise BadInput(f"{path} holds {len(table)} frames, the episode table says {row['length']}")
         return {k: np.array(table[k].to_pylist(), np.float64) for k in VECTORS}

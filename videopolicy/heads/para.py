@@ -123,9 +123,9 @@ class ParaHead(nn.Module):
         rows, cols = self.grid
         scale = targets.pixel.new_tensor([cols / self.image_size[0], rows / self.image_size[1]])
         cell = targets.pixel * scale - 0.5
-        col, row = torch.arange(cols), torch.arange(rows)
+        col, row = (torch.arange(n, device=cell.device) for n in (cols, rows))
         distance = (col[None, :] - cell[..., 0, None, None]) ** 2 + (row[:, None] - cell[..., 1, None, None]) ** 2
-        ones = torch.ones(rows, cols)
+        ones = torch.ones(rows, cols, device=cell.device)
         bins = [
             12.0 * F.one_hot(b.encode(x), b.n)[..., None, None] * ones
             for b, x in ((self.height_bins, targets.height), (self.gripper_bins, targets.gripper))

@@ -3,19 +3,6 @@
 import json
 from pathlib import Path
 
-from videopolicy.errors import BadInput
-
-
-def open_run(run: Path) -> None:
-    """Make the run folder; `BadInput` where it cannot be written."""
-    try:
-        (run / "previews").mkdir(parents=True, exist_ok=True)
-        probe = run / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise BadInput(f"cannot write to the run folder {run}: {error.strerror}") from error
-
 
 class Metrics:
     """Appends one JSON object per line; on resuming at a step, later lines are dropped first."""

@@ -4,6 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from videopolicy.data.dataset import ClipDataset, batch_indices
+from videopolicy.data.files import lock_folder
 from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
 from videopolicy.training import checkpoint
@@ -108,7 +110,7 @@ def fit(
     progress = Progress(run.name, cfg.n_steps, start)
     sums: dict[str, float] = {}
     count, waited, last = 0, 0.0, {}
-    with _Signals() as signals:
+    with lock_folder(run) if accelerator.is_main_process else nullcontext(), _Signals() as signals:
         mark = time.perf_counter()
         for step, batch in enumerate(loader, start):
             waited += time.perf_counter() - mark

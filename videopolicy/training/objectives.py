@@ -95,9 +95,9 @@ class JointObjective(nn.Module):
         # Each term over its running mean, so that none outweighs the others by its unit.
         values = torch.stack([losses[t] for t in self.terms])
         if self.training:
-            fresh = self.averages == 0
-            self.averages.lerp_(values.detach(), 0.02)
-            self.averages.copy_(torch.where(fresh, values.detach(), self.averages))
+            now = values.detach()
+            moved = torch.where(self.averages == 0, now, self.averages.lerp(now, 0.02))
+            self.averages.copy_(torch.where(now == 0, self.averages, moved))  # 0: no sample of the batch counted
         return {**losses, "total": (values / self.averages.clamp(min=1e-6)).sum()}
 
 
