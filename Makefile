@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 RUN := PATH=$(CURDIR)/$(BIN):$$PATH HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 STEP = $(RUN) python -m eval.step runs/demo
-LAUNCH := accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
+LAUNCH := accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint smoke clean
@@ -16,17 +16,17 @@ setup: .venv/ready  ## make .venv with the pinned packages, and check headless r
 
 .venv/ready: pyproject.toml constraints.txt scripts/check_gl.py
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11, or name it: make PYTHON=/path/to/python3.11"; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "installing into .venv: two to five minutes, 8 GB"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sim,dev]' -c constraints.txt
 	$(BIN)/python scripts/check_gl.py
 	touch .venv/ready
 
 demo: setup  ## the main job on a laptop: collect, stage one, stage two twice, roll out, report; resumes when run again
-	@$(STEP) collect configs/demo/collect.yaml -- python -m eval.collect --config_path configs/demo/collect.yaml
-	@$(STEP) video configs/demo/video.yaml -- $(LAUNCH) train_stages/video.py --config_path configs/demo/video.yaml
-	@$(STEP) joint configs/demo/joint_para.yaml configs/demo/joint_global.yaml -- $(MAKE) --no-print-directory -j2 joint-para joint-global
-	@$(STEP) rollout configs/demo/rollout.yaml -- python -m eval.rollout --config_path configs/demo/rollout.yaml
+	@$(STEP) collect --output data/left_half/meta/info.json configs/demo/collect.yaml -- python -m eval.collect --config_path configs/demo/collect.yaml
+	@$(STEP) video --after collect --output runs/demo/video/latest configs/demo/video.yaml -- $(LAUNCH) train_stages/video.py --config_path configs/demo/video.yaml
+	@$(STEP) joint --after video --output runs/demo/joint_global/latest configs/demo/joint_para.yaml configs/demo/joint_global.yaml -- $(MAKE) --no-print-directory -j2 joint-para joint-global
+	@$(STEP) rollout --after joint --output runs/demo/rollout/episodes.jsonl configs/demo/rollout.yaml -- python -m eval.rollout --config_path configs/demo/rollout.yaml
 	@$(RUN) python -m eval.report runs/demo
 
 # Both heads train at the same time with one thread each: on two cores that is a quarter faster than one after the other.

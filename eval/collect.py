@@ -38,6 +38,9 @@ def main(cfg: Config) -> dict:
     print(dump(cfg))
     if cfg.fps not in (1, 2, 4, 5, 10, 20):
         raise BadInput(f"fps is {cfg.fps}; allowed: 1, 2, 4, 5, 10, 20 (divisors of the 20 Hz control rate)")
+    for name in ("n_workers", "n_tries"):
+        if getattr(cfg, name) < 1:
+            raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 1")
     cells = training_cells(cfg.n_positions, cfg.seed)
     make_folder(cfg.output)
     started = time.perf_counter()
@@ -48,58 +51,61 @@ def main(cfg: Config) -> dict:
         writer = Writer(cfg.output, cfg.fps, "agentview", scene["camera"], TASK)
         writer.write_markers(scene["markers"], *scene["images"])
         n_before = writer.n_episodes
+        kept = _kept_cells(writer, cells)
         if n_before:
             print(f"{cfg.output} already holds {n_before} of {len(cells)} episodes")
 
-        # Run the expert at every cell that is missing; episodes are written in the order of the cells.
-        todo = list(range(n_before, len(cells)))
-        attempts = dict.fromkeys(todo, 0)
-        failures, finished = 0, {}
-        progress = Progress("collect", len(cells), n_before)
-        while todo:
-            jobs = [_job(cfg, cells[i], i, attempts[i]) for i in todo]
-            retry = []
-            for number, result in pool.run(jobs):
-                i, job = todo[number], jobs[number]
-                attempts[i] += 1
+        # Run the expert at every cell after the last one kept; episodes are written in the order of the cells.
+        todo = list(range(max(kept, default=-1) + 1, len(cells)))
+        n_failed, ready, turn = 0, {}, iter(todo)
+        waiting_for = next(turn, None)
+        progress = Progress("collect", len(cells), len(cells) - len(todo))
+        for number, result in pool.run([_job(cfg, cells[i], i) for i in todo]):
+            ready[todo[number]] = result
+            while waiting_for in ready:
+                result = ready.pop(waiting_for)
+                n_failed += result["attempts"] - result["placed"]
                 if result["placed"]:
-                    extra = {"cell": i, "bowl_xy": job["bowl_xy"].tolist(), "attempts": attempts[i]}
+                    extra = {"cell": waiting_for, "bowl_xy": result["bowl_xy"], "attempts": result["attempts"]}
                     extra |= {"placed": True, "control_steps": result["control_steps"]}
-                    finished[i] = Episode(result["frames"], result["state"], result["action"], extra)
-                else:
-                    failures += 1
-                    retry.append(i)
-                    if attempts[i] == cfg.n_tries:
-                        raise BadInput(f"the expert failed {cfg.n_tries} times at bowl position {cells[i].tolist()}")
-                while writer.n_episodes in finished:
-                    writer.append(finished.pop(writer.n_episodes))
-                    progress.update(writer.n_episodes)
-            todo = retry
+                    writer.append(Episode(result["frames"], result["state"], result["action"], extra))
+                progress.update(waiting_for + 1, f"{n_failed} attempts failed")
+                waiting_for = next(turn, None)
     progress.close()
     writer.finish()
     seconds = time.perf_counter() - started
-    n_new = writer.n_episodes - n_before
-    first = sum(e["attempts"] == 1 for e in writer.extras())
+    extras = writer.extras()
+    n_new, first = len(extras) - n_before, sum(e["attempts"] == 1 for e in extras)
     print(
-        f"kept {writer.n_episodes} episodes, {writer.info['total_frames']} frames; {failures} attempts failed and were"
+        f"kept {len(extras)} episodes, {writer.info['total_frames']} frames; {n_failed} attempts failed and were"
         f" not kept; the expert placed {first}/{len(cells)} positions at the first try;"
         f" {n_new} new episodes in {seconds:.0f} s ({60 * n_new / seconds:.1f} a minute)"
     )
-    return {"episodes": writer.n_episodes, "failures": failures, "first_try": first, "seconds": seconds}
+    for i in sorted(set(range(len(cells))) - {e["cell"] for e in extras}):
+        print(f"no episode at bowl position {cells[i].round(3).tolist()}: the expert failed {cfg.n_tries} times")
+    return {"episodes": len(extras), "failures": n_failed, "first_try": first, "seconds": seconds}
 
 
-def _job(cfg: Config, cell: np.ndarray, i: int, attempt: int) -> dict:
-    """The job for cell i; a repeated attempt moves the bowl by at most 4 mm."""
-    rng = np.random.default_rng(episode_seed("collect", cfg.seed, i, attempt))
-    jitter = rng.uniform(-0.004, 0.004, 2) * (attempt > 0)
-    start = rng.uniform(-cfg.start_jitter, cfg.start_jitter, 3)
-    return {
-        "kind": "collect",
-        "image_size": cfg.image_size,
-        "bowl_xy": cell + jitter,
-        "start_jitter": start,
-        "fps": cfg.fps,
-    }
+def _kept_cells(writer: Writer, cells: np.ndarray) -> list[int]:
+    """Cells that have an episode; `BadInput` where the folder was collected with another seed or more positions."""
+    for extra in writer.extras():
+        i = extra["cell"]
+        if i >= len(cells) or np.abs(cells[i] - extra["bowl_xy"]).max() > 0.005:
+            raise BadInput(
+                f"{writer.root} holds an episode at {extra['bowl_xy']}, which is not position {i} of {len(cells)} of"
+                " this configuration; name another output"
+            )
+    return [extra["cell"] for extra in writer.extras()]
+
+
+def _job(cfg: Config, cell: np.ndarray, i: int) -> dict:
+    """The job for cell i: start poses, and bowl positions that move by at most 4 mm from the second attempt on."""
+    rng = np.random.default_rng(episode_seed("collect", cfg.seed, i))
+    jitter = rng.uniform(-0.004, 0.004, (cfg.n_tries, 2))
+    jitter[0] = 0
+    start = rng.uniform(-cfg.start_jitter, cfg.start_jitter, (cfg.n_tries, 3))
+    attempts = list(zip(cell + jitter, start, strict=True))
+    return {"kind": "collect", "image_size": cfg.image_size, "attempts": attempts, "fps": cfg.fps}
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class LiberoExecutor:
         for position, gripper in zip(chunk.position[:n_steps], chunk.gripper[:n_steps], strict=True):
             target = np.clip(position, *WORKSPACE)
             self.n_clamped += int((target != position).any())
-            for i in range(n_control if self.kind == "osc" else N_SERVO):
+            for i in range(n_control if self.kind == "osc" else max(n_control, N_SERVO)):
                 if i >= n_control and np.linalg.norm(self.scene.ee_position - target) < REACHED:
                     break
                 if self.done():

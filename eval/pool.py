@@ -1,9 +1,10 @@
 """Simulator processes and the jobs they run, seen from a parent that may import torch.
 
-The parent names the worker module instead of importing it: a GL context in a process that later imports triton is a
-segmentation fault, and so is the reverse order in some builds.
+The parent names the worker module instead of importing it: a process that imports triton after a Mesa GL context was
+made in it dies of a segmentation fault.
 """
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from videopolicy.errors import BadInput
+
 START_TIMEOUT = 600.0  # [s]; compiling numba caches on a first run takes most of a minute
 Answer = Callable[[list[tuple[str, Any]]], list[Any]]  # requests ("act" | "oracle", payload) to replies, as one batch
 
@@ -20,11 +23,11 @@ Answer = Callable[[list[tuple[str, Any]]], list[Any]]  # requests ("act" | "orac
 class Worker:
     """One simulator process and the connection to it."""
 
-    def __init__(self, module: str = "eval.worker") -> None:
+    def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", module, str(theirs.fileno())],
+            [sys.executable, "-W", "ignore", "-m", "eval.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -45,9 +48,8 @@ class Worker:
 class Pool:
     """A fixed number of workers; use as a context manager."""
 
-    def __init__(self, n_workers: int, module: str = "eval.worker") -> None:
-        self.module = module
-        self.workers = [Worker(module) for _ in range(n_workers)]
+    def __init__(self, n_workers: int) -> None:
+        self.workers = [Worker() for _ in range(n_workers)]
         self.n_restarts = 0
 
     def __enter__(self) -> "Pool":
@@ -90,6 +92,8 @@ class Pool:
                     self._replace(number)
                     self._start(number, job, jobs, running)
                     continue
+                if kind == "bad_input":
+                    raise BadInput(value)
                 if kind == "error":
                     raise RuntimeError(f"job {job} failed in its simulator:\n{value}")
                 if kind != "result":
@@ -103,14 +107,19 @@ class Pool:
                 assert answer is not None, "a job asked for actions, but no policy was given"
                 replies = answer([(kind, value) for _, kind, value in requests])
                 for (number, _, _), reply in zip(requests, replies, strict=True):
-                    self.workers[number].connection.send(reply)
+                    self._send(number, reply)
 
     def _start(self, number: int, job: int, jobs: list[dict], running: dict[int, int]) -> None:
         running[number] = job
-        self.workers[number].connection.send(jobs[job])
+        self._send(number, jobs[job])
+
+    def _send(self, number: int, message: Any) -> None:
+        """Send to a worker; one that has died is noticed, and replaced, at the next receive."""
+        with contextlib.suppress(OSError):
+            self.workers[number].connection.send(message)
 
     def _replace(self, number: int) -> None:
         self.n_restarts += 1
         self.workers[number].close()
         time.sleep(0.1)
-        self.workers[number] = Worker(self.module)
+        self.workers[number] = Worker()

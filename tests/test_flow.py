@@ -18,6 +18,7 @@ from eval import collect, report, rollout
 from train_stages import joint, video
 from videopolicy import policy
 from videopolicy.config import load
+from videopolicy.data.files import read_jsonl
 from videopolicy.data.lerobot import Dataset
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
@@ -119,7 +120,7 @@ def test_overfitting_one_batch_lowers_its_loss(folder: Path, tmp_path: Path) -> 
 
 def test_every_rollout_is_recorded_once(folder: Path) -> None:
     """Same episodes for every policy; running again runs nothing."""
-    records = rollout.read_records(folder / "rollout/episodes.jsonl")
+    records = read_jsonl(folder / "rollout/episodes.jsonl")
     keys = {(r["policy"], r["split"], r["episode"]) for r in records}
     assert keys == {(p, s, 0) for p in ("svd+para", "svd+global", "oracle") for s in ("seen", "unseen")}
     assert len(records) == len(keys)

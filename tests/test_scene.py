@@ -33,8 +33,9 @@ def description(pool: Pool) -> dict:
 def episodes(pool: Pool) -> list[dict]:
     """The same demonstration twice, with other ones between: a scene is reused."""
     cells = grid("left")[[40, 100, 40]]
-    job = {"kind": "collect", "image_size": SIZE, "start_jitter": np.zeros(3), "fps": 4}
-    return [value for _, value in sorted(pool.run([{**job, "bowl_xy": c} for c in cells]), key=lambda r: r[0])]
+    job = {"kind": "collect", "image_size": SIZE, "fps": 4}
+    jobs = [{**job, "attempts": [(c, np.zeros(3))]} for c in cells]
+    return [value for _, value in sorted(pool.run(jobs), key=lambda r: r[0])]
 
 
 def test_expert_places_the_bowl(episodes: list[dict]) -> None:
@@ -96,8 +97,15 @@ def test_a_dead_simulator_is_replaced_and_its_job_repeated() -> None:
         assert pool.n_restarts == 1
 
 
+def test_an_unreachable_position_is_tried_as_often_as_asked(pool: Pool) -> None:
+    attempts = [(np.array([0.35, -0.1]), np.zeros(3))] * 2
+    ((_, result),) = pool.run([{"kind": "collect", "image_size": SIZE, "fps": 4, "attempts": attempts}])
+    assert not result["placed"]
+    assert result["attempts"] == 2
+
+
 def test_an_exception_in_a_job_is_raised_not_scored(pool: Pool) -> None:
-    with pytest.raises(RuntimeError, match="KeyError: 'bowl_xy'"):
+    with pytest.raises(RuntimeError, match="KeyError: 'attempts'"):
         list(pool.run([{"kind": "collect", "image_size": SIZE}]))
 
 

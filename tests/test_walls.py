@@ -26,7 +26,13 @@ HEAVY = {  # each lives in one file, so that replacing it means changing one fil
 BROUGHT_BY = {"robosuite": "libero", "mujoco": "libero"}  # pinned by LIBERO; a second pin could only disagree
 FORBIDDEN = {
     "videopolicy/": ("eval", "train_stages", "robot", "scripts", "libero", "robosuite", "mujoco", "serial"),
-    "videopolicy/backbones/": ("videopolicy.heads", "videopolicy.types", "videopolicy.policy", "videopolicy.data"),
+    "videopolicy/backbones/": (
+        "videopolicy.camera",
+        "videopolicy.heads",
+        "videopolicy.types",
+        "videopolicy.policy",
+        "videopolicy.data",
+    ),
     "videopolicy/heads/": ("videopolicy.data", "videopolicy.training", "videopolicy.policy", "videopolicy.rollout"),
     "videopolicy/heads/para.py": ("videopolicy.backbones.svd", "diffusers", "transformers"),
     "videopolicy/data/": ("videopolicy.heads", "videopolicy.backbones", "videopolicy.policy", "videopolicy.training"),

@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 import torch
 
-from train_stages.report import describe, save_config
+from train_stages.report import describe
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import from_dict, launch, to_dict
 from videopolicy.data.dataset import DataConfig, open_splits, spread, spread_frames
 from videopolicy.data.files import make_folder
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
-from videopolicy.heads.para import ParaPrediction
+from videopolicy.heads.para import ParaHead, ParaPrediction
 from videopolicy.policy import FeaturePolicy, HeadConfig, make_head
 from videopolicy.training import checkpoint
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
@@ -59,8 +59,11 @@ def main(cfg: Config) -> dict[str, float]:
     data, clips, val_clips = open_splits(cfg.data, cfg.model.n_frames, cfg.head.n_steps, cfg.model.image_size)
     labels = clips.label_statistics()
     backbone = SVDBackbone(cfg.model, data.fps)
+    stage_one = None
     if cfg.init_from is not None:
-        load_stage_one(checkpoint.find(cfg.init_from), cfg.model, backbone)
+        found = checkpoint.find(cfg.init_from)
+        load_stage_one(found, cfg.model, backbone)
+        stage_one = checkpoint.weights_digest(found)
     else:
         backbone.fit_codec(spread_frames(clips))
     head = make_head(cfg.head, backbone, labels, data.fps)
@@ -80,7 +83,6 @@ def main(cfg: Config) -> dict[str, float]:
     if cfg.dry_run:
         return {}
     make_folder(cfg.run / "previews")
-    save_config(accelerator, cfg)
 
     # Validate as the policy acts: from the first frame alone, at the deploy noise level.
     chosen = spread(len(val_clips), 64)
@@ -107,6 +109,8 @@ def main(cfg: Config) -> dict[str, float]:
             "gripper_accuracy": float(((gripper > 0.5) == (val["gripper"] > 0.5))[valid].float().mean()),
         }
         if isinstance(prediction, ParaPrediction):
+            outside = head.height_bins.outside(val["height"]) if isinstance(head, ParaHead) else ~valid
+            results["height_outside_bins"] = float(outside[valid].float().mean())
             pixel = torch.from_numpy(np.stack([c.pixel for c in chunks if c.pixel is not None]))
             results["pixel"] = float((pixel - val["pixel"]).norm(dim=-1)[valid].mean())
             if accelerator.is_main_process and step == cfg.train.n_steps:
@@ -126,7 +130,7 @@ def main(cfg: Config) -> dict[str, float]:
         validate=validate,
         run=cfg.run,
         config=to_dict(cfg),
-        state={"fps": data.fps, "stage": "joint", "labels": labels},
+        state={"fps": data.fps, "stage": "joint", "labels": labels, "stage_one": stage_one},
         overfit=cfg.data.overfit,
     )
 

@@ -32,8 +32,3 @@ def describe(
     accelerator.print(
         f"output: {cfg.run} ({accelerator.num_processes} process(es), {torch.get_num_threads()} thread(s) each)"
     )
-
-
-def save_config(accelerator: Accelerator, cfg: Run) -> None:
-    if accelerator.is_main_process:
-        (cfg.run / "config.yaml").write_text(dump(cfg))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from train_stages.report import describe, save_config
+from train_stages.report import describe
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import launch, to_dict
 from videopolicy.data.dataset import DataConfig, open_splits, spread, spread_frames
@@ -42,13 +42,13 @@ def main(cfg: Config) -> dict[str, float]:
     torch.manual_seed(cfg.train.seed)
     data, clips, val_clips = open_splits(cfg.data, cfg.model.n_frames, cfg.model.n_frames - 1, cfg.model.image_size)
     backbone = SVDBackbone(cfg.model, data.fps)
+    backbone.start_embedding.requires_grad_(False)  # stage two's; unused here, and data-parallel training would say so
     objective = VideoObjective(backbone)
     optimizer = make_optimizer({"unet": (backbone.unet_parameters(), cfg.lr)}, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
     if cfg.dry_run:
         return {}
     make_folder(cfg.run / "previews")
-    save_config(accelerator, cfg)
 
     # The codec is fitted to frames of the training episodes, in closed form; a resumed run loads it.
     if checkpoint.latest(cfg.run) is None:

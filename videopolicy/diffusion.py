@@ -1,4 +1,4 @@
-"""EDM in its v-prediction form, as Stable Video Diffusion was trained: preconditioning, noise levels, loss, sampler.
+"""EDM in its v-prediction form, as Stable Video Diffusion was trained: preconditioning, noise levels, targets, sampler.
 
 Karras et al. 2022 ("EDM"), table 1 and equation 7, with sigma_data = 1. `network` below is F in EDM's equation 7.
 """
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
+
+from videopolicy.errors import BadInput
 
 SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 700.0, 7.0
 
@@ -23,6 +25,14 @@ class NoiseConfig:
     high_share: float = 0.1  # of samples have ln sigma uniform over [ln high_min, ln high_max] instead
     high_min: float = 80.0
     high_max: float = 700.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.high_share <= 1:
+            raise BadInput(f"noise.high_share is {self.high_share}; allowed: 0 to 1")
+        if not 0 < self.high_min <= self.high_max <= SIGMA_MAX:
+            raise BadInput(
+                f"noise.high_min is {self.high_min}, high_max {self.high_max}; allowed: 0 to {SIGMA_MAX:g}, in order"
+            )
 
 
 def precondition(sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

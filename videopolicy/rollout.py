@@ -27,10 +27,8 @@ def rollout(policy: Policy, executor: Executor, n_execute: int, max_chunks: int)
     chunks: list[ActionChunk] = []
     while len(chunks) < max_chunks and not executor.done():
         chunk = policy.act(observations[-1])
-        if not np.isfinite(chunk.position).all():
-            raise FloatingPointError(
-                f"chunk {len(chunks)} holds a position that is not finite: {chunk.position.tolist()}"
-            )
+        if not (np.isfinite(chunk.position).all() and np.isfinite(chunk.gripper).all()):
+            raise FloatingPointError(f"chunk {len(chunks)} holds numbers that are not finite: {chunk}")
         executor.execute(chunk, n_execute)
         chunks.append(chunk)
         observations.append(executor.observe())

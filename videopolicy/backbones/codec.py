@@ -35,7 +35,8 @@ class PatchCodec(nn.Module):
         """Latents of images in [-1, 1]."""
         p = self.patch
         patches = rearrange(pixels, "b c (h p) (w q) -> b h w (c p q)", p=p, q=p)
-        return rearrange((patches - self.mean) @ self.basis.T * self.scale, "b h w c -> b c h w")
+        with torch.autocast(pixels.device.type, enabled=False):  # in full precision, as SVD's VAE needs it
+            return rearrange((patches - self.mean) @ self.basis.T * self.scale, "b h w c -> b c h w")
 
     def decode(self, latents: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch 3 height width"]:
         """Images of latents."""

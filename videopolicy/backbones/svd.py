@@ -17,7 +17,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from videopolicy.backbones.backbone import FeatureMap, splat
 from videopolicy.backbones.codec import PatchCodec
-from videopolicy.diffusion import like, precondition, sample
+from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN, like, precondition, sample
 from videopolicy.errors import BadInput
 
 MOTION_BUCKET = 127
@@ -255,5 +255,7 @@ def _check(cfg: SVDConfig) -> None:
         raise BadInput(f"attention has {len(cfg.attention)} entries; allowed: one per level, {n_levels}")
     if not cfg.feature_blocks or any(not 0 <= i < n_levels for i in cfg.feature_blocks):
         raise BadInput(f"feature_blocks is {cfg.feature_blocks}; allowed: 0 to {n_levels - 1}")
+    if not SIGMA_MIN <= cfg.feature_sigma <= SIGMA_MAX:
+        raise BadInput(f"feature_sigma is {cfg.feature_sigma}; allowed: {SIGMA_MIN} to {SIGMA_MAX:g}")
     if cfg.n_frames < 2:
         raise BadInput(f"n_frames is {cfg.n_frames}; allowed: at least 2")

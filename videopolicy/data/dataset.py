@@ -38,6 +38,9 @@ class ClipDataset(TorchDataset):
         cache_gb: float,
     ) -> None:
         self.data, self.n_frames, self.n_steps = data, n_frames, n_steps
+        if n_steps % (n_frames - 1):
+            raise BadInput(f"n_steps is {n_steps}; allowed: multiples of the {n_frames - 1} frames after the first")
+        self.stride = n_steps // (n_frames - 1)  # frame k of a clip shows its waypoint k * stride
         self.camera = data.camera.resized(image_size)  # labels are in pixels of the size the model sees
         self.samples = [(e, t) for e in episodes for t in range(data.length(e) - 1)]
         if not self.samples:
@@ -51,7 +54,7 @@ class ClipDataset(TorchDataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         episode, t = self.samples[index]
         frames = self._frames(episode)
-        clip = frames[np.minimum(np.arange(t, t + self.n_frames), len(frames) - 1)]
+        clip = frames[np.minimum(t + self.stride * np.arange(self.n_frames), len(frames) - 1)]
         label = waypoints(self.data.state(episode), self.data.action(episode), self.camera, t, self.n_steps)
         numbers = {
             name: torch.from_numpy(getattr(label, name)).float()

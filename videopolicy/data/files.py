@@ -20,6 +20,26 @@ def read_json(path: Path) -> dict:
         raise BadInput(f"cannot read {path}: {error}") from error
 
 
+def read_jsonl(path: Path) -> list[dict]:
+    """One object per line, up to the first line that a crash cut short; nothing where there is no file."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def append_jsonl(path: Path, record: dict) -> None:
+    """Add a line, first cutting off a last one that a crash left without its end; for one writer at a time."""
+    with path.open("ab+") as file:
+        file.seek(0)
+        text = file.read()
+        file.truncate(text.rfind(b"\n") + 1)
+        file.write(json.dumps(record).encode() + b"\n")
+
+
 def make_folder(path: Path) -> None:
     """Make a folder that can be written; `BadInput` where that cannot be."""
     try:

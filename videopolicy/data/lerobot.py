@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, UInt8
 
-from videopolicy.camera import Camera, check_markers
-from videopolicy.data.files import read_json, read_table, replace, write_table
+from videopolicy.camera import Camera
+from videopolicy.data.files import read_json, read_jsonl, read_table, replace, write_table
+from videopolicy.data.selftest import check_recording
 from videopolicy.data.statistics import STATS, image_statistics, merge, statistics
 from videopolicy.data.video import CODEC, CRF, GOP, PIX_FMT, read_video, write_video
 from videopolicy.errors import BadInput
@@ -135,7 +136,10 @@ class Writer:
             if json.loads((self.root / "meta/para_cameras.json").read_text()) != json.loads(json.dumps(cameras)):
                 raise BadInput(f"{self.root} was recorded with another camera than the one at hand")
             return info
-        if self.root.exists() and any(not p.name.startswith(".") for p in self.root.iterdir()):
+        # A first start that was cut short has left these and nothing that could be lost.
+        unborn = {"meta/tasks.parquet", "meta/para_cameras.json", "meta/para_markers.npz"}
+        files = {str(p.relative_to(self.root)) for p in self.root.rglob("*") if p.is_file() and p.name[0] != "."}
+        if any(f not in unborn and ".tmp" not in f for f in files):
             raise BadInput(f"{self.root} is not empty and holds no dataset; nothing was written")
         tasks = pa.table({"task_index": pa.array([0]), "task": pa.array([self.task])})
         pandas = {
@@ -239,28 +243,13 @@ class Dataset:
 
     def self_test(self) -> None:
         """Check that stored marker pictures, calibration and video agree on what is up and what is left."""
-        path = self.root / "meta/para_markers.npz"
-        if not path.exists():
-            raise BadInput(f"{path} is missing: without it a flipped or mirrored camera cannot be noticed")
-        with np.load(path, allow_pickle=False) as stored:
-            markers, (shown, hidden) = stored["markers"], stored["images"]
-        check_markers(self.camera, markers, shown, hidden)
-        frame, reference = self.frames(0)[0].astype(float), hidden.astype(float)
-        views = {
-            "as it is": frame,
-            "upside down": frame[::-1],
-            "mirrored": frame[:, ::-1],
-            "rotated by 180 degrees": frame[::-1, ::-1],
-        }
-        best = min(views, key=lambda name: np.abs(views[name] - reference).mean())
-        if best != "as it is":
-            raise BadInput(f"the videos of {self.root} are {best} against the picture their camera was calibrated on")
+        check_recording(self.root / "meta/para_markers.npz", self.camera, self.frames(0)[0])
 
     def _read_table(self, row: dict) -> dict[str, np.ndarray]:
         path = self.root / DATA.format(chunk=row["data/chunk_index"], file=row["data/file_index"])
         table = read_table(path)
         if len(table) != row["length"]:
-            raise BadInput(f"{path} holds {len(table)} frames, the episode table says {row['length']}")
+            raise BadInput(f"{path} holds {len(table)} frames, not its episode's {row['length']} (one episode a file)")
         return {k: np.array(table[k].to_pylist(), np.float64) for k in VECTORS}
 
 
@@ -278,8 +267,7 @@ def read_info(root: Path) -> dict:
 
 
 def read_extras(root: Path) -> list[dict]:
-    path = root / "meta/para_episodes.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_jsonl(root / "meta/para_episodes.jsonl")
 
 
 def _episode_rows(root: Path) -> Iterator[dict]:

@@ -1,7 +1,6 @@
 """The pixel-aligned head: where in the image, how high above the table, how open the gripper. Sections 3.2, 3.3."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from einops import rearrange
@@ -20,7 +19,6 @@ from videopolicy.types import ActionChunk
 
 @dataclass(frozen=True)
 class ParaConfig:
-    kind: Literal["para"] = "para"
     n_height: int = 32  # N_H
     n_gripper: int = 2  # N_G; the signal is binary
     width: int = 64  # channels of the trunk
@@ -54,6 +52,8 @@ class ParaHead(nn.Module):
         super().__init__()
         if n_steps % n_frames:
             raise BadInput(f"n_steps is {n_steps}; allowed: multiples of the backbone's {n_frames} feature frames")
+        if cfg.n_gripper < 2:
+            raise BadInput(f"n_gripper is {cfg.n_gripper}; allowed: at least 2 (closed and open)")
         self.cfg, self.height_bins, self.period, self.image_size = cfg, height, period, image_size
         self.n_steps, self.grid = n_steps, grid
         self.gripper_bins = Bins(0.0, 1.0, cfg.n_gripper)

@@ -1,7 +1,6 @@
 """Global regression: pooled features to coordinates. "Global" in section 4.3, "ACT" in section 4."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from einops import rearrange
@@ -17,7 +16,6 @@ from videopolicy.types import ActionChunk
 
 @dataclass(frozen=True)
 class RegressionConfig:
-    kind: Literal["regression"] = "regression"
     width: int = 512  # of the hidden layers
 
 

@@ -31,7 +31,8 @@ def read(
     index = pixel.nan_to_num(0.0).floor() + 0.5
     weight_u = rows_at(index[..., 0], size[0], maps.shape[-1])
     weight_v = rows_at(index[..., 1], size[1], maps.shape[-2])
-    return torch.einsum("...chw,...h,...w->...c", maps, weight_v, weight_u)
+    with torch.autocast(maps.device.type, enabled=False):  # a bf16 logit would be off by more than the loss
+        return torch.einsum("...chw,...h,...w->...c", maps, weight_v.to(maps.dtype), weight_u.to(maps.dtype))
 
 
 class _LogSumExp(torch.autograd.Function):

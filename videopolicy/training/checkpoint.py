@@ -98,6 +98,11 @@ def read_state(path: Path) -> dict:
     return json.loads((path / "state.json").read_text())
 
 
+def weights_digest(path: Path) -> str:
+    """What identifies a checkpoint's weights."""
+    return json.loads((path / "manifest.json").read_text())["model.safetensors"]["sha256"]
+
+
 def load_model(path: Path, module: nn.Module, accept: Callable[[str], bool] = lambda _key: True) -> None:
     """Load the accepted part of a checkpoint's weights; they must then fit exactly.
 

@@ -1,7 +1,9 @@
-"""A run folder's records: `config.yaml` and `metrics.jsonl`."""
+"""A run folder's record of its training: `metrics.jsonl`."""
 
 import json
 from pathlib import Path
+
+from videopolicy.data.files import append_jsonl, read_jsonl
 
 
 class Metrics:
@@ -9,22 +11,10 @@ class Metrics:
 
     def __init__(self, run: Path, step: int) -> None:
         self.path = run / "metrics.jsonl"
-        kept = [line for line in read(self.path) if line["step"] < step]
+        kept = [line for line in read_jsonl(self.path) if line["step"] < step]
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         temporary.replace(self.path)
 
     def write(self, step: int, **values: float) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-
-
-def read(path: Path) -> list[dict]:
-    """The records so far; a last line cut short by a crash is left out."""
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+        append_jsonl(self.path, {"step": step, **values})

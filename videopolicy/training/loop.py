@@ -1,5 +1,6 @@
 """The training loop of every stage: steps, metrics, checkpoints, and an orderly end on signals."""
 
+import json
 import math
 import signal
 import time
@@ -11,6 +12,7 @@ from types import FrameType
 from typing import Literal
 
 import torch
+import yaml
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -41,6 +43,11 @@ class TrainConfig:
     save_every: int = 500
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for key in ("n_steps", "batch_size", "log_every", "val_every", "save_every"):
+            if getattr(self, key) < 1:
+                raise BadInput(f"train.{key} is {getattr(self, key)}; allowed: at least 1")
+
 
 def make_accelerator(cfg: TrainConfig) -> Accelerator:
     if cfg.n_threads:
@@ -52,6 +59,9 @@ def make_optimizer(groups: dict[str, tuple[list[nn.Parameter], float]], cfg: Tra
     """AdamW over named groups of (parameters, learning rate); every parameter is in exactly one."""
     seen = [id(p) for parameters, _ in groups.values() for p in parameters]
     assert len(seen) == len(set(seen)), "a parameter stands in two groups"
+    for name, (_, lr) in groups.items():
+        if not 0 <= lr < 1:
+            raise BadInput(f"the learning rate of {name} is {lr}; allowed: 0 to 1")
     rows = [{"params": p, "lr": lr, "base_lr": lr, "name": name} for name, (p, lr) in groups.items()]
     return torch.optim.AdamW(rows, betas=(0.9, 0.99), weight_decay=cfg.weight_decay, fused=True)
 
@@ -82,10 +92,28 @@ def fit(
     `draws(n, step, rank)` makes the randomness of a step. On SIGINT or SIGTERM the step is finished, saved, and the
     process ends with `KeyboardInterrupt`. A loss or gradient that is not finite stops before the optimizer step.
     """
-    model: nn.Module = objective
+    with lock_folder(run) if accelerator.is_main_process else nullcontext():
+        return _fit(cfg, accelerator, objective, optimizer, clips, draws, validate, run, config, state, overfit)
+
+
+def _fit(
+    cfg: TrainConfig,
+    accelerator: Accelerator,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    clips: ClipDataset,
+    draws: Callable[[int, int, int], object],
+    validate: Callable[[int], dict[str, float]],
+    run: Path,
+    config: dict,
+    state: dict,
+    overfit: bool,
+) -> dict[str, float]:
+    model: nn.Module = objective.to(accelerator.device)
     start = 0
     found = checkpoint.latest(run)
     if found is not None:
+        _check_same(found, config, state)
         checkpoint.load_model(found, model)
         checkpoint.load_optimizer(found, optimizer)
         start = checkpoint.read_state(found)["step"]
@@ -100,7 +128,10 @@ def fit(
     ]
     loader = DataLoader(clips, batch_sampler=batches, num_workers=cfg.num_workers)
     wrapped, prepared = accelerator.prepare(objective, optimizer)
-    metrics = Metrics(run, start) if accelerator.is_main_process else None
+    metrics = None
+    if accelerator.is_main_process:
+        (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        metrics = Metrics(run, start)
 
     def keep(step: int) -> None:
         if accelerator.is_main_process:
@@ -110,7 +141,7 @@ def fit(
     progress = Progress(run.name, cfg.n_steps, start)
     sums: dict[str, float] = {}
     count, waited, last = 0, 0.0, {}
-    with lock_folder(run) if accelerator.is_main_process else nullcontext(), _Signals() as signals:
+    with _Signals() as signals:
         mark = time.perf_counter()
         for step, batch in enumerate(loader, start):
             waited += time.perf_counter() - mark
@@ -153,14 +184,37 @@ def fit(
                 note = " ".join(f"{k} {v:.3f}" for k, v in means.items() if k != "total")
                 progress.update(done, note)
                 sums, count = {}, 0
-            if signals.caught or done % cfg.save_every == 0 or done == cfg.n_steps:
+            caught = signals.caught
+            if world > 1:  # all ranks stop at the same step
+                caught = bool(accelerator.reduce(torch.tensor(float(caught), device=accelerator.device)))
+            if caught or done % cfg.save_every == 0 or done == cfg.n_steps:
                 keep(done)
-            if signals.caught:
+            if caught:
                 accelerator.print(f"\nsaved step {done} of {run}")
                 raise KeyboardInterrupt
             mark = time.perf_counter()
     progress.close()
     return last
+
+
+FREE_KEYS = ("run", "dry_run", "n_sample_steps", "init_from")  # may differ when a run is resumed
+FREE_TRAIN_KEYS = ("n_steps", "log_every", "val_every", "save_every", "n_threads", "num_workers")
+
+
+def _check_same(found: Path, config: dict, state: dict) -> None:
+    """Refuse to go on with a run under another configuration or other labels; `BadInput` names the first difference."""
+    before = {**checkpoint.read_config(found), "state": checkpoint.read_state(found)}
+    now = {**json.loads(json.dumps(config)), "state": json.loads(json.dumps(state))}
+    for section, values in now.items():
+        pairs = values.items() if isinstance(values, dict) else [(None, values)]
+        for key, value in pairs:
+            old = before.get(section, {}).get(key) if key is not None else before.get(section)
+            free = section in FREE_KEYS or (section == "train" and key in FREE_TRAIN_KEYS)
+            if value != old and not free:
+                name = section if key is None else f"{section}.{key}"
+                raise BadInput(
+                    f"{found.parent} was trained with {name} {old}, not {value}; name another run, or remove it"
+                )
 
 
 class _Signals:
