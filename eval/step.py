@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("inputs", nargs="*", type=Path, help="files that the step depends on")
     parser.add_argument("--after", help="an earlier step; when that was run anew, so is this one")
     parser.add_argument("--output", type=Path, help="a file without which the step is not done")
-    args, command = parser.parse_args(arguments[:split]), arguments[split + 1 :]
+    args, command = parser.parse_intermixed_args(arguments[:split]), arguments[split + 1 :]
 
     make_folder(args.folder)
     log = args.folder / "steps.jsonl"

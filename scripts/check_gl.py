@@ -49,10 +49,8 @@ def main() -> int:
     if opens():
         print("headless rendering: ok")
         return 0
-    print(
-        "error: no headless GL context opens, even with the packages installed; try `export MUJOCO_GL=osmesa`, then `make setup` again",
-        file=sys.stderr,
-    )
+    print("error: no headless GL context opens, even with the packages installed", file=sys.stderr)
+    print("try `export MUJOCO_GL=osmesa`, then `make setup` again", file=sys.stderr)
     return 2
 
 
