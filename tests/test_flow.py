@@ -18,7 +18,7 @@ from eval import collect, report, rollout
 from train_stages import joint, video
 from videopolicy import policy
 from videopolicy.config import load
-from videopolicy.data.files import read_jsonl
+from videopolicy.data.files import lock_folder, read_jsonl
 from videopolicy.data.lerobot import Dataset
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
@@ -172,6 +172,35 @@ def test_bad_input_is_one_clear_line(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot write to the folder"):
         video.main(config(video.Config, "video", run=blocked / "run", data__root=folder / "data"))
     assert not (tmp_path / "run").exists()
+
+
+def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Another learning rate in an old run, another seed in an old dataset, two writers, steps between frames."""
+    again = {"run": folder / "video", "data__root": folder / "data"}
+    before = (folder / "video/config.yaml").read_text()
+    with pytest.raises(BadInput, match=r"was trained with lr 0\.001, not 0\.002"):
+        video.main(config(video.Config, "video", lr=0.002, **again))
+    with lock_folder(folder / "video"), pytest.raises(BadInput, match="another process is writing"):
+        video.main(config(video.Config, "video", **again))
+    assert (folder / "video/config.yaml").read_text() == before
+    with pytest.raises(BadInput, match="not position 0 of 4"):
+        collect.main(config(collect.Config, "collect", output=folder / "data", seed=1))
+    paths = {"run": tmp_path / "run", "data__root": folder / "data", "init_from": folder / "video"}
+    with pytest.raises(BadInput, match="n_steps is 5; allowed: multiples of the 2 frames"):
+        joint.main(config(joint.Config, "joint_para", head__n_steps=5, **paths))
+    with pytest.raises(BadInput, match="n_execute is 9; allowed: at most the 6 steps"):
+        rollout.main(replace(rollout_config(folder), n_execute=9))
+    with pytest.raises(BadInput, match="policies has the name 'a/b'"):
+        rollout.main(replace(rollout_config(folder), policies={"a/b": str(folder / "joint_para")}))
+
+
+def test_report_refuses_heads_from_different_backbones(folder: Path, tmp_path: Path) -> None:
+    for name in ("rollout", "joint_para"):
+        shutil.copytree(folder / name, tmp_path / name)
+    scratch = {"run": tmp_path / "joint_global", "data__root": folder / "data", "init_from": "null"}
+    joint.main(config(joint.Config, "joint_global", **scratch))
+    with pytest.raises(BadInput, match="differ in 'stage_one'"):
+        report.main(tmp_path)
 
 
 def test_dry_run_writes_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

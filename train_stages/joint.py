@@ -3,6 +3,7 @@
 accelerate launch train_stages/joint.py --config_path configs/demo/joint_para.yaml
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,7 @@ from train_stages.report import describe
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import from_dict, launch, to_dict
 from videopolicy.data.dataset import DataConfig, open_splits, spread, spread_frames
-from videopolicy.data.files import make_folder
+from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
 from videopolicy.heads.para import ParaHead, ParaPrediction
@@ -119,20 +120,21 @@ def main(cfg: Config) -> dict[str, float]:
                 )
         return results
 
-    # Train, saving as we go.
-    return fit(
-        cfg.train,
-        accelerator,
-        objective,
-        optimizer,
-        clips,
-        draws=lambda n, step, rank: draw(cfg.noise, n, backbone, cfg.train.seed, step, rank).to(accelerator.device),
-        validate=validate,
-        run=cfg.run,
-        config=to_dict(cfg),
-        state={"fps": data.fps, "stage": "joint", "labels": labels, "stage_one": stage_one},
-        overfit=cfg.data.overfit,
-    )
+    # Train, saving as we go; no other process may write to this run meanwhile.
+    with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():
+        return fit(
+            cfg.train,
+            accelerator,
+            objective,
+            optimizer,
+            clips,
+            draws=lambda n, step, rank: draw(cfg.noise, n, backbone, cfg.train.seed, step, rank).to(accelerator.device),
+            validate=validate,
+            run=cfg.run,
+            config=to_dict(cfg),
+            state={"fps": data.fps, "stage": "joint", "labels": labels, "stage_one": stage_one},
+            overfit=cfg.data.overfit,
+        )
 
 
 def load_stage_one(path: Path, model: SVDConfig, backbone: SVDBackbone) -> None:

@@ -3,6 +3,7 @@
 accelerate launch train_stages/video.py --config_path configs/demo/video.yaml
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from train_stages.report import describe
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import launch, to_dict
 from videopolicy.data.dataset import DataConfig, open_splits, spread, spread_frames
-from videopolicy.data.files import make_folder
+from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.training import checkpoint
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
@@ -85,20 +86,21 @@ def main(cfg: Config) -> dict[str, float]:
     def to_device(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {k: v.to(accelerator.device) for k, v in batch.items()}
 
-    # Train, saving as we go.
-    return fit(
-        cfg.train,
-        accelerator,
-        objective,
-        optimizer,
-        clips,
-        draws=lambda n, step, rank: draw(cfg.noise, n, backbone, cfg.train.seed, step, rank).to(accelerator.device),
-        validate=validate,
-        run=cfg.run,
-        config=to_dict(cfg),
-        state={"fps": data.fps, "stage": "video"},
-        overfit=cfg.data.overfit,
-    )
+    # Train, saving as we go; no other process may write to this run meanwhile.
+    with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():
+        return fit(
+            cfg.train,
+            accelerator,
+            objective,
+            optimizer,
+            clips,
+            draws=lambda n, step, rank: draw(cfg.noise, n, backbone, cfg.train.seed, step, rank).to(accelerator.device),
+            validate=validate,
+            run=cfg.run,
+            config=to_dict(cfg),
+            state={"fps": data.fps, "stage": "video"},
+            overfit=cfg.data.overfit,
+        )
 
 
 if __name__ == "__main__":

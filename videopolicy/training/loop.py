@@ -5,7 +5,6 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from videopolicy.data.dataset import ClipDataset, batch_indices
-from videopolicy.data.files import lock_folder
 from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
 from videopolicy.training import checkpoint
@@ -92,23 +90,6 @@ def fit(
     `draws(n, step, rank)` makes the randomness of a step. On SIGINT or SIGTERM the step is finished, saved, and the
     process ends with `KeyboardInterrupt`. A loss or gradient that is not finite stops before the optimizer step.
     """
-    with lock_folder(run) if accelerator.is_main_process else nullcontext():
-        return _fit(cfg, accelerator, objective, optimizer, clips, draws, validate, run, config, state, overfit)
-
-
-def _fit(
-    cfg: TrainConfig,
-    accelerator: Accelerator,
-    objective: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    clips: ClipDataset,
-    draws: Callable[[int, int, int], object],
-    validate: Callable[[int], dict[str, float]],
-    run: Path,
-    config: dict,
-    state: dict,
-    overfit: bool,
-) -> dict[str, float]:
     model: nn.Module = objective.to(accelerator.device)
     start = 0
     found = checkpoint.latest(run)
