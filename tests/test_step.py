@@ -76,7 +76,7 @@ def save(*_):
 signal.signal(signal.SIGINT, save)
 pathlib.Path({str(tmp_path / "ready")!r}).touch()
 time.sleep(60)"""
-    launcher = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]).wait()"
+    launcher = f"import subprocess, sys; sys.exit(subprocess.Popen([sys.executable, '-c', {child!r}]).wait())"
     command = [sys.executable, "-m", "eval.step", str(tmp_path / "run"), "x", "--", sys.executable, "-c", launcher]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
     deadline = time.time() + 30
