@@ -1,10 +1,11 @@
 """Executors in LIBERO: action chunks into motion of the simulated arm."""
 
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from eval.scene import CONTROL_RATE, Scene
+from eval.simulation import CONTROL_RATE
+from videopolicy.camera import Camera
 from videopolicy.errors import choices
 from videopolicy.types import ActionChunk, Observation
 
@@ -12,6 +13,26 @@ ExecutorKind = Literal["teleport", "osc"]
 WORKSPACE = np.array([[-0.50, -0.45, 0.0], [0.25, 0.45, 0.45]])  # targets are clamped to this box [m]
 REACHED = 0.008  # [m]
 N_SERVO = 12  # control steps a waypoint may take under the teleport servo
+
+
+@runtime_checkable
+class Workspace(Protocol):
+    """A simulation with a goal, as far as an executor sees it."""
+
+    n_control_steps: int
+
+    @property
+    def camera(self) -> Camera: ...
+    @property
+    def ee_position(self) -> np.ndarray: ...
+    @property
+    def gripper(self) -> float: ...
+    @property
+    def placed(self) -> bool: ...
+    @property
+    def lifted(self) -> bool: ...
+    def render(self) -> np.ndarray: ...
+    def control(self, target: np.ndarray, gripper: float) -> None: ...
 
 
 class LiberoExecutor:
@@ -22,7 +43,9 @@ class LiberoExecutor:
     against the policy (section 4.2).
     """
 
-    def __init__(self, scene: Scene, kind: ExecutorKind, step_cap: int = 600, stop_when_placed: bool = True) -> None:
+    def __init__(
+        self, scene: Workspace, kind: ExecutorKind, step_cap: int = 600, stop_when_placed: bool = True
+    ) -> None:
         if kind not in ("teleport", "osc"):
             raise choices("executor", kind, ("teleport", "osc"))
         self.scene, self.kind, self.step_cap, self.stop_when_placed = scene, kind, step_cap, stop_when_placed

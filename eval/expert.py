@@ -24,6 +24,13 @@ def plan(
         (release, 1.0, 0.5),
         (release + [0, 0, RETREAT], 1.0, period),
     ]
+    return along(keypoints, start, period)
+
+
+def along(
+    keypoints: list[tuple[np.ndarray, float, float]], start: Float[np.ndarray, " 3"], period: float
+) -> tuple[Float[np.ndarray, "step 3"], Float[np.ndarray, " step"]]:
+    """Straight lines through keypoints (position, gripper, seconds to stay there) at `SPEED`."""
     position, gripper, here = [], [], start
     for target, opening, dwell in keypoints:
         n_move = int(np.ceil(np.linalg.norm(target - here) / (SPEED * period)))

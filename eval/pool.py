@@ -109,6 +109,16 @@ class Pool:
                 for (number, _, _), reply in zip(requests, replies, strict=True):
                     self._send(number, reply)
 
+    def run_in_order(self, jobs: list[dict]) -> Iterator[tuple[int, Any]]:
+        """`run`, with results kept back until all before them are there."""
+        ready: dict[int, Any] = {}
+        turn = 0
+        for number, result in self.run(jobs):
+            ready[number] = result
+            while turn in ready:
+                yield turn, ready.pop(turn)
+                turn += 1
+
     def _start(self, number: int, job: int, jobs: list[dict], running: dict[int, int]) -> None:
         running[number] = job
         self._send(number, jobs[job])

@@ -10,6 +10,7 @@ from videopolicy.errors import BadInput, choices
 
 N_GRID = 16
 X_RANGE, Y_RANGE = (-0.41, -0.02), (-0.30, 0.30)  # bowl positions over 39 x 60 cm [m]
+PLATE_OFFSET = np.array([0.11, 0.0])  # plate - bowl, the task's default arrangement [m]
 Half = Literal["left", "right"]
 
 
@@ -58,6 +59,21 @@ def held_out_positions(split: str, n: int, seed: int) -> Float[np.ndarray, "n 2"
 def distance_to_training(position: Float[np.ndarray, " 2"]) -> float:
     """Metres beyond the boundary of the trained half; 0 on it."""
     return float(max(0.0, position[1] - grid("left")[:, 1].max()))
+
+
+def is_evaluation_layout(objects: dict[str, Float[np.ndarray, " 3"]], tolerance: float = 0.05) -> bool:
+    """Whether a black bowl and a plate stand as in the evaluated task, anywhere on its grid: no pretraining clip may.
+
+    Positions in metres; an arrangement within `tolerance` of the evaluated one, or of the grid's edge, counts.
+    """
+    low, high = np.array([X_RANGE[0], Y_RANGE[0]]) - tolerance, np.array([X_RANGE[1], Y_RANGE[1]]) + tolerance
+    bowls = [np.asarray(p)[:2] for name, p in objects.items() if "black_bowl" in name]
+    plates = [np.asarray(p)[:2] for name, p in objects.items() if "plate" in name]
+    return any(
+        bool((low < bowl).all() and (bowl < high).all() and np.linalg.norm(plate - bowl - PLATE_OFFSET) < tolerance)
+        for bowl in bowls
+        for plate in plates
+    )
 
 
 def episode_seed(*key: object) -> int:

@@ -1,4 +1,4 @@
-"""A simulator process: one scene, which collects demonstrations and rolls policies out. Never imports torch.
+"""A simulator process: one scene at a time, which collects demonstrations and rolls policies out. Never imports torch.
 
 Speaks with `eval.pool` over the socket whose descriptor is its first argument. It receives jobs as dictionaries and
 sends `("result", value)`, `("bad_input", line)`, `("error", traceback)`, or requests that are answered by an action
@@ -7,13 +7,18 @@ chunk: `("act", observation)` and `("oracle", (camera, true chunk))`.
 
 import sys
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 
+from eval.clips import record_block
+from eval.demonstrations import ExpertPolicy, collect, describe
 from eval.executors import LiberoExecutor
-from eval.expert import plan
-from eval.scene import MARKERS, START, Scene
+from eval.playground import Playground
+from eval.scene import Scene
+from eval.simulation import START, Simulation, task_names
 from videopolicy.errors import BadInput
 from videopolicy.rollout import rollout
 from videopolicy.types import ActionChunk, Observation
@@ -31,59 +36,6 @@ class RemotePolicy:
 
     def act_batch(self, observations: list[Observation]) -> list[ActionChunk]:
         return [self.act(observation) for observation in observations]
-
-
-class ExpertPolicy:
-    """The scripted expert behind the policy interface: the rest of its plan, made once at the episode's start."""
-
-    def __init__(self, scene: Scene, period: float) -> None:
-        self.position, self.gripper = plan(scene.ee_position, scene.bowl, scene.plate, period)
-        self.period = period
-        self.step = 0
-
-    def chunk(self, n_steps: int) -> ActionChunk:
-        """The next `n_steps` waypoints; the last one is held."""
-        index = np.minimum(np.arange(self.step, self.step + n_steps), len(self.position) - 1)
-        return ActionChunk(self.position[index], self.gripper[index], self.period)
-
-
-def describe(scene: Scene) -> dict:
-    """The camera, and the self-test's pictures after the test has passed."""
-    errors = scene.self_test()
-    images = scene.render_markers(), scene.render()
-    return {"camera": scene.camera, "markers": MARKERS, "images": images, "errors": errors}
-
-
-def collect(scene: Scene, attempts: list[tuple[np.ndarray, np.ndarray]], fps: int) -> dict:
-    """The first of several attempts (bowl position, start jitter) at which the expert places the bowl, or the last."""
-    result: dict = {}
-    for n, (bowl_xy, start_jitter) in enumerate(attempts, 1):
-        result = {**demonstrate(scene, bowl_xy, start_jitter, fps), "bowl_xy": bowl_xy.tolist(), "attempts": n}
-        if result["placed"]:
-            break
-    return result
-
-
-def demonstrate(scene: Scene, bowl_xy: np.ndarray, start_jitter: np.ndarray, fps: int) -> dict:
-    """One demonstration by the expert; frames, states and actions, `fps` per second."""
-    scene.reset(bowl_xy, START + start_jitter)
-    executor = LiberoExecutor(scene, "teleport", stop_when_placed=False)  # the retreat belongs to a demonstration
-    expert = ExpertPolicy(scene, 1 / fps)
-    frames, state, action = [], [], []
-    for step in range(len(expert.position) + 1):
-        expert.step = step
-        chunk = expert.chunk(1)
-        frames.append(scene.render())
-        state.append([*scene.ee_position, scene.gripper])
-        action.append([*chunk.position[0], chunk.gripper[0]])
-        executor.execute(chunk, 1)
-    return {
-        "frames": np.stack(frames),
-        "state": np.array(state),
-        "action": np.array(action),
-        "placed": scene.placed,
-        "control_steps": scene.n_control_steps,
-    }
 
 
 def run_episode(scene: Scene, connection: Connection, job: dict) -> dict:
@@ -122,23 +74,44 @@ class OraclePolicy(RemotePolicy):
         return self.connection.recv()
 
 
+def run(job: dict, simulation: Simulation | None, connection: Connection) -> tuple[Any, Simulation | None]:
+    """A job's result, and the simulation that is now open: the one before, where it fits."""
+    if job["kind"] == "tasks":
+        return {suite: task_names(suite) for suite in job["suites"]}, simulation
+    size = job["image_size"]
+    if job["kind"] == "clips":
+        task = job["task"]
+        fits = isinstance(simulation, Playground) and (simulation.task, simulation.image_size) == (task, size)
+        playground = simulation if fits else replaced(simulation, lambda: Playground(task, size))
+        assert isinstance(playground, Playground)
+        return record_block(playground, job), playground
+    fits = isinstance(simulation, Scene) and simulation.image_size == size
+    scene = simulation if fits else replaced(simulation, lambda: Scene(size))
+    assert isinstance(scene, Scene)
+    if job["kind"] == "describe":
+        return describe(scene), scene
+    if job["kind"] == "collect":
+        return collect(scene, job["attempts"], job["fps"]), scene
+    return run_episode(scene, connection, job), scene
+
+
+def replaced(old: Simulation | None, make: Callable[[], Simulation]) -> Simulation:
+    """A new simulation, the old one closed first: two GL contexts in one process would share state."""
+    if old is not None:
+        old.close()
+    return make()
+
+
 def main() -> None:
     connection = Connection(int(sys.argv[1]))
-    scene = None
+    simulation = None
     while True:
         try:
             job = connection.recv()
         except (EOFError, KeyboardInterrupt):
             break
         try:
-            if scene is None or scene.image_size != job["image_size"]:
-                scene = Scene(job["image_size"])
-            if job["kind"] == "describe":
-                value = describe(scene)
-            elif job["kind"] == "collect":
-                value = collect(scene, job["attempts"], job["fps"])
-            else:
-                value = run_episode(scene, connection, job)
+            value, simulation = run(job, simulation, connection)
             connection.send(("result", value))
         except KeyboardInterrupt:
             break
@@ -146,8 +119,8 @@ def main() -> None:
             connection.send(("bad_input", str(error)))
         except Exception:  # the parent raises it again: a crash is reported, never scored
             connection.send(("error", traceback.format_exc()))
-    if scene is not None:
-        scene.close()
+    if simulation is not None:
+        simulation.close()
 
 
 if __name__ == "__main__":

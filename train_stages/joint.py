@@ -14,13 +14,14 @@ import torch
 from train_stages.report import describe
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import from_dict, launch, to_dict
-from videopolicy.data.dataset import DataConfig, open_splits, spread, spread_frames
+from videopolicy.data.dataset import DataConfig, open_splits, spread
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
 from videopolicy.heads.para import ParaHead, ParaPrediction
 from videopolicy.policy import FeaturePolicy, HeadConfig, make_head
 from videopolicy.training import checkpoint
+from videopolicy.training.latents import attach_latents
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
 from videopolicy.training.objectives import JointObjective, draw
 from videopolicy.types import Observation
@@ -36,7 +37,7 @@ class Config:
     run: Path = Path("runs/joint")
     init_from: Path | None = None  # stage-one run or checkpoint; null trains from scratch
     data: DataConfig = DataConfig()
-    model: SVDConfig = SVDConfig()
+    backbone: SVDConfig = SVDConfig()
     head: HeadConfig = HeadConfig()
     noise: NoiseConfig = NoiseConfig(high_share=0.5)
     train: TrainConfig = TrainConfig(n_steps=3000)
@@ -57,16 +58,14 @@ def main(cfg: Config) -> dict[str, float]:
             f"no sample would train the head: high_share is {cfg.noise.high_share}, high_max {cfg.noise.high_max},"
             f" head_sigma_min {cfg.head_sigma_min}"
         )
-    data, clips, val_clips = open_splits(cfg.data, cfg.model.n_frames, cfg.head.n_steps, cfg.model.image_size)
+    data, clips, val_clips = open_splits(cfg.data, cfg.backbone.n_frames, cfg.head.n_steps, cfg.backbone.image_size)
     labels = clips.label_statistics()
-    backbone = SVDBackbone(cfg.model, data.fps)
+    backbone = SVDBackbone(cfg.backbone, data.fps)
     stage_one = None
     if cfg.init_from is not None:
         found = checkpoint.find(cfg.init_from)
-        load_stage_one(found, cfg.model, backbone)
+        load_stage_one(found, cfg.backbone, backbone)
         stage_one = checkpoint.weights_digest(found)
-    else:
-        backbone.fit_codec(spread_frames(clips))
     head = make_head(cfg.head, backbone, labels, data.fps)
     objective = JointObjective(
         backbone, head, cfg.head_sigma_min, cfg.fixed_noise, cfg.loss_balance, TERMS[cfg.head.kind]
@@ -84,11 +83,12 @@ def main(cfg: Config) -> dict[str, float]:
     if cfg.dry_run:
         return {}
     make_folder(cfg.run / "previews")
+    attach_latents(backbone, accelerator, clips, val_clips)
 
     # Validate as the policy acts: from the first frame alone, at the deploy noise level.
     chosen = spread(len(val_clips), 64)
     val = torch.utils.data.default_collate([val_clips[i] for i in chosen])
-    policy = FeaturePolicy(backbone, head, cfg.model.image_size)
+    policy = FeaturePolicy(backbone, head, cfg.backbone.image_size)
     observations = [
         Observation(f[0].numpy(), data.camera, data.state(e)[t, :3], 0.0, 0.0)
         for f, (e, t) in zip(val["frames"], (val_clips.samples[i] for i in chosen), strict=True)
@@ -116,7 +116,11 @@ def main(cfg: Config) -> dict[str, float]:
             results["pixel"] = float((pixel - val["pixel"]).norm(dim=-1)[valid].mean())
             if accelerator.is_main_process and step == cfg.train.n_steps:
                 save_heatmaps(
-                    cfg.run / "previews" / f"step_{step:06d}.png", val, prediction.heatmap, pixel, cfg.model.image_size
+                    cfg.run / "previews" / f"step_{step:06d}.png",
+                    val,
+                    prediction.heatmap,
+                    pixel,
+                    cfg.backbone.image_size,
                 )
         return results
 
@@ -132,19 +136,26 @@ def main(cfg: Config) -> dict[str, float]:
             validate=validate,
             run=cfg.run,
             config=to_dict(cfg),
-            state={"fps": data.fps, "stage": "joint", "labels": labels, "stage_one": stage_one},
+            state={
+                "fps": data.fps,
+                "stage": "joint",
+                "frozen": backbone.identity,
+                "labels": labels,
+                "stage_one": stage_one,
+            },
             overfit=cfg.data.overfit,
         )
 
 
-def load_stage_one(path: Path, model: SVDConfig, backbone: SVDBackbone) -> None:
+def load_stage_one(path: Path, cfg: SVDConfig, backbone: SVDBackbone) -> None:
     """Weights of a stage-one checkpoint; `BadInput` where it was made for another architecture."""
-    theirs = from_dict(SVDConfig, checkpoint.read_config(path)["model"])
-    for name in ("image_size", "n_frames", "channels", "attention", "n_layers", "codec_patch", "codec_channels"):
-        if getattr(theirs, name) != getattr(model, name):
+    theirs = from_dict(SVDConfig, checkpoint.read_config(path)["backbone"])
+    for name in ("image_size", "n_frames"):
+        if getattr(theirs, name) != getattr(cfg, name):
             raise BadInput(
-                f"model.{name} is {getattr(model, name)}, but {path} was trained with {getattr(theirs, name)}"
+                f"backbone.{name} is {getattr(cfg, name)}, but {path} was trained with {getattr(theirs, name)}"
             )
+    checkpoint.check_frozen(path, checkpoint.read_state(path), backbone.identity)
     wrapped = torch.nn.ModuleDict({"backbone": backbone})
     checkpoint.load_model(path, wrapped, accept=lambda key: key.startswith("backbone."))
 

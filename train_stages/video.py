@@ -12,10 +12,10 @@ import torch
 from train_stages.report import describe
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import launch, to_dict
-from videopolicy.data.dataset import DataConfig, open_splits, spread, spread_frames
+from videopolicy.data.dataset import DataConfig, open_splits, spread
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.diffusion import NoiseConfig
-from videopolicy.training import checkpoint
+from videopolicy.training.latents import attach_latents
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
 from videopolicy.training.objectives import VideoObjective, draw
 from videopolicy.viz.draw import save_clip_comparison
@@ -29,7 +29,7 @@ class Config:
 
     run: Path = Path("runs/video")
     data: DataConfig = DataConfig()
-    model: SVDConfig = SVDConfig()
+    backbone: SVDConfig = SVDConfig()
     noise: NoiseConfig = NoiseConfig()
     train: TrainConfig = TrainConfig()
     lr: float = 1e-5
@@ -41,8 +41,10 @@ def main(cfg: Config) -> dict[str, float]:
     # Set up: device, data, model.
     accelerator = make_accelerator(cfg.train)
     torch.manual_seed(cfg.train.seed)
-    data, clips, val_clips = open_splits(cfg.data, cfg.model.n_frames, cfg.model.n_frames - 1, cfg.model.image_size)
-    backbone = SVDBackbone(cfg.model, data.fps)
+    data, clips, val_clips = open_splits(
+        cfg.data, cfg.backbone.n_frames, cfg.backbone.n_frames - 1, cfg.backbone.image_size
+    )
+    backbone = SVDBackbone(cfg.backbone, data.fps)
     backbone.start_embedding.requires_grad_(False)  # stage two's; unused here, and data-parallel training would say so
     objective = VideoObjective(backbone)
     optimizer = make_optimizer({"unet": (backbone.unet_parameters(), cfg.lr)}, cfg.train)
@@ -51,10 +53,8 @@ def main(cfg: Config) -> dict[str, float]:
         return {}
     make_folder(cfg.run / "previews")
 
-    # The codec is fitted to frames of the training episodes, in closed form; a resumed run loads it.
-    if checkpoint.latest(cfg.run) is None:
-        error = backbone.fit_codec(spread_frames(clips))
-        accelerator.print(f"codec: reconstruction MSE {error:.5f} in [-1, 1]")
+    # Frames are encoded once; afterwards a step costs the UNet's passes and its conditioning frames.
+    attach_latents(backbone, accelerator, clips, val_clips)
 
     # Validate on held-out episodes: loss per noise level, always with the same noise.
     chosen = spread(len(val_clips), 16)
@@ -98,7 +98,7 @@ def main(cfg: Config) -> dict[str, float]:
             validate=validate,
             run=cfg.run,
             config=to_dict(cfg),
-            state={"fps": data.fps, "stage": "video"},
+            state={"fps": data.fps, "stage": "video", "frozen": backbone.identity},
             overfit=cfg.data.overfit,
         )
 

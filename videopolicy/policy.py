@@ -16,6 +16,7 @@ from videopolicy.errors import BadInput, choices
 from videopolicy.heads.head import ActionHead
 from videopolicy.heads.para import ParaConfig, ParaHead
 from videopolicy.heads.regression import RegressionConfig, RegressionHead
+from videopolicy.images import resized
 from videopolicy.training import checkpoint
 from videopolicy.types import ActionChunk, Observation
 
@@ -63,7 +64,7 @@ class FeaturePolicy:
     def predict(self, observations: list[Observation]) -> Any:
         """The head's prediction, before decoding."""
         device = next(self.head.parameters()).device
-        images = torch.from_numpy(np.stack([o.image for o in observations])).to(device)
+        images = torch.from_numpy(np.stack([resized(o.image, self.image_size) for o in observations])).to(device)
         start = torch.stack([self._start_pixel(o) for o in observations]).to(device)
         return self.head.forward(self.backbone.forward(images, start))
 
@@ -79,9 +80,10 @@ def load(path: Path, device: str = "cpu") -> tuple[FeaturePolicy, dict]:
     config, state = checkpoint.read_config(path), checkpoint.read_state(path)
     if "head" not in config:
         raise BadInput(f"{path} is a stage-one checkpoint, without an action head; name one of train_stages/joint.py")
-    backbone = SVDBackbone(from_dict(SVDConfig, config["model"]), state["fps"])
+    backbone = SVDBackbone(from_dict(SVDConfig, config["backbone"]), state["fps"])
+    checkpoint.check_frozen(path, state, backbone.identity)
     head = make_head(from_dict(HeadConfig, config["head"]), backbone, state["labels"], state["fps"])
     both = nn.ModuleDict({"backbone": backbone, "head": head})
-    checkpoint.load_model(path, both, accept=lambda key: key.startswith(("backbone.", "head.")))
+    checkpoint.load_model(path, both, accept=lambda key: key.startswith(("backbone.", "head.")))  # not the loss's
     both.eval().to(device)
     return FeaturePolicy(backbone, head, backbone.cfg.image_size), config

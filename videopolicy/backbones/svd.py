@@ -1,88 +1,64 @@
-"""Stable Video Diffusion as a video model and as a policy backbone: the only user of diffusers and transformers.
-
-The tiny form is the same UNet class built from a config, with a linear patch codec for the VAE.
-"""
+"""Stable Video Diffusion as a video model and as a policy backbone, the published one or a small one."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
-from diffusers import UNetSpatioTemporalConditionModel
 from einops import rearrange, repeat
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from videopolicy.backbones import pipeline
 from videopolicy.backbones.backbone import FeatureMap, splat
-from videopolicy.backbones.codec import PatchCodec
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN, like, precondition, sample
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, choices
 
 MOTION_BUCKET = 127
 DEPLOY_AUGMENTATION = 0.02  # noise added to the conditioning frame when sampling or acting
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
 class SVDConfig:
-    """Size of a small SVD, and which of its features a head reads. Defaults are ours unless marked."""
+    """Which video model, and which of its features a head reads. Defaults are ours unless marked."""
 
-    image_size: tuple[int, int] = (224, 224)  # (width, height) the clips are resized to [pixels]
+    pretrained: Path = Path("weights/svd-tiny")  # a diffusers StableVideoDiffusionPipeline folder
+    weights: Literal["pretrained", "random"] = "pretrained"  # of the UNet; random keeps the VAE and trains from scratch
+    image_size: tuple[int, int] = (128, 128)  # (width, height) the clips are resized to [pixels]
     n_frames: int = 7  # section 4.3
-    channels: tuple[int, ...] = (32, 64, 64)  # per level, multiples of 32
-    attention: tuple[bool, ...] = (False, False, True)  # per level
-    n_layers: int = 1  # per block
-    codec_patch: int = 8  # [pixels]
-    codec_channels: int = 12
-    feature_blocks: tuple[int, ...] = (1, 2)  # decoder up-blocks that a head reads, 0-based
-    grid: int = 28  # they are resized to grid x grid and concatenated
+    feature_blocks: tuple[int, ...] = (1, 2, 3)  # decoder up-blocks that a head reads, 0-based
+    grid: int = 32  # they are resized to grid x grid and concatenated
     feature_sigma: float = 200.0  # noise level a policy reads at
     feature_seed: int = 0  # of the fixed noise sample it reads with
 
 
 class SVDBackbone(nn.Module):
-    """UNet, latent codec and CLIP image encoder with SVD's conditioning."""
+    """UNet, temporal VAE and CLIP image encoder with SVD's conditioning."""
 
     def __init__(self, cfg: SVDConfig, fps: int) -> None:
         super().__init__()
-        self.cfg = cfg
-        _check(cfg)
+        if cfg.weights not in ("pretrained", "random"):
+            raise choices("backbone.weights", cfg.weights, ("pretrained", "random"))
+        parts = pipeline.load(cfg.pretrained, cfg.weights)
+        self.cfg, self.identity = cfg, parts.identity
+        self.unet: Any = parts.unet
+        # Frozen, in evaluation mode, and no part of a checkpoint: they come with the pretrained folder.
+        self.vae: Any = parts.vae.requires_grad_(False)
+        self.image_encoder: Any = parts.image_encoder.requires_grad_(False)
+        vae_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        _check(cfg, parts.purpose, vae_factor, len(self.unet.config.block_out_channels))
         width, height = cfg.image_size
-        self.latent_size = (height // cfg.codec_patch, width // cfg.codec_patch)
-        down = ["CrossAttnDownBlockSpatioTemporal" if a else "DownBlockSpatioTemporal" for a in cfg.attention]
-        up = ["CrossAttnUpBlockSpatioTemporal" if a else "UpBlockSpatioTemporal" for a in reversed(cfg.attention)]
-        unet: Any = UNetSpatioTemporalConditionModel(  # its mixins hide that it is a module
-            in_channels=2 * cfg.codec_channels,
-            out_channels=cfg.codec_channels,
-            down_block_types=tuple(down),
-            up_block_types=tuple(up),
-            block_out_channels=cfg.channels,
-            layers_per_block=cfg.n_layers,
-            num_attention_heads=tuple(c // 32 for c in cfg.channels),
-            cross_attention_dim=64,
-            addition_time_embed_dim=32,
-            projection_class_embeddings_input_dim=96,
-            num_frames=cfg.n_frames,
-        )
-        self.unet: nn.Module = unet
-        self.codec = PatchCodec(cfg.codec_patch, cfg.codec_channels)
-        clip = CLIPVisionConfig(
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=64,
-            patch_size=16,
-            projection_dim=64,
-        )
-        self.image_encoder = CLIPVisionModelWithProjection(clip).requires_grad_(False).eval()
+        self.latent_size = (height // vae_factor, width // vae_factor)
         # SVD's fps id is one less than the frame rate; this is the one place that says so.
         self.fps_id = fps - 1
-        self.start_embedding = nn.Parameter(torch.zeros(cfg.channels[0]))
+        self.start_embedding = nn.Parameter(torch.zeros(self.unet.config.block_out_channels[0]))
         noise = torch.randn(
             cfg.n_frames,
-            cfg.codec_channels,
+            self.vae.config.latent_channels,
             *self.latent_size,
             generator=torch.Generator().manual_seed(cfg.feature_seed),
         )
@@ -91,8 +67,15 @@ class SVDBackbone(nn.Module):
         self._features: dict[int, Tensor] = {}
         self._start: Tensor | None = None
         for i in cfg.feature_blocks:
-            unet.up_blocks[i].register_forward_hook(self._keep(i))
-        unet.conv_in.register_forward_hook(self._add_start)
+            self.unet.up_blocks[i].register_forward_hook(self._keep(i))
+        self.unet.conv_in.register_forward_hook(self._add_start)
+
+    def train(self, mode: bool = True) -> "SVDBackbone":
+        """As every module, but VAE and image encoder stay as they act."""
+        super().train(mode)
+        self.vae.eval()
+        self.image_encoder.eval()
+        return self
 
     @property
     def n_feature_frames(self) -> int:
@@ -101,43 +84,47 @@ class SVDBackbone(nn.Module):
 
     @property
     def feature_channels(self) -> int:
-        channels = self.cfg.channels[::-1]
+        # An up-block's output has the channels of the level it leads to.
+        channels = self.unet.config.block_out_channels[::-1]
         return sum(channels[i] for i in self.cfg.feature_blocks)
 
     def unet_parameters(self) -> list[nn.Parameter]:
         return list(self.unet.parameters())
 
-    def fit_codec(self, frames: UInt8[Tensor, "batch height width 3"]) -> float:
-        """Fit the patch codec in closed form; returns its reconstruction MSE in [-1, 1]."""
-        pixels = rearrange((self.pixels(frames) + 1) * 127.5, "b c h w -> b h w c")
-        return self.codec.fit(pixels.round().clamp(0, 255).to(torch.uint8))
-
     # -- pixels and latents ----------------------------------------------------------------------------------------
 
-    def pixels(self, frames: UInt8[Tensor, "*batch height width 3"]) -> Float[Tensor, "*batch 3 height2 width2"]:
-        """Images in [-1, 1] at the model's size."""
-        flat = rearrange(frames.reshape(-1, *frames.shape[-3:]), "b h w c -> b c h w").float() / 127.5 - 1
-        width, height = self.cfg.image_size
-        if flat.shape[-2:] != (height, width):
-            flat = F.interpolate(flat, (height, width), mode="bilinear", antialias=True, align_corners=False)
-        return flat.reshape(*frames.shape[:-3], 3, height, width)
+    def pixels(self, frames: UInt8[Tensor, "*batch height width 3"]) -> Float[Tensor, "*batch 3 height width"]:
+        """Images of the model's size (`videopolicy.images.resized`) in [-1, 1]."""
+        if (frames.shape[-2], frames.shape[-3]) != self.cfg.image_size:
+            raise BadInput(f"images are {frames.shape[-2]}x{frames.shape[-3]}; allowed: {self.cfg.image_size}")
+        return rearrange(frames, "... h w c -> ... c h w").float() / 127.5 - 1
 
     @torch.no_grad()
+    def encode_images(
+        self, pixels: Float[Tensor, "batch 3 height width"], chunk: int = 16
+    ) -> Float[Tensor, "batch channel row col"]:
+        """Unscaled latents: the mode of the VAE's posterior. In full precision where the VAE asks for it, as SVD's."""
+        precise = self.vae.config.force_upcast
+        with torch.autocast(pixels.device.type, enabled=False) if precise else nullcontext():
+            parts = [self.vae.encode(p).latent_dist.mode().float() for p in pixels.split(chunk)]
+        return torch.cat(parts)
+
     def encode(
         self, pixels: Float[Tensor, "batch frame 3 height width"]
     ) -> Float[Tensor, "batch frame channel row col"]:
         """Latents of clips, scaled to unit variance: what the diffusion runs on."""
-        b = len(pixels)
-        latents = self.codec.encode(rearrange(pixels, "b t c h w -> (b t) c h w")) * self.codec.scaling_factor
-        return rearrange(latents, "(b t) c h w -> b t c h w", b=b)
+        latents = self.encode_images(rearrange(pixels, "b t c h w -> (b t) c h w")) * self.vae.config.scaling_factor
+        return rearrange(latents, "(b t) c h w -> b t c h w", b=len(pixels))
 
     @torch.no_grad()
     def decode(
         self, latents: Float[Tensor, "batch frame channel row col"]
     ) -> Float[Tensor, "batch frame 3 height width"]:
-        b = len(latents)
-        pixels = self.codec.decode(rearrange(latents, "b t c h w -> (b t) c h w") / self.codec.scaling_factor)
-        return rearrange(pixels, "(b t) c h w -> b t c h w", b=b)
+        """Clips of scaled latents, each decoded as a whole by the temporal decoder."""
+        precise = self.vae.config.force_upcast
+        with torch.autocast(latents.device.type, enabled=False) if precise else nullcontext():
+            clips = [self.vae.decode(z, num_frames=len(z)).sample for z in latents / self.vae.config.scaling_factor]
+        return torch.stack(clips).float()
 
     @torch.no_grad()
     def condition(
@@ -153,7 +140,7 @@ class SVDBackbone(nn.Module):
         `augmentation` is the noise strength per sample, added to pixels before encoding and given as third time id.
         `keep_image` and `keep_embedding` (0 or 1 per sample) drop either for classifier-free guidance.
         """
-        latent = self.codec.encode(first + like(augmentation, first) * noise)
+        latent = self.encode_images(first + like(augmentation, first) * noise)
         size = self.image_encoder.config.image_size
         small = F.interpolate(first, (size, size), mode="bilinear", antialias=True, align_corners=False)
         mean, std = (first.new_tensor(x).reshape(3, 1, 1) for x in (CLIP_MEAN, CLIP_STD))
@@ -216,7 +203,7 @@ class SVDBackbone(nn.Module):
     @torch.no_grad()
     def generate(
         self, images: UInt8[Tensor, "batch height width 3"], n_steps: int, seed: int
-    ) -> UInt8[Tensor, "batch frame height2 width2 3"]:
+    ) -> UInt8[Tensor, "batch frame height width 3"]:
         """Clips that start with the given images."""
         generator = torch.Generator().manual_seed(seed)
         first = self.pixels(images)
@@ -239,23 +226,23 @@ class SVDBackbone(nn.Module):
         return output if self._start is None else output + self._start.to(output.dtype)
 
 
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-
-
-def _check(cfg: SVDConfig) -> None:
-    n_levels = len(cfg.channels)
-    multiple = cfg.codec_patch * 2 ** (n_levels - 1)
+def _check(cfg: SVDConfig, purpose: dict | None, vae_factor: int, n_levels: int) -> None:
+    """`BadInput` for a configuration that this video model cannot run, or was not made for."""
+    for name in ("image_size", "n_frames"):
+        made_for = (purpose or {}).get(name)
+        ours = getattr(cfg, name)
+        if made_for is not None and (list(ours) if isinstance(ours, tuple) else ours) != made_for:
+            raise BadInput(f"backbone.{name} is {ours}, but {cfg.pretrained} was made for {made_for}")
+    multiple = vae_factor * 2 ** (n_levels - 1)
     if any(side % multiple for side in cfg.image_size):
         raise BadInput(
-            f"image_size is {cfg.image_size}; allowed: multiples of {multiple} (codec patch x UNet downsampling)"
+            f"backbone.image_size is {cfg.image_size}; allowed: multiples of {multiple} (VAE x UNet downsampling)"
         )
-    if any(c % 32 for c in cfg.channels):
-        raise BadInput(f"channels is {cfg.channels}; allowed: multiples of 32")
-    if len(cfg.attention) != n_levels:
-        raise BadInput(f"attention has {len(cfg.attention)} entries; allowed: one per level, {n_levels}")
     if not cfg.feature_blocks or any(not 0 <= i < n_levels for i in cfg.feature_blocks):
-        raise BadInput(f"feature_blocks is {cfg.feature_blocks}; allowed: 0 to {n_levels - 1}")
+        raise BadInput(f"backbone.feature_blocks is {cfg.feature_blocks}; allowed: 0 to {n_levels - 1}")
     if not SIGMA_MIN <= cfg.feature_sigma <= SIGMA_MAX:
-        raise BadInput(f"feature_sigma is {cfg.feature_sigma}; allowed: {SIGMA_MIN} to {SIGMA_MAX:g}")
+        raise BadInput(f"backbone.feature_sigma is {cfg.feature_sigma}; allowed: {SIGMA_MIN} to {SIGMA_MAX:g}")
     if cfg.n_frames < 2:
-        raise BadInput(f"n_frames is {cfg.n_frames}; allowed: at least 2")
+        raise BadInput(f"backbone.n_frames is {cfg.n_frames}; allowed: at least 2")
+    if cfg.grid < 2:
+        raise BadInput(f"backbone.grid is {cfg.grid}; allowed: at least 2")

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch.utils.data import Dataset as TorchDataset
 
 from videopolicy.data.lerobot import Dataset
-from videopolicy.data.targets import waypoints
+from videopolicy.data.targets import Waypoints, waypoints
 from videopolicy.errors import BadInput
+from videopolicy.images import resized
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,11 @@ class ClipDataset(TorchDataset):
         if n_steps % (n_frames - 1):
             raise BadInput(f"n_steps is {n_steps}; allowed: multiples of the {n_frames - 1} frames after the first")
         self.stride = n_steps // (n_frames - 1)  # frame k of a clip shows its waypoint k * stride
-        self.camera = data.camera.resized(image_size)  # labels are in pixels of the size the model sees
+        self.image_size = image_size  # frames are resized to what the model sees, and labels are in its pixels
         self.samples = [(e, t) for e in episodes for t in range(data.length(e) - 1)]
         if not self.samples:
             raise BadInput(f"no clips in {data.root}: episodes {episodes} have at most one frame")
+        self.latents: dict[int, np.ndarray] = {}  # (frame channel row col) of episodes, where training has made them
         self._cache: dict[int, np.ndarray] = {}
         self._cache_bytes = int(cache_gb * 2**30)
 
@@ -53,20 +56,24 @@ class ClipDataset(TorchDataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         episode, t = self.samples[index]
-        frames = self._frames(episode)
-        clip = frames[np.minimum(t + self.stride * np.arange(self.n_frames), len(frames) - 1)]
-        label = waypoints(self.data.state(episode), self.data.action(episode), self.camera, t, self.n_steps)
+        frames = self.frames(episode)
+        index = np.minimum(t + self.stride * np.arange(self.n_frames), len(frames) - 1)
+        label = self._label(episode, t)
         numbers = {
             name: torch.from_numpy(getattr(label, name)).float()
             for name in ("start_pixel", "pixel", "height", "gripper", "position")
         }
-        return {"frames": torch.from_numpy(clip), **numbers, "valid": torch.from_numpy(label.inside & label.in_episode)}
+        sample = {"frames": torch.from_numpy(frames[index]), **numbers}
+        sample["valid"] = torch.from_numpy(label.inside & label.in_episode)
+        if self.latents:
+            sample["latents"] = torch.from_numpy(self.latents[episode][index]).float()
+        return sample
 
     def label_statistics(self) -> dict:
         """Ranges of the labels, for bins, and how many waypoints are masked and why."""
         heights, positions, outside, past_end, start_outside = [], [], 0, 0, 0
         for episode, t in self.samples:
-            w = waypoints(self.data.state(episode), self.data.action(episode), self.camera, t, self.n_steps)
+            w = self._label(episode, t)
             use = w.inside & w.in_episode
             heights.append(w.height[use])
             positions.append(w.position[use])
@@ -86,13 +93,18 @@ class ClipDataset(TorchDataset):
             "start_outside_image": start_outside,
         }
 
-    def _frames(self, episode: int) -> np.ndarray:
+    def frames(self, episode: int) -> UInt8[np.ndarray, "frame height width 3"]:
+        """An episode's frames at the model's size."""
         if episode in self._cache:
             return self._cache[episode]
-        frames = self.data.frames(episode)
+        frames = resized(self.data.frames(episode), self.image_size)
         if sum(f.nbytes for f in self._cache.values()) + frames.nbytes <= self._cache_bytes:
             self._cache[episode] = frames
         return frames
+
+    def _label(self, episode: int, t: int) -> Waypoints:
+        camera = self.data.camera_of(episode).resized(self.image_size)
+        return waypoints(self.data.state(episode), self.data.action(episode), camera, t, self.n_steps)
 
 
 def open_splits(
@@ -100,19 +112,23 @@ def open_splits(
 ) -> tuple[Dataset, ClipDataset, ClipDataset]:
     """The dataset, and its training and validation clips."""
     data = Dataset(cfg.root)
-    if not 0 < cfg.n_val_episodes < len(data):
+    groups = _groups(data)
+    if not 0 < cfg.n_val_episodes < len(groups):
         raise BadInput(
-            f"n_val_episodes is {cfg.n_val_episodes}; allowed: 1 to {len(data) - 1} of {cfg.root}'s episodes"
+            f"n_val_episodes is {cfg.n_val_episodes}; allowed: 1 to {len(groups) - 1} of {cfg.root}'s episodes"
         )
-    held_out = set(spread(len(data), cfg.n_val_episodes))
+    held_out = {e for g in spread(len(groups), cfg.n_val_episodes) for e in groups[g]}
     train = [e for e in range(len(data)) if e not in held_out]
     clips = [ClipDataset(data, e, n_frames, n_steps, image_size, cfg.cache_gb) for e in (train, sorted(held_out))]
     return data, clips[0], clips[1]
 
 
-def spread_frames(clips: ClipDataset, n: int = 256) -> torch.Tensor:
-    """Frames (frame height width 3) from all over the training clips, to fit a codec to."""
-    return torch.stack([clips[i]["frames"][0] for i in spread(len(clips), n)])
+def _groups(data: Dataset) -> list[list[int]]:
+    """Episodes that show the same events from several cameras belong together: all held out, or none."""
+    groups: dict[tuple, list[int]] = {}
+    for e, extra in enumerate(data.extras()):
+        groups.setdefault((extra.get("block"), extra.get("episode", e)), []).append(e)
+    return list(groups.values()) or [[e] for e in range(len(data))]
 
 
 def spread(total: int, n: int) -> list[int]:

@@ -46,8 +46,9 @@ class Episode:
 class Writer:
     """Appends episodes to a dataset folder, a new one or one that this class wrote."""
 
-    def __init__(self, root: Path, fps: int, camera_name: str, camera: Camera, task: str) -> None:
-        self.root, self.fps, self.task = root, fps, task
+    def __init__(self, root: Path, fps: int, camera_name: str, camera: Camera, task: str, moving: bool = False) -> None:
+        """`moving`: every episode has its own camera, `Episode.extra["camera"]`; `camera` is that of the first."""
+        self.root, self.fps, self.task, self.moving = root, fps, task, moving
         self.key, self.camera_name = f"observation.images.{camera_name}", camera_name
         self.info = self._open(camera)
 
@@ -128,12 +129,17 @@ class Writer:
 
     def _open(self, camera: Camera) -> dict:
         info_file = self.root / "meta/info.json"
-        cameras = {self.camera_name: {**camera.to_json(), "mount": "fixed", "distortion": [0.0] * 5, **CONVENTIONS}}
+        mount = "moving" if self.moving else "fixed"
+        cameras = {self.camera_name: {**camera.to_json(), "mount": mount, "distortion": [0.0] * 5, **CONVENTIONS}}
         if info_file.exists():
             info = read_info(self.root)
             if (info["fps"], list(info["features"])) != (self.fps, list(self._features(camera))):
                 raise BadInput(f"{self.root} holds a dataset at {info['fps']} fps with {list(info['features'])}")
-            if json.loads((self.root / "meta/para_cameras.json").read_text()) != json.loads(json.dumps(cameras)):
+            before = read_json(self.root / "meta/para_cameras.json")
+            same = before == json.loads(json.dumps(cameras))
+            if self.moving:
+                same = [c["mount"] for c in before.values()] == ["moving"]
+            if not same:
                 raise BadInput(f"{self.root} was recorded with another camera than the one at hand")
             return info
         # A first start that was cut short has left these and nothing that could be lost.
@@ -214,10 +220,17 @@ class Dataset:
                 f"{root}: info.json counts {self.info['total_episodes']} episodes, the tables {len(self.rows)}"
             )
         self._tables = [self._read_table(row) for row in self.rows]
+        self._cameras: list[Camera] = []
+        if cameras[name].get("mount") == "moving":
+            self._cameras = [Camera.from_json(extra["camera"]) for extra in self.extras()]
         self.self_test()
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def camera_of(self, episode: int) -> Camera:
+        """The camera of an episode: its own where the camera moves between episodes."""
+        return self._cameras[episode] if self._cameras else self.camera
 
     def length(self, episode: int) -> int:
         return self.rows[episode]["length"]

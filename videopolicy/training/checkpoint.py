@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from videopolicy.errors import BadInput
 
 N_KEPT = 2
+FROZEN = ("backbone.vae.", "backbone.image_encoder.")  # never trained: they stay in the pretrained folder
 
 
 def save(
@@ -29,7 +30,8 @@ def save(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     tensors, groups = _flatten(optimizer)
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in model.items()}, temporary / "model.safetensors")
+    trained = {k: v.detach().cpu().contiguous().clone() for k, v in model.items() if not k.startswith(FROZEN)}
+    save_file(trained, temporary / "model.safetensors")
     save_file(tensors, temporary / "optimizer.safetensors")
     (temporary / "state.json").write_text(json.dumps({"step": step, "optimizer": groups, **state}, indent=1))
     (temporary / "config.json").write_text(json.dumps(config, indent=1))
@@ -109,7 +111,7 @@ def load_model(path: Path, module: nn.Module, accept: Callable[[str], bool] = la
     Raises `BadInput` that names the first key that is missing, left over or of another shape.
     """
     theirs = {k: v for k, v in load_file(path / "model.safetensors").items() if accept(k)}
-    ours = {k: v for k, v in module.state_dict().items() if accept(k)}
+    ours = {k: v for k, v in module.state_dict().items() if accept(k) and not k.startswith(FROZEN)}
     for key in sorted(set(ours) | set(theirs)):
         a, b = ours.get(key), theirs.get(key)
         if a is None or b is None or a.shape != b.shape:
@@ -118,6 +120,15 @@ def load_model(path: Path, module: nn.Module, accept: Callable[[str], bool] = la
                 f"{path} holds a checkpoint of another architecture: {key} is {shapes} in this configuration"
             )
     module.load_state_dict(theirs, strict=False)
+
+
+def check_frozen(path: Path, state: dict, identity: str) -> None:
+    """`BadInput` where the VAE or image encoder at hand is not the one that a checkpoint was trained with."""
+    if state["frozen"] != identity:
+        raise BadInput(
+            f"{path} was trained with the VAE and image encoder {state['frozen']}, the pretrained folder now holds"
+            f" {identity}"
+        )
 
 
 def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:

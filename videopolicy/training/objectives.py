@@ -51,9 +51,7 @@ class VideoObjective(nn.Module):
         self.backbone = backbone
 
     def forward(self, batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
-        error, _ = diffusion_error(
-            self.backbone, batch["frames"], draws, None, torch.zeros_like(draws.sigma, dtype=torch.bool)
-        )
+        error, _ = diffusion_error(self.backbone, batch, draws, None, torch.zeros_like(draws.sigma, dtype=torch.bool))
         return {"diffusion": error.mean(), "total": error.mean()}
 
 
@@ -87,7 +85,7 @@ class JointObjective(nn.Module):
         if self.fixed_noise:
             noise = torch.where(like(reading, draws.noise), self.backbone.feature_noise, draws.noise)
             draws = Draws(draws.sigma, noise, draws.augmentation, draws.pixel_noise, draws.dropout)
-        error, features = diffusion_error(self.backbone, batch["frames"], draws, batch["start_pixel"], reading)
+        error, features = diffusion_error(self.backbone, batch, draws, batch["start_pixel"], reading)
         losses = {"diffusion": error.mean()}
         losses |= self.head.loss(self.head(features), Targets.of(batch).where(reading))
         if self.loss_balance == "sum":
@@ -102,14 +100,14 @@ class JointObjective(nn.Module):
 
 
 def diffusion_error(
-    backbone: SVDBackbone, frames: Tensor, draws: Draws, start_pixel: Tensor | None, keep: Tensor
+    backbone: SVDBackbone, batch: dict[str, Tensor], draws: Draws, start_pixel: Tensor | None, keep: Tensor
 ) -> tuple[Float[Tensor, " batch"], FeatureMap]:
     """Squared error of v per sample, and the features of the same pass; conditioning is never dropped where `keep`."""
-    pixels = backbone.pixels(frames)
-    x0 = backbone.encode(pixels)
+    first = backbone.pixels(batch["frames"][:, 0])
+    x0 = batch["latents"] if "latents" in batch else backbone.encode(backbone.pixels(batch["frames"]))
     r, p = draws.dropout, DROPOUT
     keep_embedding, keep_image = (keep | (r >= 2 * p)).float(), (keep | (r < p) | (r >= 3 * p)).float()
-    condition = backbone.condition(pixels[:, 0], draws.augmentation, draws.pixel_noise, keep_image, keep_embedding)
+    condition = backbone.condition(first, draws.augmentation, draws.pixel_noise, keep_image, keep_embedding)
     v = backbone.denoise(x0 + like(draws.sigma, x0) * draws.noise, draws.sigma, condition, start_pixel)
     error = (v - velocity(x0, draws.noise, draws.sigma)).square().mean((1, 2, 3, 4))
-    return error, backbone.features(len(frames))
+    return error, backbone.features(len(first))

@@ -1,0 +1,110 @@
+"""The pretraining corpus: clips of LIBERO's other tasks, without the scene that policies are evaluated in."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eval.pool import Pool
+from eval.positions import is_evaluation_layout
+from videopolicy.data.lerobot import Episode, Writer, read_extras
+from videopolicy.errors import BadInput
+from videopolicy.progress import Progress
+
+SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_90")
+EVALUATED = "libero_spatial/pick_up_the_black_bowl_between_the_plate_and_the_ramekin_and_place_it_on_the_plate"
+TASK = "move things on a table"
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """How much, and of what. A block is a task's scene with several episodes, each seen by several cameras."""
+
+    suites: tuple[str, ...] = SUITES  # tasks are drawn from these in turn
+    n_blocks: int = 64
+    n_episodes: int = 12  # of a block
+    n_views: int = 2  # LIBERO's camera, then random ones
+
+    def check(self) -> None:
+        for name in ("n_blocks", "n_episodes", "n_views"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"corpus.{name} is {getattr(self, name)}; allowed: at least 1")
+        for suite in self.suites:
+            if suite not in SUITES:
+                raise BadInput(f"corpus.suites has {suite!r}; allowed: {', '.join(SUITES)}")
+
+
+def collect_corpus(cfg: CorpusConfig, pool: Pool, output: Path, image_size: int, fps: int, seed: int) -> dict:
+    """Record every block that is not there yet; clips are written in the order of blocks, episodes and views."""
+    (_, names), *_ = pool.run([{"kind": "tasks", "suites": cfg.suites}])
+    tasks = block_tasks(names, cfg.n_blocks, seed)
+    before = read_extras(output)
+    _check_kept(output, before, tasks, cfg)
+    per_block = cfg.n_episodes * cfg.n_views
+    n_done = len(before)
+    if n_done:
+        print(f"{output} already holds {n_done} of {len(tasks) * per_block} clips")
+    common = {"kind": "clips", "image_size": image_size, "fps": fps, "seed": seed, "n_views": cfg.n_views}
+    common |= {"n_episodes": cfg.n_episodes}
+    jobs = []
+    for block in range(n_done // per_block, len(tasks)):
+        first = max(0, n_done - block * per_block) // cfg.n_views
+        jobs.append({**common, "task": tasks[block], "block": block, "first": first})
+    writer = None
+    progress = Progress("corpus", len(tasks), len(tasks) - len(jobs))
+    for number, result in pool.run_in_order(jobs):
+        for view in result["views"]:
+            extra = view["extra"]
+            if writer is None:
+                camera, *pictures = result["markers"]
+                writer = Writer(output, fps, "varied", camera, TASK, moving=True)
+                if not before:
+                    writer.write_markers(*pictures)
+            if (extra["block"], extra["episode"], extra["view"]) in {_key(e) for e in before[-cfg.n_views :]}:
+                continue  # a block that was cut short within an episode
+            writer.append(Episode(view["frames"], view["state"], view["action"], extra))
+        done = jobs[number]["block"] + 1
+        progress.update(done, f"{jobs[number]['task']}")
+    progress.close()
+    if writer is not None:
+        writer.finish()
+    extras = read_extras(output)
+    picks = [e for e in extras if e["motion"] != "reach" and e["view"] == 0]
+    print(
+        f"{len(extras)} clips of {len({e['task'] for e in extras})} tasks; {sum(e['lifted'] for e in picks)} of"
+        f" {len(picks)} picks lifted their object"
+    )
+    return {"episodes": len(extras), "new": len(extras) - n_done}
+
+
+def block_tasks(names: dict[str, list[str]], n_blocks: int, seed: int) -> list[str]:
+    """Each block's task: suites in turn, their tasks in a seeded order; a shorter list is the start of a longer one."""
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation([t for t in tasks if t != EVALUATED]).tolist() for tasks in names.values()]
+    return [orders[i % len(orders)][i // len(orders) % len(orders[i % len(orders)])] for i in range(n_blocks)]
+
+
+def leaks(extras: Iterable[dict]) -> list[dict]:
+    """Clips that show what policies are evaluated on: the evaluated task, or its arrangement anywhere on the grid."""
+    return [
+        e
+        for e in extras
+        if e["task"] == EVALUATED or is_evaluation_layout({n: np.array(p) for n, p in e["objects"].items()})
+    ]
+
+
+def _key(extra: dict) -> tuple[int, int, int]:
+    return extra["block"], extra["episode"], extra["view"]
+
+
+def _check_kept(output: Path, extras: list[dict], tasks: list[str], cfg: CorpusConfig) -> None:
+    """`BadInput` where a folder was collected with other settings, so that it cannot be continued."""
+    for i, extra in enumerate(extras):
+        block, rest = divmod(i, cfg.n_episodes * cfg.n_views)
+        expected = (block, *divmod(rest, cfg.n_views))
+        if _key(extra) != expected or block >= len(tasks) or extra["task"] != tasks[block]:
+            raise BadInput(
+                f"{output} holds clip {i} of {extra['task']} (block, episode, view {_key(extra)}), which this"
+                " configuration would not record there; name another output"
+            )

@@ -1,0 +1,181 @@
+"""LIBERO in a process: the only user of libero, robosuite and mujoco. Workers that import this never import torch.
+
+World coordinates: z = 0 on the support surface, the robot's base at x = -0.66, y = 0 (LIBERO's own table frame, and
+every other arena moved to agree with it). Images are upright (robosuite renders upside down). Gripper commands are
+0 closed ... 1 open here, +1 closed ... -1 open inside robosuite.
+"""
+
+import contextlib
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("MUJOCO_GL", "egl")  # must stand before the first import of mujoco
+if os.environ["MUJOCO_GL"] in ("egl", "osmesa"):
+    os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
+
+import mujoco
+import numpy as np
+from jaxtyping import Float, UInt8
+
+logging.disable(logging.WARNING)  # robosuite warns of a private macro file that nobody needs
+with contextlib.redirect_stdout(None):
+    from libero.libero import get_libero_path
+    from libero.libero.envs.env_wrapper import ControlEnv
+    from robosuite.utils import camera_utils
+logging.disable(logging.NOTSET)
+
+from videopolicy.camera import Camera  # noqa: E402
+from videopolicy.errors import BadInput  # noqa: E402
+
+CONTROL_RATE = 20  # [Hz]
+MAX_DELTA = 0.05  # [m] of OSC_POSE for an action of 1
+BASE_X = -0.66  # the robot's base in world coordinates [m]
+START = np.array([-0.12, 0.0, 0.20])  # where episodes begin: in front of the camera, above the table [m]
+MARKERS = np.array([[-0.30, -0.20, 0.02], [0.0, 0.22, 0.02], [0.05, -0.10, 0.10]])  # for the camera self-test [m]
+
+
+def read_task(task: str) -> str:
+    """The problem file of a LIBERO task, named like `libero_goal/put_the_bowl_on_the_plate`."""
+    path = Path(get_libero_path("bddl_files")) / f"{task}.bddl"
+    if not path.is_file():
+        there = sorted(p.stem for p in path.parent.glob("*.bddl")) if path.parent.is_dir() else []
+        raise BadInput(f"no LIBERO task {task!r}; the suite has {len(there)}: {', '.join(there[:3])} ...")
+    return path.read_text()
+
+
+def task_names(suite: str) -> list[str]:
+    """All tasks of a LIBERO suite, in alphabetical order."""
+    return [f"{suite}/{p.stem}" for p in sorted((Path(get_libero_path("bddl_files")) / suite).glob("*.bddl"))]
+
+
+class Simulation:
+    """A LIBERO problem with the Panda arm: its objects, one camera, and 20 Hz operational-space control."""
+
+    def __init__(self, bddl: str, image_size: int, camera_name: str = "agentview") -> None:
+        with contextlib.redirect_stdout(None), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "problem.bddl"
+            path.write_text(bddl)
+            self._wrapper = ControlEnv(
+                str(path),
+                use_camera_obs=False,
+                camera_names=[camera_name],
+                hard_reset=False,
+                initialization_noise=None,
+                ignore_done=True,
+            )
+            self._wrapper.reset()
+        self._env = self._wrapper.env
+        self._sim = self._env.sim
+        self._robot = self._env.robots[0]
+        self._substeps = int(self._env.control_timestep / self._env.model_timestep)
+        self._camera_name, self.image_size = camera_name, image_size
+        base = self._sim.data.body_xpos[self._sim.model.body_name2id("robot0_base")]
+        support = max(0.0, self._env.workspace_offset[2])  # the floor is at 0, whatever its problem class says
+        self._origin = np.array([base[0] - BASE_X, base[1], support])
+        self.n_control_steps = 0
+
+    # -- state -----------------------------------------------------------------------------------------------------
+
+    @property
+    def camera(self) -> Camera:
+        """Intrinsics and pose as the running simulator has them."""
+        size = self.image_size
+        K = camera_utils.get_camera_intrinsic_matrix(self._sim, self._camera_name, size, size)
+        T_world_cam = camera_utils.get_camera_extrinsic_matrix(self._sim, self._camera_name).copy()
+        T_world_cam[:3, 3] -= self._origin
+        return Camera(K, T_world_cam, (size, size))
+
+    @property
+    def ee_position(self) -> Float[np.ndarray, " 3"]:
+        """Grip site [m]."""
+        return self._sim.data.site_xpos[self._robot.eef_site_id] - self._origin
+
+    @property
+    def gripper(self) -> float:
+        """Measured opening, 0 closed ... 1 open."""
+        left, right = (self._sim.data.qpos[i] for i in self._robot._ref_gripper_joint_pos_indexes)
+        return float(np.clip((left - right) / 0.08, 0, 1))
+
+    def position(self, name: str) -> Float[np.ndarray, " 3"]:
+        """Where an object or fixture is [m]."""
+        return self._sim.data.body_xpos[self._env.obj_body_id[name]] - self._origin
+
+    # -- motion ----------------------------------------------------------------------------------------------------
+
+    def put(self, name: str, position: Float[np.ndarray, " 3"]) -> None:
+        """Move an object, at rest and with its orientation kept; takes effect at the next `forward`."""
+        qpos = self._sim.data.get_joint_qpos(f"{name}_joint0").copy()
+        qpos[:3] = position + self._origin
+        self._sim.data.set_joint_qpos(f"{name}_joint0", qpos)
+        self._sim.data.set_joint_qvel(f"{name}_joint0", np.zeros(6))
+
+    def forward(self) -> None:
+        """Let positions that were set take effect, and make the controller forget its last goal."""
+        self._sim.forward()
+        self._robot.controller.update(force=True)
+        self._robot.controller.reset_goal()
+
+    def control(self, target: Float[np.ndarray, " 3"], gripper: float) -> None:
+        """One control step (1/20 s) of the operational-space controller towards a position, gripper pointing down."""
+        action = np.zeros(7)
+        action[:3] = np.clip((target - self.ee_position) / MAX_DELTA, -1, 1)
+        action[6] = 1 - 2 * gripper
+        model, data = self._sim.model._model, self._sim.data._data
+        # The same physics as the environment's own step, without its 20 observables per substep (half the time).
+        for i in range(self._substeps):
+            mujoco.mj_step1(model, data)
+            self._env._pre_action(action, policy_step=i == 0)
+            mujoco.mj_step2(model, data)
+        mujoco.mj_forward(model, data)
+        self.n_control_steps += 1
+
+    def move_to_start(self) -> np.ndarray:
+        """Drive the arm to `START`; the state then, at rest."""
+        self._sim.forward()
+        self.n_control_steps = 0
+        for _ in range(30):
+            self.control(START, 1.0)
+        error = float(np.linalg.norm(self.ee_position - START))
+        if error > 0.01:
+            raise RuntimeError(f"the arm stopped {error:.3f} m from its start pose {START.tolist()}")
+        state = self._sim.get_state()
+        state.qvel[:] = 0
+        return state.flatten()
+
+    def restore(self, state: np.ndarray) -> None:
+        """Go back to a state; warm starts and the gripper's own memory of the last episode are cleared."""
+        mujoco.mj_resetData(self._sim.model._model, self._sim.data._data)
+        self._robot.gripper.current_action[:] = 0
+        self._sim.set_state_from_flattened(state)
+
+    # -- pictures --------------------------------------------------------------------------------------------------
+
+    def render(self) -> UInt8[np.ndarray, "height width 3"]:
+        """The camera's image, upright."""
+        size = self.image_size
+        return np.ascontiguousarray(self._sim.render(size, size, camera_name=self._camera_name)[::-1])
+
+    def render_markers(self, markers: Float[np.ndarray, "n 3"] = MARKERS) -> UInt8[np.ndarray, "height width 3"]:
+        """The camera's image with a magenta ball at each of `markers`."""
+        self.render()  # updates scene and camera
+        context = self._sim._render_context_offscreen
+        for marker in markers:
+            mujoco.mjv_initGeom(
+                context.scn.geoms[context.scn.ngeom],
+                mujoco.mjtGeom.mjGEOM_SPHERE,
+                np.full(3, 0.012),
+                marker + self._origin,
+                np.eye(3).ravel(),
+                np.array([1, 0, 1, 1], np.float32),
+            )
+            context.scn.ngeom += 1
+        viewport = mujoco.MjrRect(0, 0, self.image_size, self.image_size)
+        mujoco.mjr_render(viewport, context.scn, context.con)
+        image = np.empty((self.image_size, self.image_size, 3), np.uint8)
+        mujoco.mjr_readPixels(image, None, viewport, context.con)
+        return np.ascontiguousarray(image[::-1])
+
+    def close(self) -> None:
+        self._wrapper.close()

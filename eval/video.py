@@ -1,0 +1,184 @@
+"""Is it a video model? Sampled clips against held-out ones, against a frozen first frame, and against another model.
+
+python -m eval.video --model weights/svd-tiny
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from skimage.metrics import structural_similarity
+from torch import Tensor
+
+from eval.keypoint import KeypointDetector, train_detector
+from videopolicy.backbones import pipeline
+from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.config import dump, from_dict, launch
+from videopolicy.data.dataset import DataConfig, open_splits, spread
+from videopolicy.data.files import make_folder
+from videopolicy.diffusion import NoiseConfig
+from videopolicy.errors import BadInput
+from videopolicy.training import checkpoint
+from videopolicy.training.objectives import VideoObjective, draw
+from videopolicy.training.vae import psnr
+from videopolicy.viz.draw import save_clip_comparison
+
+SIGMAS = (0.1, 0.5, 2.0, 10.0, 40.0, 200.0, 600.0)
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which models, on which clips."""
+
+    model: Path = Path("weights/svd-tiny")  # a pipeline folder, or a stage-one run
+    scratch: Path | None = None  # another one to compare with
+    data: DataConfig = DataConfig(root=Path("data/corpus"), n_val_episodes=24)
+    output: Path = Path("runs/eval_video")
+    n_clips: int = 64  # held out, evenly spread
+    n_sample_steps: int = 12
+    n_sheet: int = 8  # clips on the sheet
+    n_threads: int = 2
+    seed: int = 0
+
+
+def main(cfg: Config) -> dict:
+    # Set up: models, held-out clips, and a detector of the gripper fitted to training clips.
+    print(dump(cfg))
+    for name in ("n_clips", "n_sample_steps", "n_sheet", "n_threads"):
+        if getattr(cfg, name) < 1:
+            raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 1")
+    torch.set_num_threads(cfg.n_threads)
+    models = {"model": open_model(cfg.model, cfg.data.root)}
+    if cfg.scratch is not None:
+        models["scratch"] = open_model(cfg.scratch, cfg.data.root)
+    size = models["model"].cfg
+    _, clips, val_clips = open_splits(cfg.data, size.n_frames, size.n_frames - 1, size.image_size)
+    batch = torch.utils.data.default_collate([val_clips[i] for i in spread(len(val_clips), cfg.n_clips)])
+    real = batch["frames"]
+    make_folder(cfg.output)
+    detector = train_detector(clips, cfg.seed)
+
+    # Measure every way of guessing the future.
+    frozen = real[:, :1].expand_as(real).contiguous()
+    guesses = {"first frame": frozen} | {name: generate(m, real[:, 0], cfg) for name, m in models.items()}
+    guesses["autoencoder"] = torch.stack([decode_encoded(models["model"], clip) for clip in real])
+    results = {
+        name: measure(detector, frames, real, batch["pixel"], batch["valid"]) for name, frames in guesses.items()
+    }
+    for name, model in models.items():
+        results[name]["v_loss"] = {f"{s:g}": v_loss(model, batch, s, cfg.seed) for s in SIGMAS}
+    located = detector.locate(real[:, 1:].flatten(0, 1)).unflatten(0, real[:, 1:].shape[:2])
+    detector_error = (located - batch["pixel"]).norm(dim=-1)[batch["valid"]]
+    summary = {
+        "model": str(cfg.model),
+        "data": str(cfg.data.root),
+        "n_clips": len(real),
+        "n_sample_steps": cfg.n_sample_steps,
+        "detector_px": float(detector_error.median()),
+        "results": results,
+        "beats_first_frame": beats(results["model"], results["first frame"]),
+    }
+    (cfg.output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    chosen = spread(len(real), cfg.n_sheet)
+    save_clip_comparison(cfg.output / "sheet.png", real[chosen].numpy(), guesses["model"][chosen].numpy())
+    print(table(summary))
+    print(f"sheet, real above sampled: {cfg.output / 'sheet.png'}")
+    return summary
+
+
+def open_model(path: Path, data: Path) -> SVDBackbone:
+    """The video model of a pipeline folder or of a stage-one run."""
+    fps = json.loads((data / "meta/info.json").read_text())["fps"] if (data / "meta/info.json").is_file() else 4
+    if (path / "model_index.json").is_file() or not path.exists():
+        purpose = pipeline.load(path).purpose or {}
+        fields = {"image_size": tuple(purpose["image_size"]), "n_frames": purpose["n_frames"]} if purpose else {}
+        return SVDBackbone(SVDConfig(pretrained=path, **fields), fps).eval()
+    found = checkpoint.find(path)
+    backbone = SVDBackbone(from_dict(SVDConfig, checkpoint.read_config(found)["backbone"]), fps)
+    checkpoint.check_frozen(found, checkpoint.read_state(found), backbone.identity)
+    wrapped = torch.nn.ModuleDict({"backbone": backbone})
+    checkpoint.load_model(found, wrapped, accept=lambda key: key.startswith("backbone."))
+    return backbone.eval()
+
+
+def generate(model: SVDBackbone, first: UInt8[Tensor, "clip height width 3"], cfg: Config) -> Tensor:
+    """Sampled clips (clip frame height width 3), in batches."""
+    parts = [model.generate(f, cfg.n_sample_steps, cfg.seed + i) for i, f in enumerate(first.split(BATCH))]
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def decode_encoded(model: SVDBackbone, clip: UInt8[Tensor, "frame height width 3"]) -> Tensor:
+    """A clip through the VAE and back: the best that a sample of this model could look like."""
+    pixels = model.decode(model.encode(model.pixels(clip)[None]))[0]
+    return ((pixels.movedim(1, -1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+@torch.inference_mode()
+def v_loss(model: SVDBackbone, batch: dict[str, Tensor], sigma: float, seed: int) -> float:
+    """Mean squared error of v at a noise level, conditioning kept; the same noise for every model."""
+    objective, losses = VideoObjective(model).eval(), []
+    for i in range(0, len(batch["frames"]), BATCH):
+        part = {"frames": batch["frames"][i : i + BATCH]}
+        draws = draw(NoiseConfig(), len(part["frames"]), model, seed, i, 0)
+        draws.sigma.fill_(sigma)
+        draws.dropout.fill_(1.0)
+        losses += [float(objective(part, draws)["diffusion"])] * len(part["frames"])
+    return float(np.mean(losses))
+
+
+def measure(
+    detector: KeypointDetector, frames: Tensor, real: Tensor, pixel: Float[Tensor, "clip step 2"], valid: Tensor
+) -> dict:
+    """Per frame after the first: PSNR [dB], SSIM; motion energy relative to real clips; error of the gripper [pixels]."""
+    similarity = [
+        [structural_similarity(a, b, channel_axis=-1) for a, b in zip(x[1:], y[1:], strict=True)]
+        for x, y in zip(frames.numpy(), real.numpy(), strict=True)
+    ]
+    motion, true_motion = (f.float().diff(dim=1).abs().mean() for f in (frames, real))
+    located = detector.locate(frames[:, 1:].flatten(0, 1)).unflatten(0, frames[:, 1:].shape[:2])
+    error = (located - pixel).norm(dim=-1)
+    return {
+        "psnr": psnr(frames[:, 1:], real[:, 1:]).mean(0).tolist(),
+        "ssim": np.mean(similarity, 0).tolist(),
+        "motion": float(motion / true_motion),
+        "keypoint_px": [float(e[v].median()) for e, v in zip(error.T, valid.T, strict=True)],
+    }
+
+
+def beats(model: dict, first_frame: dict) -> dict[str, bool]:
+    """Whether a model is better than the frozen first frame on every frame after it."""
+    return {
+        name: all(better > worse for better, worse in zip(model[name], first_frame[name], strict=True))
+        for name in ("psnr", "ssim")
+    }
+
+
+def table(summary: dict) -> str:
+    """The results as text."""
+    lines = [
+        f"{summary['n_clips']} held-out clips of {summary['data']}; frames 1 to {len(next(iter(summary['results'].values()))['psnr'])}"
+    ]
+    for title, key, form in (
+        ("PSNR [dB]", "psnr", "6.2f"),
+        ("SSIM", "ssim", "6.3f"),
+        ("gripper error [px]", "keypoint_px", "6.1f"),
+    ):
+        lines.append(title)
+        for name, r in summary["results"].items():
+            lines.append(f"  {name:<12}" + "".join(f"{x:>7{form[1:]}}" for x in r[key]))
+    lines.append("motion energy: " + ", ".join(f"{n} {r['motion']:.2f}" for n, r in summary["results"].items()))
+    for name, r in summary["results"].items():
+        if "v_loss" in r:
+            lines.append(f"v-loss of {name}: " + "  ".join(f"s={s} {v:.3f}" for s, v in r["v_loss"].items()))
+    lines.append(f"detector on real frames: {summary['detector_px']:.1f} px (median)")
+    lines.append(f"better than the first frame on every frame: {summary['beats_first_frame']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,94 @@
+"""Pretraining of a small SVD, first half: its VAE, on frames of a corpus; the same command resumes.
+
+accelerate launch train_stages/vae.py --config_path configs/pretrain/vae.yaml
+
+Ends with a pipeline folder in `<run>/pipeline`: the trained VAE beside a UNet and an image encoder with random weights.
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from train_stages.report import describe
+from videopolicy.backbones import pipeline
+from videopolicy.backbones.pipeline import Architecture
+from videopolicy.config import launch, to_dict
+from videopolicy.data.dataset import DataConfig, open_splits, spread
+from videopolicy.data.files import lock_folder, make_folder
+from videopolicy.errors import BadInput
+from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
+from videopolicy.training.vae import VaeObjective, crop_draws, psnr
+from videopolicy.viz.draw import save_clip_comparison
+
+
+@dataclass(frozen=True)
+class Config:
+    """The VAE's pretraining; all choices are ours."""
+
+    run: Path = Path("runs/pretrain/vae")
+    data: DataConfig = DataConfig(root=Path("data/corpus"), n_val_episodes=24)
+    architecture: Architecture = Architecture()
+    train: TrainConfig = TrainConfig(n_steps=3000, batch_size=4, schedule="cosine")
+    lr: float = 1e-3
+    crop: int = 64  # side of the square that a clip is cut to [pixels]; the model is convolutional
+    kl_weight: float = 1e-5  # of the mean divergence per latent number
+    dry_run: bool = False
+
+
+def main(cfg: Config) -> dict[str, float]:
+    # Set up: data, the networks of the architecture.
+    accelerator = make_accelerator(cfg.train)
+    size = cfg.architecture
+    factor = 2 ** (len(size.vae_channels) - 1)
+    if cfg.crop % factor or not factor <= cfg.crop <= min(size.image_size):
+        raise BadInput(f"crop is {cfg.crop}; allowed: multiples of {factor} up to {min(size.image_size)}")
+    _, clips, val_clips = open_splits(cfg.data, size.n_frames, size.n_frames - 1, size.image_size)
+    parts = pipeline.create(size, cfg.train.seed)
+    objective = VaeObjective(parts.vae, cfg.kl_weight)
+    optimizer = make_optimizer({"vae": (list(parts.vae.parameters()), cfg.lr)}, cfg.train)
+    describe(accelerator, cfg, clips, val_clips, optimizer)
+    if cfg.dry_run:
+        return {}
+    make_folder(cfg.run / "previews")
+
+    # Validate whole pictures of held-out clips.
+    val = torch.stack([val_clips[i]["frames"] for i in spread(len(val_clips), 24)])
+
+    @torch.inference_mode()
+    def validate(step: int) -> dict[str, float]:
+        objective.eval()
+        with accelerator.autocast():
+            decoded = torch.stack([objective.reconstruct(clip.to(accelerator.device)) for clip in val]).cpu()
+        if accelerator.is_main_process and step == cfg.train.n_steps:
+            save_clip_comparison(cfg.run / "previews" / f"step_{step:06d}.png", val[:4].numpy(), decoded[:4].numpy())
+        return {"psnr": float(psnr(decoded, val).mean()), "psnr_worst": float(psnr(decoded, val).min())}
+
+    # Train, then write the pipeline folder with latents of unit variance.
+    with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():
+        results = fit(
+            cfg.train,
+            accelerator,
+            objective,
+            optimizer,
+            clips,
+            draws=lambda n, step, rank: crop_draws(size.image_size, cfg.crop, n, cfg.train.seed, step, rank),
+            validate=validate,
+            run=cfg.run,
+            config=to_dict(cfg),
+            state={"stage": "vae"},
+            overfit=cfg.data.overfit,
+        )
+        if accelerator.is_main_process:
+            frames = torch.from_numpy(np.stack([clips[i]["frames"][0].numpy() for i in spread(len(clips), 256)]))
+            deviation = objective.latent_deviation(frames.to(accelerator.device))
+            parts.vae.register_to_config(scaling_factor=round(1 / deviation, 4))
+            pipeline.save(parts, cfg.run / "pipeline")
+            accelerator.print(f"latents had a standard deviation of {deviation:.3f}; wrote {cfg.run / 'pipeline'}")
+    return results
+
+
+if __name__ == "__main__":
+    launch(main, Config)

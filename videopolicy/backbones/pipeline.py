@@ -1,0 +1,186 @@
+"""Stable Video Diffusion's folder format: the only user of diffusers and transformers.
+
+A folder that `diffusers.StableVideoDiffusionPipeline.from_pretrained` loads is what a backbone is built from, the
+published SVD and our small one alike. Ours also says what it was made for, and its card holds checksums.
+"""
+
+import copy
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import (
+    AutoencoderKLTemporalDecoder,
+    EulerDiscreteScheduler,
+    StableVideoDiffusionPipeline,
+    UNetSpatioTemporalConditionModel,
+)
+from torch import nn
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN
+from videopolicy.errors import BadInput
+
+CARD, PURPOSE = "README.md", "videopolicy.json"
+SHARD = "900KB"  # files small enough for a git repository
+CLIP_SIZE = 224  # the pipeline resizes its conditioning image to this [pixels]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Size of a small SVD. All choices are ours; SVD's classes, fewer channels."""
+
+    image_size: tuple[int, int] = (128, 128)  # (width, height) [pixels]
+    n_frames: int = 7  # section 4.3
+    fps: int = 4  # frames per second of the clips
+    channels: tuple[int, ...] = (32, 64, 64, 96)  # of the UNet per level, multiples of 32
+    attention: tuple[bool, ...] = (False, False, False, True)  # per level; costly on a CPU
+    n_layers: int = 1  # per block
+    vae_channels: tuple[int, ...] = (32, 32, 64)  # per level; each but the last halves the size
+    latent_channels: int = 8
+    embedding: int = 64  # width of the image embedding
+
+    def __post_init__(self) -> None:
+        if any(c % 32 for c in (*self.channels, *self.vae_channels)):
+            raise BadInput(f"channels are {self.channels} and {self.vae_channels}; allowed: multiples of 32")
+        if len(self.attention) != len(self.channels):
+            raise BadInput(f"attention has {len(self.attention)} entries; allowed: one per level, {len(self.channels)}")
+        multiple = 2 ** (len(self.vae_channels) + len(self.channels) - 2)
+        if any(side % multiple for side in self.image_size):
+            raise BadInput(f"image_size is {self.image_size}; allowed: multiples of {multiple}")
+        if self.n_frames < 2:
+            raise BadInput(f"n_frames is {self.n_frames}; allowed: at least 2")
+
+
+@dataclass
+class Parts:
+    """The networks of a pipeline folder, in full precision, and what the folder was made for (None: anything)."""
+
+    unet: nn.Module
+    vae: nn.Module
+    image_encoder: nn.Module
+    purpose: dict | None
+    identity: str  # of the VAE and the image encoder, which training leaves as they are
+
+
+def create(size: Architecture, seed: int) -> Parts:
+    """A small SVD with random weights."""
+    torch.manual_seed(seed)
+    down = ["CrossAttnDownBlockSpatioTemporal" if a else "DownBlockSpatioTemporal" for a in size.attention]
+    up = ["CrossAttnUpBlockSpatioTemporal" if a else "UpBlockSpatioTemporal" for a in reversed(size.attention)]
+    factor = 2 ** (len(size.vae_channels) - 1)
+    unet: Any = UNetSpatioTemporalConditionModel(
+        sample_size=size.image_size[1] // factor,
+        in_channels=2 * size.latent_channels,
+        out_channels=size.latent_channels,
+        down_block_types=tuple(down),
+        up_block_types=tuple(up),
+        block_out_channels=size.channels,
+        layers_per_block=size.n_layers,
+        num_attention_heads=tuple(c // 32 for c in size.channels),
+        cross_attention_dim=size.embedding,
+        addition_time_embed_dim=32,
+        projection_class_embeddings_input_dim=96,
+        num_frames=size.n_frames,
+    )
+    vae: Any = AutoencoderKLTemporalDecoder(
+        down_block_types=("DownEncoderBlock2D",) * len(size.vae_channels),
+        block_out_channels=size.vae_channels,
+        layers_per_block=1,
+        latent_channels=size.latent_channels,
+        sample_size=size.image_size[1],
+        scaling_factor=1.0,
+        force_upcast=False,
+    )
+    clip = CLIPVisionConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=CLIP_SIZE,
+        patch_size=32,
+        projection_dim=size.embedding,
+    )
+    purpose = {"image_size": list(size.image_size), "n_frames": size.n_frames, "fps": size.fps}
+    return Parts(unet, vae, CLIPVisionModelWithProjection(clip), purpose, f"random-{seed}")
+
+
+def save(parts: Parts, folder: Path) -> None:
+    """Write a whole pipeline folder in half precision."""
+    scheduler = EulerDiscreteScheduler(
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        timestep_type="continuous",
+        interpolation_type="linear",
+        use_karras_sigmas=True,
+        sigma_min=SIGMA_MIN,
+        sigma_max=SIGMA_MAX,
+        timestep_spacing="leading",
+        steps_offset=1,
+    )
+    extractor = CLIPImageProcessor(size={"shortest_edge": CLIP_SIZE}, crop_size=CLIP_SIZE)
+    networks = [_half(n) for n in (parts.vae, parts.image_encoder, parts.unet)]
+    pipeline = StableVideoDiffusionPipeline(networks[0], networks[1], networks[2], scheduler, extractor)
+    pipeline.save_pretrained(folder, max_shard_size=SHARD)
+    (folder / PURPOSE).write_text(json.dumps(parts.purpose, indent=1) + "\n")
+
+
+def load(folder: Path, weights: Literal["pretrained", "random"] = "pretrained") -> Parts:
+    """The networks of a pipeline folder; `random` draws the UNet's weights anew and keeps everything else.
+
+    Raises `BadInput` in one line for a folder that is missing, incomplete or altered.
+    """
+    if not (folder / "model_index.json").is_file():
+        raise BadInput(f"{folder} holds no video model: model_index.json is missing (a diffusers pipeline folder)")
+    problem = damage(folder)
+    if problem:
+        raise BadInput(f"the weights in {folder} are not those of their card: {problem}")
+    full: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True, "low_cpu_mem_usage": False}
+    try:
+        if weights == "pretrained":
+            unet: Any = UNetSpatioTemporalConditionModel.from_pretrained(folder, subfolder="unet", **full)
+        else:
+            config = UNetSpatioTemporalConditionModel.load_config(folder, subfolder="unet", local_files_only=True)
+            unet = UNetSpatioTemporalConditionModel.from_config(config)
+        vae: Any = AutoencoderKLTemporalDecoder.from_pretrained(folder, subfolder="vae", **full)
+        encoder: Any = CLIPVisionModelWithProjection.from_pretrained(
+            folder, subfolder="image_encoder", dtype=torch.float32, local_files_only=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise BadInput(f"cannot load the video model in {folder}: {' '.join(str(error).split())[:300]}") from error
+    purpose = folder / PURPOSE
+    frozen = [f for part in ("vae", "image_encoder") for f in sorted((folder / part).iterdir()) if f.is_file()]
+    identity = hashlib.sha256("".join(_sha256(f) for f in frozen).encode()).hexdigest()[:16]
+    return Parts(unet, vae, encoder, json.loads(purpose.read_text()) if purpose.is_file() else None, identity)
+
+
+def checksums(folder: Path) -> str:
+    """Lines `sha256  path` of every file of a folder but its card, as `sha256sum` writes and checks them."""
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != CARD)
+    return "".join(f"{_sha256(f)}  {f.relative_to(folder)}\n" for f in files)
+
+
+def damage(folder: Path) -> str | None:
+    """What differs from the checksums in a folder's card; None where nothing does, or the card holds none."""
+    card = folder / CARD
+    listed = re.findall(r"^([0-9a-f]{64})  (\S+)$", card.read_text(), re.MULTILINE) if card.is_file() else []
+    for digest, name in listed:
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if _sha256(folder / name) != digest:
+            return f"{name} was altered"
+    return None
+
+
+def _half(network: nn.Module) -> Any:
+    """A copy in half precision."""
+    return copy.deepcopy(network).half()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,72 @@
+"""What the VAE of a small video model is trained for: reconstruction, and latents close to a standard normal."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Everything random about one step: where each clip is cut, and the seed of the posterior's noise."""
+
+    corner: Int[Tensor, "batch 2"]  # (u, v) of the first pixel
+    side: int
+    seed: int
+
+
+def crop_draws(image_size: tuple[int, int], side: int, n: int, seed: int, step: int, rank: int) -> Crops:
+    generator = torch.Generator().manual_seed(((seed * 1_000_003 + step) * 1009 + rank) % 2**63)
+    corner = [torch.randint(0, s - side + 1, (n,), generator=generator) for s in image_size]
+    return Crops(torch.stack(corner, 1), side, int(torch.randint(2**31, (1,), generator=generator)))
+
+
+class VaeObjective(nn.Module):
+    """Mean squared and absolute error of decoded clips, and the posterior's divergence from a standard normal."""
+
+    def __init__(self, vae: Any, kl_weight: float) -> None:
+        super().__init__()
+        self.vae, self.kl_weight = vae, kl_weight
+
+    def forward(self, batch: dict[str, Tensor], draws: Crops) -> dict[str, Tensor]:
+        side = draws.side
+        clips = [
+            f[:, v : v + side, u : u + side] for f, (u, v) in zip(batch["frames"], draws.corner.tolist(), strict=True)
+        ]
+        pixels = to_pixels(torch.stack(clips))
+        b, t = pixels.shape[:2]
+        posterior = self.vae.encode(rearrange(pixels, "b t c h w -> (b t) c h w")).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(draws.seed))
+        z = posterior.mean + posterior.std * noise.to(posterior.mean)
+        decoded = rearrange(self.vae.decode(z, num_frames=t).sample, "(b t) c h w -> b t c h w", b=b).float()
+        mse, mae = (decoded - pixels).square().mean(), (decoded - pixels).abs().mean()
+        kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).float().mean()
+        return {"mse": mse, "mae": mae, "kl": kl, "total": mse + 0.1 * mae + self.kl_weight * kl}
+
+    def reconstruct(self, clip: UInt8[Tensor, "frame height width 3"]) -> UInt8[Tensor, "frame height width 3"]:
+        """A clip through the posterior's mode and the decoder."""
+        z = self.vae.encode(to_pixels(clip)).latent_dist.mode()
+        pixels = rearrange(self.vae.decode(z, num_frames=len(clip)).sample.float(), "t c h w -> t h w c")
+        return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    @torch.no_grad()
+    def latent_deviation(self, frames: UInt8[Tensor, "batch height width 3"]) -> float:
+        """Standard deviation of all latent numbers: what SVD's scaling factor is the inverse of."""
+        parts = [self.vae.encode(to_pixels(f)).latent_dist.mode() for f in frames.split(16)]
+        return float(torch.cat(parts).std())
+
+
+def to_pixels(frames: UInt8[Tensor, "*batch height width 3"]) -> Float[Tensor, "*batch 3 height width"]:
+    """Images in [-1, 1], channels first."""
+    return rearrange(frames, "... h w c -> ... c h w").float() / 127.5 - 1
+
+
+def psnr(
+    frames: UInt8[Tensor, "*batch height width 3"], reference: UInt8[Tensor, "*batch height width 3"]
+) -> Float[Tensor, "*batch"]:
+    """Peak signal-to-noise ratio of pictures [dB], each on its own; at most 60, for equal ones."""
+    mse = (frames.float() - reference.float()).square().mean((-3, -2, -1)) / 255**2
+    return -10 * mse.clamp(min=1e-6).log10()
