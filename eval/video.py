@@ -134,7 +134,7 @@ def v_loss(model: SVDBackbone, batch: dict[str, Tensor], sigma: float, seed: int
 def measure(
     detector: KeypointDetector, frames: Tensor, real: Tensor, pixel: Float[Tensor, "clip step 2"], valid: Tensor
 ) -> dict:
-    """Per frame after the first: PSNR [dB], SSIM; motion energy relative to real clips; error of the gripper [pixels]."""
+    """Per frame after the first PSNR [dB], SSIM and error of the gripper [pixels]; motion relative to real clips."""
     similarity = [
         [structural_similarity(a, b, channel_axis=-1) for a, b in zip(x[1:], y[1:], strict=True)]
         for x, y in zip(frames.numpy(), real.numpy(), strict=True)
@@ -160,17 +160,13 @@ def beats(model: dict, first_frame: dict) -> dict[str, bool]:
 
 def table(summary: dict) -> str:
     """The results as text."""
-    lines = [
-        f"{summary['n_clips']} held-out clips of {summary['data']}; frames 1 to {len(next(iter(summary['results'].values()))['psnr'])}"
-    ]
-    for title, key, form in (
-        ("PSNR [dB]", "psnr", "6.2f"),
-        ("SSIM", "ssim", "6.3f"),
-        ("gripper error [px]", "keypoint_px", "6.1f"),
-    ):
+    n_frames = len(summary["results"]["model"]["psnr"])
+    lines = [f"{summary['n_clips']} held-out clips of {summary['data']}; frames 1 to {n_frames}"]
+    columns = (("PSNR [dB]", "psnr", "7.2f"), ("SSIM", "ssim", "7.3f"), ("gripper error [px]", "keypoint_px", "7.1f"))
+    for title, key, form in columns:
         lines.append(title)
         for name, r in summary["results"].items():
-            lines.append(f"  {name:<12}" + "".join(f"{x:>7{form[1:]}}" for x in r[key]))
+            lines.append(f"  {name:<12}" + "".join(f"{x:{form}}" for x in r[key]))
     lines.append("motion energy: " + ", ".join(f"{n} {r['motion']:.2f}" for n, r in summary["results"].items()))
     for name, r in summary["results"].items():
         if "v_loss" in r:

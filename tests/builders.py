@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from videopolicy.backbones.pipeline import Architecture
 from videopolicy.camera import Camera
 from videopolicy.data.lerobot import Episode, Writer
 
@@ -12,6 +13,7 @@ LENGTHS = (6, 4, 5)  # frames per episode
 FPS = 4
 KEY = "observation.images.agentview"
 TABLE = "data/chunk-000/file-{:03d}.parquet"
+TOY = Architecture((64, 64), 4, FPS, (32, 32), (False, True), vae_channels=(32, 32, 32))
 VIDEO = f"videos/{KEY}/chunk-000/file-{{:03d}}.mp4"
 ROW = "meta/episodes/chunk-000/file-{:03d}.parquet"
 

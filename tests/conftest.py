@@ -10,6 +10,7 @@ install_import_hook(["videopolicy", "train_stages"], "beartype.beartype")
 
 import builders  # noqa: E402
 
+from videopolicy.backbones import pipeline  # noqa: E402
 from videopolicy.camera import Camera  # noqa: E402
 
 torch.set_num_threads(1)
@@ -31,3 +32,11 @@ def written_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_dataset(tmp_path: Path) -> Path:
     """The same, to be damaged."""
     return builders.write_dataset(tmp_path / "dataset")
+
+
+@pytest.fixture(scope="session")
+def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Stable Video Diffusion folder of toy size, made for 64 pixels and 4 frames; read only."""
+    folder = tmp_path_factory.mktemp("weights") / "toy"
+    pipeline.save(pipeline.create(builders.TOY, seed=0), folder)
+    return folder

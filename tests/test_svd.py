@@ -1,25 +1,18 @@
-"""The video backbone at toy size: conditioning, codec, features, and acting."""
+"""The video backbone at toy size: conditioning, latents, features, and acting."""
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from videopolicy.backbones.codec import PatchCodec
 from videopolicy.backbones.svd import MOTION_BUCKET, SVDBackbone, SVDConfig
 from videopolicy.errors import BadInput
 
-SMALL = SVDConfig(
-    image_size=(64, 64),
-    n_frames=4,
-    channels=(32, 32),
-    attention=(False, True),
-    codec_channels=8,
-    feature_blocks=(0, 1),
-    grid=8,
-)
+SMALL = SVDConfig(image_size=(64, 64), n_frames=4, feature_blocks=(0, 1), grid=8)
 
 
 def images(n: int) -> Tensor:
@@ -27,9 +20,14 @@ def images(n: int) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def backbone() -> SVDBackbone:
+def small(pipeline_folder: Path) -> SVDConfig:
+    return dataclasses.replace(SMALL, pretrained=pipeline_folder)
+
+
+@pytest.fixture(scope="module")
+def backbone(small: SVDConfig) -> SVDBackbone:
     torch.manual_seed(0)
-    backbone = SVDBackbone(SMALL, fps=4).eval()
+    backbone = SVDBackbone(small, fps=4).eval()
     torch.nn.init.normal_(backbone.start_embedding)
     return backbone
 
@@ -43,28 +41,45 @@ def test_conditioning_is_per_sample(backbone: SVDBackbone) -> None:
     assert out["time_ids"][:, :2].tolist() == [[3.0, MOTION_BUCKET]] * 3  # four frames per second
     for i in range(3):
         noisy = first[i : i + 1] + strength[i] * noise[i]
-        torch.testing.assert_close(out["latent"][i], backbone.codec.encode(noisy)[0])
+        torch.testing.assert_close(out["latent"][i], backbone.encode_images(noisy)[0], rtol=1e-3, atol=1e-3)
     kept = backbone.condition(first, strength, noise, torch.tensor([1.0, 0, 1]), torch.tensor([1.0, 1, 0]))
     assert [x.any().item() for x in kept["latent"]] == [True, False, True]
     assert [x.any().item() for x in kept["embedding"]] == [True, True, False]
     torch.testing.assert_close(kept["latent"][0], out["latent"][0])
 
 
-def test_codec_with_all_channels_loses_nothing() -> None:
-    """Fitted with every component, decoding inverts encoding, and latents have unit variance."""
-    codec, frames = PatchCodec(4, 48), images(2)
-    assert codec.fit(frames) < 1e-8
-    pixels = frames.permute(0, 3, 1, 2) / 127.5 - 1
-    latents = codec.encode(pixels)
-    assert latents.shape == (2, 48, 16, 16)
-    torch.testing.assert_close(codec.decode(latents), pixels, rtol=1e-4, atol=1e-4)
-    assert latents.square().mean().item() == pytest.approx(1, abs=1e-3)
+def test_latents_are_scaled_and_conditions_are_not(backbone: SVDBackbone) -> None:
+    """SVD's convention: targets have unit variance through the VAE's factor, the conditioning latent is raw."""
+    backbone.vae.register_to_config(scaling_factor=0.5)
+    pixels = backbone.pixels(images(2))[:, None]
+    raw = backbone.encode_images(pixels[:, 0])
+    torch.testing.assert_close(backbone.encode(pixels)[:, 0], 0.5 * raw)
+    condition = backbone.condition(pixels[:, 0], torch.zeros(2), torch.zeros_like(pixels[:, 0]))
+    torch.testing.assert_close(condition["latent"], raw)
+    decoded = backbone.decode(backbone.encode(pixels))
+    backbone.vae.register_to_config(scaling_factor=1.0)
+    torch.testing.assert_close(decoded, backbone.decode(backbone.encode(pixels)), rtol=1e-3, atol=1e-3)
 
 
-def test_codec_reports_what_it_loses() -> None:
-    """Fewer channels cost more, and the returned error is the measured one."""
-    errors = [PatchCodec(4, n).fit(images(2)) for n in (4, 12, 24)]
-    assert errors[0] > errors[1] > errors[2] > 0.01
+def test_training_leaves_vae_and_image_encoder_alone(backbone: SVDBackbone) -> None:
+    backbone.train()
+    assert backbone.unet.training
+    assert not backbone.vae.training
+    assert not backbone.image_encoder.training
+    frozen = [*backbone.vae.parameters(), *backbone.image_encoder.parameters()]
+    assert not any(p.requires_grad for p in frozen)
+    assert {id(p) for p in frozen}.isdisjoint(id(p) for p in backbone.unet_parameters())
+    backbone.eval()
+
+
+def test_random_weights_keep_the_rest(small: SVDConfig, backbone: SVDBackbone) -> None:
+    """The from-scratch comparison: another UNet of the same shapes, the very same VAE and image encoder."""
+    scratch = SVDBackbone(dataclasses.replace(small, weights="random"), fps=4)
+    ours, theirs = (m.unet.state_dict() for m in (backbone, scratch))
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
+    assert not torch.equal(ours["conv_in.weight"], theirs["conv_in.weight"])
+    assert scratch.identity == backbone.identity
+    assert all(torch.equal(a, b) for a, b in zip(backbone.vae.parameters(), scratch.vae.parameters(), strict=True))
 
 
 @torch.no_grad()
@@ -111,9 +126,9 @@ def test_features_know_the_start_pixel(backbone: SVDBackbone) -> None:
 
 @pytest.mark.parametrize(("blocks", "channels"), [((0,), 32), ((1,), 32), ((0, 1), 64)])
 @torch.no_grad()
-def test_feature_shapes(blocks: tuple[int, ...], channels: int) -> None:
+def test_feature_shapes(small: SVDConfig, blocks: tuple[int, ...], channels: int) -> None:
     """Three future frames of four, the chosen blocks' channels, the head's grid."""
-    backbone = SVDBackbone(dataclasses.replace(SMALL, feature_blocks=blocks, grid=6), fps=4)
+    backbone = SVDBackbone(dataclasses.replace(small, feature_blocks=blocks, grid=6), fps=4)
     out = backbone.forward(images(2), torch.full((2, 2), 32.0))
     assert out.dense.shape == (2, backbone.n_feature_frames, backbone.feature_channels, 6, 6) == (2, 3, channels, 6, 6)
     assert out.pooled.shape == (2, 3 * channels)
@@ -132,13 +147,31 @@ def test_generated_clips_are_images(backbone: SVDBackbone) -> None:
     [
         ({"feature_blocks": (0, 2)}, r"feature_blocks is \(0, 2\); allowed: 0 to 1"),
         ({"feature_blocks": ()}, "feature_blocks"),
-        ({"image_size": (64, 60)}, r"image_size is \(64, 60\); allowed: multiples of 16"),
-        ({"channels": (32, 40)}, r"channels is \(32, 40\); allowed: multiples of 32"),
-        ({"attention": (True,)}, "attention has 1 entries"),
-        ({"n_frames": 1}, "n_frames is 1"),
-        ({"codec_channels": 193}, "at most 192"),
+        ({"image_size": (128, 64)}, r"image_size is \(128, 64\), but .*toy was made for \[64, 64\]"),
+        ({"n_frames": 7}, "n_frames is 7, but .*toy was made for 4"),
+        ({"feature_sigma": 800.0}, "feature_sigma is 800"),
+        ({"grid": 1}, "grid is 1"),
     ],
 )
-def test_impossible_sizes_are_refused(change: dict, words: str) -> None:
+def test_impossible_configurations_are_refused(small: SVDConfig, change: dict, words: str) -> None:
     with pytest.raises(BadInput, match=words):
-        SVDBackbone(dataclasses.replace(SMALL, **change), fps=4)
+        SVDBackbone(dataclasses.replace(small, **change), fps=4)
+
+
+def test_a_model_for_any_size_needs_only_its_multiples(pipeline_folder: Path, tmp_path: Path) -> None:
+    """Published weights say nothing of sizes: then the networks' own downsampling decides."""
+    folder = tmp_path / "published"
+    shutil.copytree(pipeline_folder, folder)
+    (folder / "videopolicy.json").unlink()
+    cfg = dataclasses.replace(SMALL, pretrained=folder, image_size=(96, 64), n_frames=3)
+    out = SVDBackbone(cfg, fps=4)(images(1)[:, :, :32].repeat(1, 1, 3, 1), torch.full((1, 2), 9.0))
+    assert out.dense.shape == (1, 2, 64, 8, 8)
+    with pytest.raises(BadInput, match=r"image_size is \(100, 64\); allowed: multiples of 8"):
+        SVDBackbone(dataclasses.replace(cfg, image_size=(100, 64)), fps=4)
+    with pytest.raises(BadInput, match="n_frames is 1"):
+        SVDBackbone(dataclasses.replace(cfg, n_frames=1), fps=4)
+
+
+def test_images_of_another_size_are_refused(backbone: SVDBackbone) -> None:
+    with pytest.raises(BadInput, match=r"images are 32x64; allowed: \(64, 64\)"):
+        backbone.pixels(images(1)[:, :, :32])

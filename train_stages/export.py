@@ -3,6 +3,7 @@
 python -m train_stages.export --config_path configs/pretrain/export.yaml
 """
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,11 @@ import torch
 from videopolicy.backbones import pipeline
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import from_dict, launch
+from videopolicy.data.lerobot import read_extras
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
+
+MANIFEST = "corpus.jsonl"
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ def main(cfg: Config) -> Path:
     with tempfile.TemporaryDirectory(dir=cfg.output.parent) as aside:
         new = Path(aside) / "new"
         pipeline.save(parts, new)
+        write_manifest(Path(checkpoint.read_config(found)["data"]["root"]), new / MANIFEST)
         (new / pipeline.CARD).write_text(card(cfg.card.read_text(), new))
         if cfg.output.exists():
             cfg.output.rename(Path(aside) / "old")
@@ -57,6 +62,13 @@ def main(cfg: Config) -> Path:
     n = sum(p.numel() for p in parts.unet.parameters())
     print(f"wrote {cfg.output}: {size / 1e6:.1f} MB, UNet {n / 1e6:.2f} M parameters, step {state['step']}")
     return cfg.output
+
+
+def write_manifest(root: Path, path: Path) -> None:
+    """What every clip of the corpus shows, one JSON line each, so that anyone can check what is not in it."""
+    extras = read_extras(root)
+    lines = [json.dumps({k: v for k, v in e.items() if k not in ("camera", "episode_index")}) for e in extras]
+    path.write_text("".join(line + "\n" for line in lines))
 
 
 def card(text: str, folder: Path) -> str:

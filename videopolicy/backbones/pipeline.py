@@ -19,11 +19,16 @@ from diffusers import (
     StableVideoDiffusionPipeline,
     UNetSpatioTemporalConditionModel,
 )
+from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers.utils import logging as transformers_logging
 
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN
 from videopolicy.errors import BadInput
+
+diffusers_logging.disable_progress_bar()  # a bar per file says nothing here
+transformers_logging.disable_progress_bar()
 
 CARD, PURPOSE = "README.md", "videopolicy.json"
 SHARD = "900KB"  # files small enough for a git repository
@@ -106,11 +111,12 @@ def create(size: Architecture, seed: int) -> Parts:
         projection_dim=size.embedding,
     )
     purpose = {"image_size": list(size.image_size), "n_frames": size.n_frames, "fps": size.fps}
-    return Parts(unet, vae, CLIPVisionModelWithProjection(clip), purpose, f"random-{seed}")
+    encoder = CLIPVisionModelWithProjection(clip)
+    return Parts(unet, vae, encoder, purpose, _identity(vae, encoder))
 
 
 def save(parts: Parts, folder: Path) -> None:
-    """Write a whole pipeline folder in half precision."""
+    """Write a whole pipeline folder, UNet and VAE in half precision."""
     scheduler = EulerDiscreteScheduler(
         beta_schedule="scaled_linear",
         prediction_type="v_prediction",
@@ -123,8 +129,10 @@ def save(parts: Parts, folder: Path) -> None:
         steps_offset=1,
     )
     extractor = CLIPImageProcessor(size={"shortest_edge": CLIP_SIZE}, crop_size=CLIP_SIZE)
-    networks = [_half(n) for n in (parts.vae, parts.image_encoder, parts.unet)]
-    pipeline = StableVideoDiffusionPipeline(networks[0], networks[1], networks[2], scheduler, extractor)
+    # transformers loads weights in the precision of their file, diffusers in full precision: one pipeline wants both
+    # alike, so that the small image encoder is not halved.
+    vae, unet = _half(parts.vae), _half(parts.unet)
+    pipeline = StableVideoDiffusionPipeline(vae, parts.image_encoder, unet, scheduler, extractor)
     pipeline.save_pretrained(folder, max_shard_size=SHARD)
     (folder / PURPOSE).write_text(json.dumps(parts.purpose, indent=1) + "\n")
 
@@ -153,9 +161,8 @@ def load(folder: Path, weights: Literal["pretrained", "random"] = "pretrained") 
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise BadInput(f"cannot load the video model in {folder}: {' '.join(str(error).split())[:300]}") from error
     purpose = folder / PURPOSE
-    frozen = [f for part in ("vae", "image_encoder") for f in sorted((folder / part).iterdir()) if f.is_file()]
-    identity = hashlib.sha256("".join(_sha256(f) for f in frozen).encode()).hexdigest()[:16]
-    return Parts(unet, vae, encoder, json.loads(purpose.read_text()) if purpose.is_file() else None, identity)
+    made_for = json.loads(purpose.read_text()) if purpose.is_file() else None
+    return Parts(unet, vae, encoder, made_for, _identity(vae, encoder))
 
 
 def checksums(folder: Path) -> str:
@@ -179,6 +186,15 @@ def damage(folder: Path) -> str | None:
 def _half(network: nn.Module) -> Any:
     """A copy in half precision."""
     return copy.deepcopy(network).half()
+
+
+def _identity(*networks: nn.Module) -> str:
+    """A digest of all weights, however they are stored."""
+    digest = hashlib.sha256()
+    for network in networks:
+        for name, value in sorted(network.state_dict().items()):
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _sha256(path: Path) -> str:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from videopolicy.backbones import pipeline
 from videopolicy.backbones.backbone import FeatureMap, splat
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN, like, precondition, sample
-from videopolicy.errors import BadInput, choices
+from videopolicy.errors import BadInput
 
 MOTION_BUCKET = 127
 DEPLOY_AUGMENTATION = 0.02  # noise added to the conditioning frame when sampling or acting
@@ -41,8 +41,6 @@ class SVDBackbone(nn.Module):
 
     def __init__(self, cfg: SVDConfig, fps: int) -> None:
         super().__init__()
-        if cfg.weights not in ("pretrained", "random"):
-            raise choices("backbone.weights", cfg.weights, ("pretrained", "random"))
         parts = pipeline.load(cfg.pretrained, cfg.weights)
         self.cfg, self.identity = cfg, parts.identity
         self.unet: Any = parts.unet

@@ -1,0 +1,155 @@
+"""Weights folders: plain diffusers loads what we write, and a damaged folder is one clear line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler, StableVideoDiffusionPipeline
+from einops import rearrange
+from PIL import Image
+
+from train_stages.export import card
+from videopolicy.backbones import pipeline
+from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.diffusion import karras_sigmas, sample
+from videopolicy.errors import BadInput
+
+
+@pytest.fixture
+def carded(pipeline_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the toy folder with a card that holds its checksums, to be damaged."""
+    folder = tmp_path / "carded"
+    shutil.copytree(pipeline_folder, folder)
+    (folder / pipeline.CARD).write_text(card("# A toy", folder))
+    return folder
+
+
+def test_plain_diffusers_samples_what_ours_samples(pipeline_folder: Path) -> None:
+    """From the same noise, without guidance or augmentation, the published pipeline ends with the same clip."""
+    theirs = StableVideoDiffusionPipeline.from_pretrained(pipeline_folder)
+    theirs.set_progress_bar_config(disable=True)
+    ours = SVDBackbone(SVDConfig(pipeline_folder, image_size=(64, 64), n_frames=4, feature_blocks=(0,), grid=8), 4)
+    ours.eval()
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (64, 64, 3), generator=generator, dtype=torch.uint8)
+    noise = torch.randn(1, *ours.feature_noise.shape, generator=generator)
+    expected = theirs(
+        Image.fromarray(image.numpy()),
+        height=64,
+        width=64,
+        num_inference_steps=5,
+        max_guidance_scale=1.0,
+        fps=4,
+        noise_aug_strength=0.0,
+        latents=noise,
+        output_type="pt",
+    ).frames[0]
+    with torch.no_grad():
+        first = ours.pixels(image[None])
+        condition = ours.condition(first, torch.zeros(1), torch.zeros_like(first))
+        clip = ours.decode(sample(lambda x, s: ours.denoise(x, s, condition), noise, 5))[0]
+    # The image embedding differs a little: their antialiasing is another filter than ours.
+    torch.testing.assert_close(clip.clamp(-1, 1) / 2 + 0.5, expected, rtol=0, atol=0.02)
+
+
+def test_its_scheduler_has_our_noise_levels(pipeline_folder: Path) -> None:
+    scheduler = EulerDiscreteScheduler.from_pretrained(pipeline_folder, subfolder="scheduler")
+    scheduler.set_timesteps(7)
+    torch.testing.assert_close(scheduler.sigmas, karras_sigmas(7), rtol=1e-4, atol=1e-4)
+
+
+def test_loading_gives_back_what_was_saved(tmp_path: Path, pipeline_folder: Path) -> None:
+    """UNet and VAE to half precision, the image encoder exactly; loading and saving again changes nothing."""
+    parts = pipeline.load(pipeline_folder)
+    assert all(p.dtype == torch.float32 for m in (parts.unet, parts.vae, parts.image_encoder) for p in m.parameters())
+    pipeline.save(parts, tmp_path / "again")
+    again = pipeline.load(tmp_path / "again")
+    assert again.identity == parts.identity
+    for ours, theirs in ((parts.unet, again.unet), (parts.vae, again.vae), (parts.image_encoder, again.image_encoder)):
+        assert all(
+            torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
+        )
+    assert parts.purpose == {"image_size": [64, 64], "n_frames": 4, "fps": 4}
+
+
+def test_a_whole_folder_passes_its_card(carded: Path) -> None:
+    assert pipeline.damage(carded) is None
+    assert (carded / pipeline.CARD).read_text().count("safetensors\n") >= 3
+    pipeline.load(carded)
+
+
+@pytest.mark.parametrize("name", ["unet/config.json", "videopolicy.json", "scheduler/scheduler_config.json"])
+def test_missing_and_altered_files_are_named(carded: Path, name: str) -> None:
+    text = (carded / name).read_text()
+    (carded / name).write_text(text + " ")
+    with pytest.raises(BadInput, match=f"{name} was altered"):
+        pipeline.load(carded)
+    (carded / name).unlink()
+    with pytest.raises(BadInput, match=f"{name} is missing"):
+        pipeline.load(carded)
+    (carded / name).write_text(text)
+    pipeline.load(carded)
+
+
+def test_one_flipped_bit_in_the_weights_is_noticed(carded: Path) -> None:
+    path = next((carded / "unet").glob("*.safetensors"))
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(BadInput, match=rf"unet/{path.name} was altered"):
+        pipeline.load(carded)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "image_encoder"])
+def test_without_a_card_a_missing_part_is_still_one_line(pipeline_folder: Path, tmp_path: Path, part: str) -> None:
+    folder = tmp_path / "published"
+    shutil.copytree(pipeline_folder, folder)
+    shutil.rmtree(folder / part)
+    with pytest.raises(BadInput, match="cannot load the video model in") as caught:
+        pipeline.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(BadInput, match=r"holds no video model: model_index\.json is missing"):
+            pipeline.load(folder)
+
+
+def test_truncated_weights_without_a_card_are_refused(pipeline_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "published"
+    shutil.copytree(pipeline_folder, folder)
+    path = next((folder / "vae").glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BadInput, match="cannot load the video model"):
+        pipeline.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"channels": (32, 40)}, r"channels are \(32, 40\)"),
+        ({"attention": (True,)}, "attention has 1 entries"),
+        ({"image_size": (64, 60)}, r"image_size is \(64, 60\); allowed: multiples of 8"),
+        ({"n_frames": 1}, "n_frames is 1"),
+    ],
+)
+def test_impossible_architectures_are_refused(change: dict, words: str) -> None:
+    toy = {"image_size": (64, 64), "channels": (32, 32), "attention": (False, True)}
+    with pytest.raises(BadInput, match=words):
+        pipeline.Architecture(**{**toy, **change})
+
+
+def test_frames_of_a_clip_stay_together_in_the_decoder(pipeline_folder: Path) -> None:
+    """The temporal decoder sees one clip at a time: another clip in the batch changes nothing."""
+    vae = pipeline.load(pipeline_folder).vae
+    z = torch.randn(8, vae.config.latent_channels, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        both = vae.decode(z, num_frames=4).sample
+        one = vae.decode(rearrange(z, "(b t) c h w -> b t c h w", b=2)[0], num_frames=4).sample
+    torch.testing.assert_close(both[:4], one, rtol=1e-4, atol=1e-4)
+    assert (
+        json.loads((pipeline_folder / "model_index.json").read_text())["_class_name"] == "StableVideoDiffusionPipeline"
+    )
