@@ -14,7 +14,10 @@ LIFTED = 0.04  # [m]
 
 
 def record_block(playground: Playground, job: dict) -> dict:
-    """Episodes `job["first"]` to the end of a block, and the camera self-test's pictures of the first one."""
+    """Episodes `job["first"]` to the end of a block; the camera self-test's pictures, where episode 0 is among them.
+
+    An episode is a function of the seed, its block and its own number.
+    """
     views: list[dict] = []
     markers = None
     for episode in range(job["first"], job["n_episodes"]):
@@ -23,7 +26,7 @@ def record_block(playground: Playground, job: dict) -> dict:
         _reset(playground, rng, layout, appearance)
         poses = [playground.default_camera()]
         poses += [playground.random_camera(rng) for _ in range(job["n_views"] - 1)]
-        if markers is None:
+        if episode == 0:
             markers = _test_cameras(playground, poses)
             _reset(playground, rng, layout, appearance)
         objects = {n: playground.position(n).round(4).tolist() for n in playground.objects}
@@ -53,8 +56,8 @@ def _test_cameras(playground: Playground, poses: list) -> tuple:
     """Self-test of every camera; the markers and pictures of the first."""
     found = []
     for pose in poses:
-        playground.look(pose)
-        found.append((playground.camera, *playground.self_test()))
+        playground.look(*pose)
+        found.append(playground.self_test())
     return found[0]
 
 

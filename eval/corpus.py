@@ -8,6 +8,7 @@ import numpy as np
 
 from eval.pool import Pool
 from eval.positions import is_evaluation_layout
+from videopolicy.camera import Camera
 from videopolicy.data.lerobot import Episode, Writer, read_extras
 from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
@@ -52,20 +53,20 @@ def collect_corpus(cfg: CorpusConfig, pool: Pool, output: Path, image_size: int,
         first = max(0, n_done - block * per_block) // cfg.n_views
         jobs.append({**common, "task": tasks[block], "block": block, "first": first})
     writer = None
+    if before:
+        writer = Writer(output, fps, "varied", Camera.from_json(before[0]["camera"]), TASK, moving=True)
     progress = Progress("corpus", len(tasks), len(tasks) - len(jobs))
     for number, result in pool.run_in_order(jobs):
         for view in result["views"]:
             extra = view["extra"]
             if writer is None:
-                camera, *pictures = result["markers"]
-                writer = Writer(output, fps, "varied", camera, TASK, moving=True)
+                writer = Writer(output, fps, "varied", Camera.from_json(extra["camera"]), TASK, moving=True)
                 if not before:
-                    writer.write_markers(*pictures)
+                    writer.write_markers(*result["markers"])
             if (extra["block"], extra["episode"], extra["view"]) in {_key(e) for e in before[-cfg.n_views :]}:
                 continue  # a block that was cut short within an episode
             writer.append(Episode(view["frames"], view["state"], view["action"], extra))
-        done = jobs[number]["block"] + 1
-        progress.update(done, f"{jobs[number]['task']}")
+        progress.update(len(tasks) - len(jobs) + number + 1, str(jobs[number]["task"]))
     progress.close()
     if writer is not None:
         writer.finish()

@@ -1,13 +1,13 @@
 """Any LIBERO task as a playground: its objects thrown about, its light, colours and cameras varied."""
 
 from dataclasses import dataclass
+from typing import Any
 
-import mujoco
 import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
-from eval.simulation import START, Simulation, read_task
+from eval.simulation import RGB, START, Simulation, read_task
 from videopolicy.camera import Camera, check_markers
 
 REACH = np.array([[-0.40, -0.30], [0.02, 0.30]])  # objects are put here [m]
@@ -35,7 +35,7 @@ class Playground(Simulation):
 
     def __init__(self, task: str, image_size: int) -> None:
         super().__init__(read_task(task), image_size)
-        self._model = self._sim.model._model
+        self._model: Any = self._sim.model._model
         self.task = task
         self.objects = sorted(n for n, o in self._env.objects_dict.items() if o.joints)
         self.fixtures = sorted(n for n in self._env.fixtures_dict if n in self._env.obj_body_id)
@@ -100,7 +100,7 @@ class Playground(Simulation):
         pose = self._model.cam_pos[self._camera_id].copy(), self._model.cam_quat[self._camera_id].copy()
         self.restore(self._home)
         self.forward()
-        self.look(pose)
+        self.look(*pose)
         camera = self.camera
         pixel = camera.project(FLOATING)
         seen = FLOATING[((pixel > 12) & (pixel < np.array(camera.size) - 12)).all(-1)]
@@ -126,17 +126,11 @@ class Playground(Simulation):
         x, y, z, w = Rotation.from_matrix(np.stack([right, np.cross(away, right), away], 1)).as_quat()
         return target + distance * away, np.array([w, x, y, z])
 
-    def look(self, pose: tuple[np.ndarray, np.ndarray]) -> None:
-        """Move the camera; takes effect at once."""
-        self._model.cam_pos[self._camera_id], self._model.cam_quat[self._camera_id] = pose
-        mujoco.mj_kinematics(self._model, self._sim.data._data)
-        mujoco.mj_camlight(self._model, self._sim.data._data)
-
     def views(self, poses: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[UInt8[np.ndarray, "h w 3"], Camera]]:
         """Pictures of this moment from several cameras."""
         found = []
         for pose in poses:
-            self.look(pose)
+            self.look(*pose)
             found.append((self.render(), self.camera))
         return found
 
@@ -147,7 +141,7 @@ class Playground(Simulation):
         taken = [(self.position(n)[:2], FIXTURE_CLEARANCE) for n in self.fixtures]
         taken += [(self.position(n)[:2], CLEARANCE) for n in self.objects if n not in self.loose]
         for name in rng.permutation(self.loose).tolist():
-            for xy in rng.uniform(*REACH, (50, 2)):
+            for xy in rng.uniform(REACH[0], REACH[1], (50, 2)):
                 if all(np.linalg.norm(xy - other) > distance for other, distance in taken):
                     self.put(name, np.array([*xy, self.position(name)[2] + 0.005]))
                     break
@@ -163,28 +157,27 @@ class Playground(Simulation):
         model.vis.headlight.ambient[:] *= rng.uniform(0.5, 3.0)
         surroundings = _surroundings(model)
         model.mat_rgba[surroundings, :3] *= rng.uniform(0.5, 1.0, (len(surroundings), 3))
-        role = mujoco.mjtTextureRole.mjTEXROLE_RGB
         for material in surroundings:
-            texture = model.mat_texid[material, role]
+            texture = model.mat_texid[material, RGB]
             if texture >= 0 and rng.random() < 0.5:
                 same_kind = np.flatnonzero(model.tex_type == model.tex_type[texture])
-                model.mat_texid[material, role] = rng.choice(same_kind)
+                model.mat_texid[material, RGB] = rng.choice(same_kind)
 
 
 VARIED = ("light_diffuse", "light_pos", "mat_rgba", "mat_texid", "cam_pos", "cam_quat")
 
 
-def _appearance(model: mujoco.MjModel) -> dict[str, np.ndarray]:
+def _appearance(model: Any) -> dict[str, np.ndarray]:
     return {name: getattr(model, name).copy() for name in VARIED} | {"ambient": model.vis.headlight.ambient.copy()}
 
 
-def _set_appearance(model: mujoco.MjModel, values: dict[str, np.ndarray]) -> None:
+def _set_appearance(model: Any, values: dict[str, np.ndarray]) -> None:
     for name in VARIED:
         getattr(model, name)[:] = values[name]
     model.vis.headlight.ambient[:] = values["ambient"]
 
 
-def _surroundings(model: mujoco.MjModel) -> np.ndarray:
+def _surroundings(model: Any) -> np.ndarray:
     """Materials of tables, walls and floors."""
     found = set()
     for g in range(model.ngeom):

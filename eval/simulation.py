@@ -29,6 +29,7 @@ logging.disable(logging.NOTSET)
 from videopolicy.camera import Camera  # noqa: E402
 from videopolicy.errors import BadInput  # noqa: E402
 
+RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)  # column of `mat_texid` that holds a material's colour texture
 CONTROL_RATE = 20  # [Hz]
 MAX_DELTA = 0.05  # [m] of OSC_POSE for an action of 1
 BASE_X = -0.66  # the robot's base in world coordinates [m]
@@ -151,6 +152,14 @@ class Simulation:
         self._sim.set_state_from_flattened(state)
 
     # -- pictures --------------------------------------------------------------------------------------------------
+
+    def look(self, position: Float[np.ndarray, " 3"], orientation: Float[np.ndarray, " 4"]) -> None:
+        """Move the camera (MuJoCo's own coordinates and quaternion w x y z); takes effect at once."""
+        model, data = self._sim.model._model, self._sim.data._data
+        camera = model.camera(self._camera_name).id
+        model.cam_pos[camera], model.cam_quat[camera] = position, orientation
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_camlight(model, data)
 
     def render(self) -> UInt8[np.ndarray, "height width 3"]:
         """The camera's image, upright."""

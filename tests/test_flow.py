@@ -15,8 +15,11 @@ import torch
 from safetensors.torch import load_file
 
 from eval import collect, report, rollout
-from train_stages import joint, video
+from eval import video as eval_video
+from train_stages import export, joint, vae, video
 from videopolicy import policy
+from videopolicy.backbones import pipeline
+from videopolicy.backbones.pipeline import Architecture
 from videopolicy.config import load
 from videopolicy.data.files import lock_folder, read_jsonl
 from videopolicy.data.lerobot import Dataset
@@ -34,16 +37,26 @@ def config(kind: type, name: str, **overrides: object) -> object:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, both stages with both heads, rollouts and report, made once by the scripts' own `main`."""
+    """Weights, data, both stages with both heads, rollouts and report, made once by the scripts' own `main`."""
     folder = tmp_path_factory.mktemp("flow")
+    corpus, base = folder / "corpus", folder / "vae/pipeline"
+    collect.main(config(collect.Config, "corpus", output=corpus))
+    vae.main(config(vae.Config, "vae", run=folder / "vae", data__root=corpus))
+    unet = {"run": folder / "unet", "data__root": corpus, "backbone__pretrained": base}
+    video.main(config(video.Config, "unet", **unet))
+    export.main(config(export.Config, "export", run=folder / "unet", output=folder / "weights"))
     collect.main(config(collect.Config, "collect", output=folder / "data"))
-    video.main(config(video.Config, "video", run=folder / "video", data__root=folder / "data"))
+    video.main(config(video.Config, "video", **paths(folder, "video")))
     for name in ("joint_para", "joint_global"):
-        paths = {"run": folder / name, "data__root": folder / "data", "init_from": folder / "video"}
-        joint.main(config(joint.Config, name, **paths))
+        joint.main(config(joint.Config, name, init_from=folder / "video", **paths(folder, name)))
     rollout.main(rollout_config(folder))
     report.main(folder)
     return folder
+
+
+def paths(folder: Path, run: Path | str) -> dict:
+    """Where a stage finds its data and its video model, and where it writes."""
+    return {"run": folder / run, "data__root": folder / "data", "backbone__pretrained": folder / "weights"}
 
 
 def rollout_config(folder: Path) -> rollout.Config:
@@ -70,7 +83,7 @@ def test_resumed_training_equals_uninterrupted_training(folder: Path, tmp_path: 
     run = tmp_path / name
     shutil.copytree(folder / name, run)
     shutil.rmtree(run / "step_000004")
-    overrides = {"run": run, "data__root": folder / "data"}
+    overrides = paths(folder, run)
     if stage is joint:
         overrides["init_from"] = folder / "video"
     stage.main(config(stage.Config, name, **overrides))
@@ -87,7 +100,8 @@ def losses(run: Path) -> list[dict]:
 
 
 def test_interrupt_saves_and_the_same_command_continues(folder: Path, tmp_path: Path) -> None:
-    arguments = ["--run", str(tmp_path / "run"), "--data.root", str(folder / "data"), "--train.n_steps", "400"]
+    overrides = {"run": tmp_path / "run", "data.root": folder / "data", "backbone.pretrained": folder / "weights"}
+    arguments = [x for k, v in overrides.items() for x in (f"--{k}", str(v))] + ["--train.n_steps", "400"]
     command = [
         sys.executable,
         str(ROOT / "train_stages/video.py"),
@@ -112,8 +126,8 @@ def test_interrupt_saves_and_the_same_command_continues(folder: Path, tmp_path: 
 
 
 def test_overfitting_one_batch_lowers_its_loss(folder: Path, tmp_path: Path) -> None:
-    overrides = {"data__root": folder / "data", "data__overfit": True, "train__n_steps": 40, "train__log_every": 1}
-    video.main(config(video.Config, "video", run=tmp_path / "run", **overrides))
+    overrides = {"data__overfit": True, "train__n_steps": 40, "train__log_every": 1}
+    video.main(config(video.Config, "video", **paths(folder, tmp_path / "run"), **overrides))
     values = [r["diffusion"] for r in losses(tmp_path / "run") if "diffusion" in r]
     assert sum(values[-10:]) < 0.9 * sum(values[:10])
 
@@ -157,26 +171,34 @@ def test_report_counts_what_was_recorded(folder: Path) -> None:
 
 
 def test_bad_input_is_one_clear_line(folder: Path, tmp_path: Path) -> None:
-    paths = {"run": tmp_path / "run", "data__root": folder / "data"}
-    with pytest.raises(BadInput, match=r"model.channels is \(32, 64\), but .* was trained with \(32, 32\)"):
-        joint.main(config(joint.Config, "joint_para", init_from=folder / "video", model__channels="[32, 64]", **paths))
+    here = paths(folder, tmp_path / "run")
     with pytest.raises(BadInput, match="no checkpoint in"):
-        joint.main(config(joint.Config, "joint_para", init_from=tmp_path / "nowhere", **paths))
+        joint.main(config(joint.Config, "joint_para", init_from=tmp_path / "nowhere", **here))
+    toy = {**here, "backbone__pretrained": toy_weights(tmp_path)}
+    with pytest.raises(BadInput, match="trained with the VAE and image encoder"):
+        joint.main(config(joint.Config, "joint_para", init_from=folder / "video", **toy))
     with pytest.raises(BadInput, match="stage-one checkpoint, without an action head"):
         policy.load(folder / "video")
-    with pytest.raises(BadInput, match=r"image_size is \(100, 112\); allowed: multiples of 16"):
-        video.main(config(video.Config, "video", model__image_size="[100, 112]", **paths))
+    with pytest.raises(BadInput, match=r"image_size is \(100, 112\), but .*weights was made for \[64, 64\]"):
+        video.main(config(video.Config, "video", backbone__image_size="[100, 112]", **here))
     with pytest.raises(BadInput, match="no sample would train the head"):
-        joint.main(config(joint.Config, "joint_para", init_from=folder / "video", noise__high_share=0, **paths))
+        joint.main(config(joint.Config, "joint_para", init_from=folder / "video", noise__high_share=0, **here))
     blocked = folder / "data/meta/info.json"
     with pytest.raises(BadInput, match="cannot write to the folder"):
-        video.main(config(video.Config, "video", run=blocked / "run", data__root=folder / "data"))
+        video.main(config(video.Config, "video", **paths(folder, blocked / "run")))
     assert not (tmp_path / "run").exists()
+
+
+def toy_weights(folder: Path) -> Path:
+    """Another video model of the same shapes, with another VAE."""
+    size = Architecture((64, 64), 3, 4, (32, 32), (False, True), vae_channels=(32, 32))
+    pipeline.save(pipeline.create(size, seed=7), folder / "toy")
+    return folder / "toy"
 
 
 def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) -> None:
     """Another learning rate in an old run, another seed in an old dataset, two writers, steps between frames."""
-    again = {"run": folder / "video", "data__root": folder / "data"}
+    again = paths(folder, "video")
     before = (folder / "video/config.yaml").read_text()
     with pytest.raises(BadInput, match=r"was trained with lr 0\.001, not 0\.002"):
         video.main(config(video.Config, "video", lr=0.002, **again))
@@ -185,9 +207,9 @@ def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) 
     assert (folder / "video/config.yaml").read_text() == before
     with pytest.raises(BadInput, match="not position 0 of 4"):
         collect.main(config(collect.Config, "collect", output=folder / "data", seed=1))
-    paths = {"run": tmp_path / "run", "data__root": folder / "data", "init_from": folder / "video"}
+    here = {**paths(folder, tmp_path / "run"), "init_from": folder / "video"}
     with pytest.raises(BadInput, match="n_steps is 5; allowed: multiples of the 2 frames"):
-        joint.main(config(joint.Config, "joint_para", head__n_steps=5, **paths))
+        joint.main(config(joint.Config, "joint_para", head__n_steps=5, **here))
     with pytest.raises(BadInput, match="n_execute is 9; allowed: at most the 6 steps"):
         rollout.main(replace(rollout_config(folder), n_execute=9))
     with pytest.raises(BadInput, match="policies has the name 'a/b'"):
@@ -197,13 +219,67 @@ def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) 
 def test_report_refuses_heads_from_different_backbones(folder: Path, tmp_path: Path) -> None:
     for name in ("rollout", "joint_para"):
         shutil.copytree(folder / name, tmp_path / name)
-    scratch = {"run": tmp_path / "joint_global", "data__root": folder / "data", "init_from": "null"}
-    joint.main(config(joint.Config, "joint_global", **scratch))
+    scratch = paths(folder, tmp_path / "joint_global")
+    joint.main(config(joint.Config, "joint_global", init_from="null", **scratch))
     with pytest.raises(BadInput, match="differ in 'stage_one'"):
         report.main(tmp_path)
 
 
+def test_the_corpus_is_continued_and_never_mixed(folder: Path, tmp_path: Path) -> None:
+    """A clip that a crash took is recorded again, the same; another seed in the same folder is refused."""
+    corpus = tmp_path / "corpus"
+    shutil.copytree(folder / "corpus", corpus)
+    info, clips = json.loads((corpus / "meta/info.json").read_text()), read_jsonl(corpus / "meta/para_episodes.jsonl")
+    assert [(c["block"], c["episode"], c["view"]) for c in clips] == [(0, 0, 0), (0, 0, 1), (1, 0, 0), (1, 0, 1)]
+    whole = Dataset(corpus)
+    frames, state = whole.frames(3), whole.state(3)
+    info |= {"total_episodes": 3, "total_frames": info["total_frames"] - whole.length(3)}
+    (corpus / "meta/info.json").write_text(json.dumps(info))
+    (corpus / "meta/para_episodes.jsonl").write_text("".join(json.dumps(c) + "\n" for c in clips[:3]))
+    assert collect.main(config(collect.Config, "corpus", output=corpus))["new"] == 1
+    again = Dataset(corpus)
+    assert (again.frames(3) == frames).all()
+    assert (again.state(3) == state).all()
+    assert again.extras() == clips
+    with pytest.raises(BadInput, match="which this configuration would not record there"):
+        collect.main(config(collect.Config, "corpus", output=corpus, seed=1))
+
+
+def test_exported_weights_are_those_of_the_run(folder: Path, tmp_path: Path) -> None:
+    """In half precision; with a manifest of the corpus; never over what is there unless told so."""
+    trained = load_file(checkpoint.find(folder / "unet") / "model.safetensors")
+    shipped = pipeline.load(folder / "weights").unet.state_dict()
+    assert all(torch.equal(trained[f"backbone.unet.{k}"].half().float(), v) for k, v in shipped.items())
+    assert len((folder / "weights/corpus.jsonl").read_text().splitlines()) == 4
+    before = (folder / "weights/README.md").read_text()
+    cfg = config(export.Config, "export", run=folder / "unet", output=folder / "weights")
+    with pytest.raises(BadInput, match="exists; name another output"):
+        export.main(cfg)
+    with pytest.raises(BadInput, match="checkpoint of stage 'vae'; allowed: 'video'"):
+        export.main(replace(cfg, run=folder / "vae", output=tmp_path / "weights"))
+    assert not (tmp_path / "weights").exists()
+    export.main(replace(cfg, overwrite=True))
+    assert (folder / "weights/README.md").read_text() == before
+
+
+def test_a_video_model_is_measured_against_a_frozen_frame(folder: Path, tmp_path: Path) -> None:
+    overrides = {"data__root": folder / "corpus", "data__n_val_episodes": 1, "n_clips": 4, "n_sample_steps": 2}
+    arguments = [x for k, v in overrides.items() for x in (f"--{k.replace('__', '.')}", str(v))]
+    arguments += ["--model", str(folder / "weights"), "--scratch", str(folder / "unet"), "--output", str(tmp_path)]
+    summary = eval_video.main(load(eval_video.Config, arguments))
+    results = summary["results"]
+    assert set(results) == {"model", "scratch", "first frame", "autoencoder"}
+    assert all(len(r["psnr"]) == len(r["ssim"]) == len(r["keypoint_px"]) == 2 for r in results.values())
+    assert results["first frame"]["motion"] == 0
+    assert summary["beats_first_frame"] == {"psnr": False, "ssim": False}  # after four steps it cannot
+    # The export is the same model but for its precision.
+    for sigma, loss in results["model"]["v_loss"].items():
+        assert loss == pytest.approx(results["scratch"]["v_loss"][sigma], rel=0.02)
+    assert (tmp_path / "sheet.png").is_file()
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+
+
 def test_dry_run_writes_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    video.main(config(video.Config, "video", run=tmp_path / "run", data__root=folder / "data", dry_run=True))
+    video.main(config(video.Config, "video", dry_run=True, **paths(folder, tmp_path / "run")))
     assert "parameters: unet" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()

@@ -20,7 +20,7 @@ from videopolicy.data.dataset import DataConfig, open_splits, spread
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.errors import BadInput
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
-from videopolicy.training.vae import VaeObjective, crop_draws, psnr
+from videopolicy.training.vae import Crops, VaeObjective, crop_draws, psnr
 from videopolicy.viz.draw import save_clip_comparison
 
 
@@ -33,7 +33,9 @@ class Config:
     architecture: Architecture = Architecture()
     train: TrainConfig = TrainConfig(n_steps=3000, batch_size=4, schedule="cosine")
     lr: float = 1e-3
-    crop: int = 64  # side of the square that a clip is cut to [pixels]; the model is convolutional
+    crop: int = 32  # side of the square that a clip is cut to [pixels]; the model is convolutional
+    late_crop: int = 64  # the same in the last `n_late` steps, where a crop's border weighs less
+    n_late: int = 500
     kl_weight: float = 1e-5  # of the mean divergence per latent number
     dry_run: bool = False
 
@@ -43,12 +45,14 @@ def main(cfg: Config) -> dict[str, float]:
     accelerator = make_accelerator(cfg.train)
     size = cfg.architecture
     factor = 2 ** (len(size.vae_channels) - 1)
-    if cfg.crop % factor or not factor <= cfg.crop <= min(size.image_size):
-        raise BadInput(f"crop is {cfg.crop}; allowed: multiples of {factor} up to {min(size.image_size)}")
+    for name in ("crop", "late_crop"):
+        side = getattr(cfg, name)
+        if side % factor or not factor <= side <= min(size.image_size):
+            raise BadInput(f"{name} is {side}; allowed: multiples of {factor} up to {min(size.image_size)}")
     _, clips, val_clips = open_splits(cfg.data, size.n_frames, size.n_frames - 1, size.image_size)
     parts = pipeline.create(size, cfg.train.seed)
     objective = VaeObjective(parts.vae, cfg.kl_weight)
-    optimizer = make_optimizer({"vae": (list(parts.vae.parameters()), cfg.lr)}, cfg.train)
+    optimizer = make_optimizer({"vae": ([p for p in objective.parameters() if p.requires_grad], cfg.lr)}, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
     if cfg.dry_run:
         return {}
@@ -66,6 +70,10 @@ def main(cfg: Config) -> dict[str, float]:
             save_clip_comparison(cfg.run / "previews" / f"step_{step:06d}.png", val[:4].numpy(), decoded[:4].numpy())
         return {"psnr": float(psnr(decoded, val).mean()), "psnr_worst": float(psnr(decoded, val).min())}
 
+    def draws(n: int, step: int, rank: int) -> Crops:
+        side = cfg.crop if step < cfg.train.n_steps - cfg.n_late else cfg.late_crop
+        return crop_draws(size.image_size, side, n, cfg.train.seed, step, rank)
+
     # Train, then write the pipeline folder with latents of unit variance.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():
         results = fit(
@@ -74,7 +82,7 @@ def main(cfg: Config) -> dict[str, float]:
             objective,
             optimizer,
             clips,
-            draws=lambda n, step, rank: crop_draws(size.image_size, cfg.crop, n, cfg.train.seed, step, rank),
+            draws=draws,
             validate=validate,
             run=cfg.run,
             config=to_dict(cfg),

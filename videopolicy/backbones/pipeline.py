@@ -65,9 +65,9 @@ class Architecture:
 class Parts:
     """The networks of a pipeline folder, in full precision, and what the folder was made for (None: anything)."""
 
-    unet: nn.Module
-    vae: nn.Module
-    image_encoder: nn.Module
+    unet: Any  # diffusers' mixins hide that these are modules
+    vae: Any
+    image_encoder: Any
     purpose: dict | None
     identity: str  # of the VAE and the image encoder, which training leaves as they are
 
@@ -132,7 +132,7 @@ def save(parts: Parts, folder: Path) -> None:
     # transformers loads weights in the precision of their file, diffusers in full precision: one pipeline wants both
     # alike, so that the small image encoder is not halved.
     vae, unet = _half(parts.vae), _half(parts.unet)
-    pipeline = StableVideoDiffusionPipeline(vae, parts.image_encoder, unet, scheduler, extractor)
+    pipeline: Any = StableVideoDiffusionPipeline(vae, parts.image_encoder, unet, scheduler, extractor)
     pipeline.save_pretrained(folder, max_shard_size=SHARD)
     (folder / PURPOSE).write_text(json.dumps(parts.purpose, indent=1) + "\n")
 

@@ -39,14 +39,19 @@ class SVDConfig:
 class SVDBackbone(nn.Module):
     """UNet, temporal VAE and CLIP image encoder with SVD's conditioning."""
 
+    unet: Any  # diffusers' mixins hide that these are modules
+    vae: Any
+    image_encoder: Any
+    feature_noise: Tensor
+
     def __init__(self, cfg: SVDConfig, fps: int) -> None:
         super().__init__()
         parts = pipeline.load(cfg.pretrained, cfg.weights)
         self.cfg, self.identity = cfg, parts.identity
-        self.unet: Any = parts.unet
+        self.unet = parts.unet
         # Frozen, in evaluation mode, and no part of a checkpoint: they come with the pretrained folder.
-        self.vae: Any = parts.vae.requires_grad_(False)
-        self.image_encoder: Any = parts.image_encoder.requires_grad_(False)
+        self.vae = parts.vae.requires_grad_(False)
+        self.image_encoder = parts.image_encoder.requires_grad_(False)
         vae_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         _check(cfg, parts.purpose, vae_factor, len(self.unet.config.block_out_channels))
         width, height = cfg.image_size
@@ -60,7 +65,6 @@ class SVDBackbone(nn.Module):
             *self.latent_size,
             generator=torch.Generator().manual_seed(cfg.feature_seed),
         )
-        self.feature_noise: Tensor
         self.register_buffer("feature_noise", noise, persistent=False)
         self._features: dict[int, Tensor] = {}
         self._start: Tensor | None = None

@@ -57,16 +57,16 @@ class ClipDataset(TorchDataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         episode, t = self.samples[index]
         frames = self.frames(episode)
-        index = np.minimum(t + self.stride * np.arange(self.n_frames), len(frames) - 1)
+        shown = np.minimum(t + self.stride * np.arange(self.n_frames), len(frames) - 1)
         label = self._label(episode, t)
         numbers = {
             name: torch.from_numpy(getattr(label, name)).float()
             for name in ("start_pixel", "pixel", "height", "gripper", "position")
         }
-        sample = {"frames": torch.from_numpy(frames[index]), **numbers}
+        sample = {"frames": torch.from_numpy(frames[shown]), **numbers}
         sample["valid"] = torch.from_numpy(label.inside & label.in_episode)
         if self.latents:
-            sample["latents"] = torch.from_numpy(self.latents[episode][index]).float()
+            sample["latents"] = torch.from_numpy(self.latents[episode][shown]).float()
         return sample
 
     def label_statistics(self) -> dict:

@@ -5,6 +5,7 @@
 Only targets come from here. The conditioning frame is encoded anew in every step, because its noise is added to pixels.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def attach_latents(backbone: SVDBackbone, accelerator: Accelerator, *datasets: C
             with accelerator.autocast():
                 latents = backbone.encode(backbone.pixels(frames)[:, None])[:, 0]
             values = latents.half().cpu().numpy()
-            replace(path, lambda p, values=values: _write(p, values))
+            replace(path, partial(_write, values=values))
             if number % 16 == 0:
                 progress.update(number + 1, "")
     progress.close()

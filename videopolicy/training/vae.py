@@ -27,9 +27,15 @@ def crop_draws(image_size: tuple[int, int], side: int, n: int, seed: int, step: 
 class VaeObjective(nn.Module):
     """Mean squared and absolute error of decoded clips, and the posterior's divergence from a standard normal."""
 
+    vae: Any
+
     def __init__(self, vae: Any, kl_weight: float) -> None:
         super().__init__()
         self.vae, self.kl_weight = vae, kl_weight
+        # With one layer per block the decoder never reaches its attention; data-parallel training would say so.
+        middle = vae.decoder.mid_block
+        if len(middle.resnets) == 1:
+            middle.attentions.requires_grad_(False)
 
     def forward(self, batch: dict[str, Tensor], draws: Crops) -> dict[str, Tensor]:
         side = draws.side
