@@ -1,5 +1,6 @@
 """Cached latents are those of the frames, made once, and a cache that does not fit is refused."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,28 @@ def test_cached_latents_are_those_of_the_clip(backbone: SVDBackbone, small_datas
     with torch.no_grad():
         one, other = (VideoObjective(backbone).eval()(b, draws)["diffusion"] for b in batches)
     torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3)
+
+
+def test_without_augmentation_the_cached_latent_is_the_condition(backbone: SVDBackbone, small_dataset: Path) -> None:
+    """The same loss as encoding the conditioning frame, at strength zero; with it, the frame is encoded with noise."""
+    cached = clips(small_dataset)
+    attach_latents(backbone, Accelerator(), cached)
+    batch = torch.utils.data.default_collate([cached[0], cached[3]])
+    encoded = {"n": 0}
+    backbone.vae.encoder.register_forward_hook(lambda *_: encoded.update(n=encoded["n"] + 1))
+    losses = {}
+    for mode in ("none", "live"):
+        backbone.cfg = dataclasses.replace(backbone.cfg, augmentation=mode)
+        draws = draw(NoiseConfig(), 2, backbone, 0, 0, 0)
+        assert bool((draws.augmentation > 0).all()) == (mode == "live")
+        with torch.no_grad():
+            losses[mode] = VideoObjective(backbone).eval()(batch, draws)["diffusion"]
+        assert encoded["n"] == (mode == "live")
+    silent = dataclasses.replace(draws, augmentation=torch.zeros(2))
+    with torch.no_grad():
+        expected = VideoObjective(backbone).eval()(batch, silent)["diffusion"]
+    torch.testing.assert_close(losses["none"], expected, rtol=5e-3, atol=1e-3)
+    assert losses["live"] != losses["none"]
 
 
 def test_frames_are_encoded_once(backbone: SVDBackbone, small_dataset: Path) -> None:

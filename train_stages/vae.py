@@ -1,15 +1,15 @@
-"""Pretraining of a small SVD, first half: its VAE, on frames of a corpus; the same command resumes.
+"""Pretraining of a small SVD, first half: its VAE, the encoder in closed form, the decoder trained; resumes.
 
 accelerate launch train_stages/vae.py --config_path configs/pretrain/vae.yaml
 
-Ends with a pipeline folder in `<run>/pipeline`: the trained VAE beside a UNet and an image encoder with random weights.
+Writes a pipeline folder, `<run>/pipeline`: this VAE beside a UNet and an image encoder with random weights. It is there
+from the start, so that the UNet, which needs the encoder alone, can be trained meanwhile.
 """
 
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from train_stages.report import describe
@@ -19,8 +19,9 @@ from videopolicy.config import launch, to_dict
 from videopolicy.data.dataset import DataConfig, open_splits, spread
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.errors import BadInput
+from videopolicy.training.linear_start import start_linear
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
-from videopolicy.training.vae import Crops, VaeObjective, crop_draws, psnr
+from videopolicy.training.vae import Crops, DecoderObjective, crop_draws, psnr
 from videopolicy.viz.draw import save_clip_comparison
 
 
@@ -32,11 +33,11 @@ class Config:
     data: DataConfig = DataConfig(root=Path("data/corpus"), n_val_episodes=24)
     architecture: Architecture = Architecture()
     train: TrainConfig = TrainConfig(n_steps=3000, batch_size=4, schedule="cosine")
-    lr: float = 1e-3
+    lr_residual: float = 1e-3  # blocks that begin as identities
+    lr_linear: float = 1e-4  # the path between them, set in closed form
     crop: int = 32  # side of the square that a clip is cut to [pixels]; the model is convolutional
     late_crop: int = 64  # the same in the last `n_late` steps, where a crop's border weighs less
     n_late: int = 500
-    kl_weight: float = 1e-5  # of the mean divergence per latent number
     dry_run: bool = False
 
 
@@ -51,12 +52,20 @@ def main(cfg: Config) -> dict[str, float]:
             raise BadInput(f"{name} is {side}; allowed: multiples of {factor} up to {min(size.image_size)}")
     _, clips, val_clips = open_splits(cfg.data, size.n_frames, size.n_frames - 1, size.image_size)
     parts = pipeline.create(size, cfg.train.seed)
-    objective = VaeObjective(parts.vae, cfg.kl_weight)
-    optimizer = make_optimizer({"vae": ([p for p in objective.parameters() if p.requires_grad], cfg.lr)}, cfg.train)
+    start_linear(parts.vae, torch.stack([clips[i]["frames"][0] for i in spread(len(clips), 128)]))
+    objective = DecoderObjective(parts.vae)
+    trained = {"residual": [], "linear": []}
+    for name, p in objective.named_parameters():
+        if p.requires_grad:
+            trained["residual" if "_res_block" in name and "shortcut" not in name else "linear"].append(p)
+    optimizer = make_optimizer({k: (v, getattr(cfg, f"lr_{k}")) for k, v in trained.items()}, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
     if cfg.dry_run:
         return {}
     make_folder(cfg.run / "previews")
+
+    if accelerator.is_main_process and not (cfg.run / "pipeline").exists():
+        pipeline.save(parts, cfg.run / "pipeline")
 
     # Validate whole pictures of held-out clips.
     val = torch.stack([val_clips[i]["frames"] for i in spread(len(val_clips), 24)])
@@ -74,7 +83,7 @@ def main(cfg: Config) -> dict[str, float]:
         side = cfg.crop if step < cfg.train.n_steps - cfg.n_late else cfg.late_crop
         return crop_draws(size.image_size, side, n, cfg.train.seed, step, rank)
 
-    # Train, then write the pipeline folder with latents of unit variance.
+    # Train; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():
         results = fit(
             cfg.train,
@@ -90,11 +99,8 @@ def main(cfg: Config) -> dict[str, float]:
             overfit=cfg.data.overfit,
         )
         if accelerator.is_main_process:
-            frames = torch.from_numpy(np.stack([clips[i]["frames"][0].numpy() for i in spread(len(clips), 256)]))
-            deviation = objective.latent_deviation(frames.to(accelerator.device))
-            parts.vae.register_to_config(scaling_factor=round(1 / deviation, 4))
             pipeline.save(parts, cfg.run / "pipeline")
-            accelerator.print(f"latents had a standard deviation of {deviation:.3f}; wrote {cfg.run / 'pipeline'}")
+            accelerator.print(f"wrote {cfg.run / 'pipeline'}")
     return results
 
 

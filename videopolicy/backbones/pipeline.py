@@ -45,7 +45,7 @@ class Architecture:
     channels: tuple[int, ...] = (32, 64, 64, 96)  # of the UNet per level, multiples of 32
     attention: tuple[bool, ...] = (False, False, False, True)  # per level; costly on a CPU
     n_layers: int = 1  # per block
-    vae_channels: tuple[int, ...] = (32, 32, 64)  # per level; each but the last halves the size
+    vae_channels: tuple[int, ...] = (96, 32, 96)  # per level; each but the last halves the size
     latent_channels: int = 8
     embedding: int = 64  # width of the image embedding
 
@@ -69,7 +69,7 @@ class Parts:
     vae: Any
     image_encoder: Any
     purpose: dict | None
-    identity: str  # of the VAE and the image encoder, which training leaves as they are
+    identity: str  # of what turns pictures into latents and embeddings; no stage trains it
 
 
 def create(size: Architecture, seed: int) -> Parts:
@@ -112,7 +112,7 @@ def create(size: Architecture, seed: int) -> Parts:
     )
     purpose = {"image_size": list(size.image_size), "n_frames": size.n_frames, "fps": size.fps}
     encoder = CLIPVisionModelWithProjection(clip)
-    return Parts(unet, vae, encoder, purpose, _identity(vae, encoder))
+    return Parts(unet, vae, encoder, purpose, identity(vae, encoder))
 
 
 def save(parts: Parts, folder: Path) -> None:
@@ -162,7 +162,7 @@ def load(folder: Path, weights: Literal["pretrained", "random"] = "pretrained") 
         raise BadInput(f"cannot load the video model in {folder}: {' '.join(str(error).split())[:300]}") from error
     purpose = folder / PURPOSE
     made_for = json.loads(purpose.read_text()) if purpose.is_file() else None
-    return Parts(unet, vae, encoder, made_for, _identity(vae, encoder))
+    return Parts(unet, vae, encoder, made_for, identity(vae, encoder))
 
 
 def checksums(folder: Path) -> str:
@@ -188,12 +188,12 @@ def _half(network: nn.Module) -> Any:
     return copy.deepcopy(network).half()
 
 
-def _identity(*networks: nn.Module) -> str:
-    """A digest of all weights, however they are stored."""
-    digest = hashlib.sha256()
-    for network in networks:
+def identity(vae: Any, image_encoder: Any) -> str:
+    """A digest of the VAE's encoder, its scale and the image encoder, however they are stored. Decoders may differ."""
+    digest = hashlib.sha256(str(vae.config.scaling_factor).encode())
+    for network in (vae.encoder, vae.quant_conv, image_encoder):
         for name, value in sorted(network.state_dict().items()):
-            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(name.encode() + value.detach().half().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -18,7 +18,7 @@ from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN, like, precondition, samp
 from videopolicy.errors import BadInput
 
 MOTION_BUCKET = 127
-DEPLOY_AUGMENTATION = 0.02  # noise added to the conditioning frame when sampling or acting
+DEPLOY_AUGMENTATION = 0.02  # noise added to the conditioning frame when sampling or acting, where training adds some
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -30,6 +30,9 @@ class SVDConfig:
     weights: Literal["pretrained", "random"] = "pretrained"  # of the UNet; random keeps the VAE and trains from scratch
     image_size: tuple[int, int] = (128, 128)  # (width, height) the clips are resized to [pixels]
     n_frames: int = 7  # section 4.3
+    # Noise on the conditioning frame: of random strength in training and 0.02 afterwards, as SVD has it; or never, so
+    # that its latent need not be encoded anew in every step.
+    augmentation: Literal["live", "none"] = "live"
     feature_blocks: tuple[int, ...] = (1, 2, 3)  # decoder up-blocks that a head reads, 0-based
     grid: int = 32  # they are resized to grid x grid and concatenated
     feature_sigma: float = 200.0  # noise level a policy reads at
@@ -85,6 +88,11 @@ class SVDBackbone(nn.Module):
         return self.cfg.n_frames - 1
 
     @property
+    def deploy_augmentation(self) -> float:
+        """Noise strength on the conditioning frame when sampling or acting."""
+        return DEPLOY_AUGMENTATION if self.cfg.augmentation == "live" else 0.0
+
+    @property
     def feature_channels(self) -> int:
         # An up-block's output has the channels of the level it leads to.
         channels = self.unet.config.block_out_channels[::-1]
@@ -136,13 +144,16 @@ class SVDBackbone(nn.Module):
         noise: Float[Tensor, "batch 3 height width"],
         keep_image: Tensor | None = None,
         keep_embedding: Tensor | None = None,
+        latent: Float[Tensor, "batch channel row col"] | None = None,
     ) -> dict[str, Tensor]:
         """SVD's conditioning on a first frame: noise-augmented latent (unscaled), CLIP embedding, time ids.
 
         `augmentation` is the noise strength per sample, added to pixels before encoding and given as third time id.
-        `keep_image` and `keep_embedding` (0 or 1 per sample) drop either for classifier-free guidance.
+        `keep_image` and `keep_embedding` (0 or 1 per sample) drop either for classifier-free guidance. `latent`, if
+        given, is the (unscaled) latent of `first` without noise, which then is not encoded again.
         """
-        latent = self.encode_images(first + like(augmentation, first) * noise)
+        if latent is None:
+            latent = self.encode_images(first + like(augmentation, first) * noise)
         size = self.image_encoder.config.image_size
         small = F.interpolate(first, (size, size), mode="bilinear", antialias=True, align_corners=False)
         mean, std = (first.new_tensor(x).reshape(3, 1, 1) for x in (CLIP_MEAN, CLIP_STD))
@@ -192,7 +203,7 @@ class SVDBackbone(nn.Module):
         `start_pixel` is in pixels of `cfg.image_size`; NaN where the end effector is outside the image.
         """
         first = self.pixels(images)
-        augmentation = first.new_full((len(first),), DEPLOY_AUGMENTATION)
+        augmentation = first.new_full((len(first),), self.deploy_augmentation)
         pixel_noise = torch.randn(first.shape[1:], generator=torch.Generator().manual_seed(self.cfg.feature_seed)).to(
             first.device
         )
@@ -209,7 +220,7 @@ class SVDBackbone(nn.Module):
         """Clips that start with the given images."""
         generator = torch.Generator().manual_seed(seed)
         first = self.pixels(images)
-        augmentation = first.new_full((len(first),), DEPLOY_AUGMENTATION)
+        augmentation = first.new_full((len(first),), self.deploy_augmentation)
         condition = self.condition(first, augmentation, torch.randn(first.shape, generator=generator).to(first.device))
         noise = torch.randn(len(first), *tuple(self.feature_noise.shape), generator=generator).to(first.device)
         latents = sample(lambda x, sigma: self.denoise(x, sigma, condition), noise, n_steps)

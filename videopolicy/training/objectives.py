@@ -34,10 +34,11 @@ class Draws:
 def draw(cfg: NoiseConfig, n: int, backbone: SVDBackbone, seed: int, step: int, rank: int) -> Draws:
     generator = torch.Generator().manual_seed(((seed * 1_000_003 + step) * 1009 + rank) % 2**63)
     width, height = backbone.cfg.image_size
+    live = float(backbone.cfg.augmentation == "live")
     return Draws(
         sigma=sample_sigma(cfg, n, generator),
         noise=torch.randn(n, *tuple(backbone.feature_noise.shape), generator=generator),
-        augmentation=(torch.randn(n, generator=generator) * 0.5 - 3).exp(),
+        augmentation=(torch.randn(n, generator=generator) * 0.5 - 3).exp() * live,
         pixel_noise=torch.randn(n, 3, height, width, generator=generator),
         dropout=torch.rand(n, generator=generator),
     )
@@ -107,7 +108,10 @@ def diffusion_error(
     x0 = batch["latents"] if "latents" in batch else backbone.encode(backbone.pixels(batch["frames"]))
     r, p = draws.dropout, DROPOUT
     keep_embedding, keep_image = (keep | (r >= 2 * p)).float(), (keep | (r < p) | (r >= 3 * p)).float()
-    condition = backbone.condition(first, draws.augmentation, draws.pixel_noise, keep_image, keep_embedding)
+    clean = None
+    if backbone.cfg.augmentation == "none":
+        clean = x0[:, 0] / backbone.vae.config.scaling_factor
+    condition = backbone.condition(first, draws.augmentation, draws.pixel_noise, keep_image, keep_embedding, clean)
     v = backbone.denoise(x0 + like(draws.sigma, x0) * draws.noise, draws.sigma, condition, start_pixel)
     error = (v - velocity(x0, draws.noise, draws.sigma)).square().mean((1, 2, 3, 4))
     return error, backbone.features(len(first))

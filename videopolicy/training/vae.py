@@ -1,4 +1,4 @@
-"""What the VAE of a small video model is trained for: reconstruction, and latents close to a standard normal."""
+"""What the decoder of a small video model's VAE is trained for, and the measure of a picture."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,45 +24,39 @@ def crop_draws(image_size: tuple[int, int], side: int, n: int, seed: int, step: 
     return Crops(torch.stack(corner, 1), side, int(torch.randint(2**31, (1,), generator=generator)))
 
 
-class VaeObjective(nn.Module):
-    """Mean squared and absolute error of decoded clips, and the posterior's divergence from a standard normal."""
+class DecoderObjective(nn.Module):
+    """Squared and absolute error of decoded clips; the encoder stays as it is."""
 
     vae: Any
 
-    def __init__(self, vae: Any, kl_weight: float) -> None:
+    def __init__(self, vae: Any) -> None:
         super().__init__()
-        self.vae, self.kl_weight = vae, kl_weight
+        self.vae = vae
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
         # With one layer per block the decoder never reaches its attention; data-parallel training would say so.
         middle = vae.decoder.mid_block
         if len(middle.resnets) == 1:
             middle.attentions.requires_grad_(False)
 
     def forward(self, batch: dict[str, Tensor], draws: Crops) -> dict[str, Tensor]:
-        side = draws.side
-        clips = [
-            f[:, v : v + side, u : u + side] for f, (u, v) in zip(batch["frames"], draws.corner.tolist(), strict=True)
-        ]
+        side, corners = draws.side, draws.corner.tolist()
+        clips = [f[:, v : v + side, u : u + side] for f, (u, v) in zip(batch["frames"], corners, strict=True)]
         pixels = to_pixels(torch.stack(clips))
         b, t = pixels.shape[:2]
-        posterior = self.vae.encode(rearrange(pixels, "b t c h w -> (b t) c h w")).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(draws.seed))
-        z = posterior.mean + posterior.std * noise.to(posterior.mean)
+        with torch.no_grad():
+            posterior = self.vae.encode(rearrange(pixels, "b t c h w -> (b t) c h w")).latent_dist
+            noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(draws.seed))
+            z = posterior.mean + posterior.std * noise.to(posterior.mean)
         decoded = rearrange(self.vae.decode(z, num_frames=t).sample, "(b t) c h w -> b t c h w", b=b).float()
         mse, mae = (decoded - pixels).square().mean(), (decoded - pixels).abs().mean()
-        kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).float().mean()
-        return {"mse": mse, "mae": mae, "kl": kl, "total": mse + 0.1 * mae + self.kl_weight * kl}
+        return {"mse": mse, "mae": mae, "total": mse + 0.1 * mae}
 
     def reconstruct(self, clip: UInt8[Tensor, "frame height width 3"]) -> UInt8[Tensor, "frame height width 3"]:
         """A clip through the posterior's mode and the decoder."""
         z = self.vae.encode(to_pixels(clip)).latent_dist.mode()
         pixels = rearrange(self.vae.decode(z, num_frames=len(clip)).sample.float(), "t c h w -> t h w c")
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-    @torch.no_grad()
-    def latent_deviation(self, frames: UInt8[Tensor, "batch height width 3"]) -> float:
-        """Standard deviation of all latent numbers: what SVD's scaling factor is the inverse of."""
-        parts = [self.vae.encode(to_pixels(f)).latent_dist.mode() for f in frames.split(16)]
-        return float(torch.cat(parts).std())
 
 
 def to_pixels(frames: UInt8[Tensor, "*batch height width 3"]) -> Float[Tensor, "*batch 3 height width"]:
