@@ -33,8 +33,7 @@ class Config:
     data: DataConfig = DataConfig(root=Path("data/corpus"), n_val_episodes=24)
     architecture: Architecture = Architecture()
     train: TrainConfig = TrainConfig(n_steps=3000, batch_size=4, schedule="cosine")
-    lr_residual: float = 1e-3  # blocks that begin as identities
-    lr_linear: float = 1e-4  # the path between them, set in closed form
+    lr: float = 2e-4
     crop: int = 32  # side of the square that a clip is cut to [pixels]; the model is convolutional
     late_crop: int = 64  # the same in the last `n_late` steps, where a crop's border weighs less
     n_late: int = 500
@@ -54,11 +53,7 @@ def main(cfg: Config) -> dict[str, float]:
     parts = pipeline.create(size, cfg.train.seed)
     start_linear(parts.vae, torch.stack([clips[i]["frames"][0] for i in spread(len(clips), 128)]))
     objective = DecoderObjective(parts.vae)
-    trained = {"residual": [], "linear": []}
-    for name, p in objective.named_parameters():
-        if p.requires_grad:
-            trained["residual" if "_res_block" in name and "shortcut" not in name else "linear"].append(p)
-    optimizer = make_optimizer({k: (v, getattr(cfg, f"lr_{k}")) for k, v in trained.items()}, cfg.train)
+    optimizer = make_optimizer({"decoder": ([p for p in objective.parameters() if p.requires_grad], cfg.lr)}, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
     if cfg.dry_run:
         return {}

@@ -20,6 +20,7 @@ class DataConfig:
 
     root: Path = Path("data/left_half")
     n_val_episodes: int = 8  # held out for validation, evenly spread over the dataset
+    n_train_episodes: int | None = None  # train on that many of the others, evenly spread; null: on all of them
     cache_gb: float = 4.0  # decoded episodes kept in memory; beyond it, files are decoded again
     overfit: bool = False  # one batch forever
 
@@ -118,7 +119,11 @@ def open_splits(
             f"n_val_episodes is {cfg.n_val_episodes}; allowed: 1 to {len(groups) - 1} of {cfg.root}'s episodes"
         )
     held_out = {e for g in spread(len(groups), cfg.n_val_episodes) for e in groups[g]}
-    train = [e for e in range(len(data)) if e not in held_out]
+    others = [g for g in groups if g[0] not in held_out]
+    n_train = len(others) if cfg.n_train_episodes is None else cfg.n_train_episodes
+    if not 0 < n_train <= len(others):
+        raise BadInput(f"n_train_episodes is {n_train}; allowed: 1 to {len(others)} of {cfg.root}'s episodes")
+    train = [e for i in spread(len(others), n_train) for e in others[i]]
     clips = [ClipDataset(data, e, n_frames, n_steps, image_size, cfg.cache_gb) for e in (train, sorted(held_out))]
     return data, clips[0], clips[1]
 

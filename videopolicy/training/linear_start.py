@@ -34,8 +34,11 @@ def start_linear(vae: Any, frames: UInt8[Tensor, "batch height width 3"]) -> Non
     """Set a VAE's weights and scaling factor from some frames; three levels, `WIDTH` channels in the first and last."""
     encoder, decoder, n = vae.encoder, vae.decoder, vae.config.latent_channels
     widths = vae.config.block_out_channels
-    if len(widths) != 3 or widths[0] != WIDTH or widths[-1] != WIDTH or widths[1] < n + 3 or not 12 <= n + 4 <= 32:
-        raise BadInput(f"vae_channels is {widths} with {n} latents; allowed: ({WIDTH}, at least 3 + latents, {WIDTH})")
+    narrowest = max(12, n + 3)  # four colours in the encoder; colour and latents in the decoder
+    if len(widths) != 3 or widths[0] != WIDTH or widths[-1] != WIDTH or widths[1] < narrowest or n > 29:
+        raise BadInput(
+            f"vae_channels is {widths}; allowed: ({WIDTH}, at least {narrowest}, {WIDTH}), for 29 latents at most"
+        )
     for block in [*encoder.modules(), *decoder.modules()]:
         if type(block).__name__ in ("ResnetBlock2D", "TemporalResnetBlock"):
             _zero(block.conv2)
@@ -114,7 +117,7 @@ def _zero(layer: nn.Module) -> None:
         p.zero_()
 
 
-def _route(conv: nn.Module, weights: dict[tuple[int, int], float]) -> None:
+def _route(conv: Any, weights: dict[tuple[int, int], float]) -> None:
     """Make the named output channels weighted sums of the named input channels, at the kernel's centre."""
     middle = conv.weight.shape[-1] // 2
     _route_taps(conv, {(o, i, middle, middle): w for (o, i), w in weights.items()})
