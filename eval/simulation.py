@@ -58,6 +58,7 @@ class Simulation:
         with contextlib.redirect_stdout(None), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "problem.bddl"
             path.write_text(bddl)
+            np.random.seed(0)  # LIBERO places objects and furniture by numpy's global generator
             self._wrapper = ControlEnv(
                 str(path),
                 use_camera_obs=False,
