@@ -14,6 +14,7 @@ import torch
 
 from train_stages.report import describe
 from videopolicy.backbones import pipeline
+from videopolicy.backbones.copy_start import start_copying
 from videopolicy.backbones.pipeline import Architecture
 from videopolicy.config import launch, to_dict
 from videopolicy.data.dataset import DataConfig, open_splits, spread
@@ -52,6 +53,7 @@ def main(cfg: Config) -> dict[str, float]:
     _, clips, val_clips = open_splits(cfg.data, size.n_frames, size.n_frames - 1, size.image_size)
     parts = pipeline.create(size, cfg.train.seed)
     start_linear(parts.vae, torch.stack([clips[i]["frames"][0] for i in spread(len(clips), 128)]))
+    start_copying(parts.unet, parts.vae.config.scaling_factor)
     objective = DecoderObjective(parts.vae)
     optimizer = make_optimizer({"decoder": ([p for p in objective.parameters() if p.requires_grad], cfg.lr)}, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)

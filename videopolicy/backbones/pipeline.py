@@ -24,6 +24,7 @@ from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
+from videopolicy.backbones.copy_start import start_copying
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN
 from videopolicy.errors import BadInput
 
@@ -39,10 +40,10 @@ CLIP_SIZE = 224  # the pipeline resizes its conditioning image to this [pixels]
 class Architecture:
     """Size of a small SVD. All choices are ours; SVD's classes, fewer channels."""
 
-    image_size: tuple[int, int] = (128, 128)  # (width, height) [pixels]
+    image_size: tuple[int, int] = (96, 96)  # (width, height) [pixels]
     n_frames: int = 7  # section 4.3
     fps: int = 4  # frames per second of the clips
-    channels: tuple[int, ...] = (32, 64, 64, 96)  # of the UNet per level, multiples of 32
+    channels: tuple[int, ...] = (96, 64, 64, 96)  # of the UNet per level, multiples of 32; the first one: `carried.py`
     attention: tuple[bool, ...] = (False, False, False, True)  # per level; costly on a CPU
     n_layers: int = 1  # per block
     vae_channels: tuple[int, ...] = (96, 32, 96)  # per level; each but the last halves the size
@@ -140,6 +141,7 @@ def save(parts: Parts, folder: Path) -> None:
 def load(folder: Path, weights: Literal["pretrained", "random"] = "pretrained") -> Parts:
     """The networks of a pipeline folder; `random` draws the UNet's weights anew and keeps everything else.
 
+    A UNet that is wide enough then starts as pretraining starts it, by copying the first frame.
     Raises `BadInput` in one line for a folder that is missing, incomplete or altered.
     """
     if not (folder / "model_index.json").is_file():
@@ -160,6 +162,8 @@ def load(folder: Path, weights: Literal["pretrained", "random"] = "pretrained") 
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise BadInput(f"cannot load the video model in {folder}: {' '.join(str(error).split())[:300]}") from error
+    if weights == "random":
+        start_copying(unet, vae.config.scaling_factor)
     purpose = folder / PURPOSE
     made_for = json.loads(purpose.read_text()) if purpose.is_file() else None
     return Parts(unet, vae, encoder, made_for, identity(vae, encoder))

@@ -28,13 +28,13 @@ class SVDConfig:
 
     pretrained: Path = Path("weights/svd-tiny")  # a diffusers StableVideoDiffusionPipeline folder
     weights: Literal["pretrained", "random"] = "pretrained"  # of the UNet; random keeps the VAE and trains from scratch
-    image_size: tuple[int, int] = (128, 128)  # (width, height) the clips are resized to [pixels]
+    image_size: tuple[int, int] = (96, 96)  # (width, height) the clips are resized to [pixels]
     n_frames: int = 7  # section 4.3
     # Noise on the conditioning frame: of random strength in training and 0.02 afterwards, as SVD has it; or never, so
     # that its latent need not be encoded anew in every step.
     augmentation: Literal["live", "none"] = "live"
     feature_blocks: tuple[int, ...] = (1, 2, 3)  # decoder up-blocks that a head reads, 0-based
-    grid: int = 32  # they are resized to grid x grid and concatenated
+    grid: int = 24  # they are resized to grid x grid and concatenated
     feature_sigma: float = 200.0  # noise level a policy reads at
     feature_seed: int = 0  # of the fixed noise sample it reads with
 
