@@ -44,7 +44,7 @@ def make_folder(path: Path) -> None:
     """Make a folder that can be written; `BadInput` where that cannot be."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
+        probe = path / f".writable.{os.getpid()}"  # several processes of one run may try at once
         probe.touch()
         probe.unlink()
     except OSError as error:
