@@ -9,7 +9,7 @@ import numpy as np
 from eval.pool import Pool
 from eval.positions import is_evaluation_layout
 from videopolicy.camera import Camera
-from videopolicy.data.lerobot import Episode, Writer, read_extras
+from videopolicy.data.lerobot import Episode, Writer, read_extras, read_info
 from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
 
@@ -31,6 +31,8 @@ class CorpusConfig:
         for name in ("n_blocks", "n_episodes", "n_views"):
             if getattr(self, name) < 1:
                 raise BadInput(f"corpus.{name} is {getattr(self, name)}; allowed: at least 1")
+        if not self.suites:
+            raise BadInput(f"corpus.suites is empty; allowed: {', '.join(SUITES)}")
         for suite in self.suites:
             if suite not in SUITES:
                 raise BadInput(f"corpus.suites has {suite!r}; allowed: {', '.join(SUITES)}")
@@ -41,6 +43,8 @@ def collect_corpus(cfg: CorpusConfig, pool: Pool, output: Path, image_size: int,
     (_, names), *_ = pool.run([{"kind": "tasks", "suites": cfg.suites}])
     tasks = block_tasks(names, cfg.n_blocks, seed)
     before = read_extras(output)
+    if before:  # what info.json does not count does not exist
+        before = before[: read_info(output)["total_episodes"]]
     _check_kept(output, before, tasks, cfg)
     per_block = cfg.n_episodes * cfg.n_views
     n_done = len(before)
@@ -95,8 +99,8 @@ def leaks(extras: Iterable[dict]) -> list[dict]:
     ]
 
 
-def _key(extra: dict) -> tuple[int, int, int]:
-    return extra["block"], extra["episode"], extra["view"]
+def _key(extra: dict) -> tuple:
+    return tuple(extra.get(k) for k in ("block", "episode", "view"))
 
 
 def _check_kept(output: Path, extras: list[dict], tasks: list[str], cfg: CorpusConfig) -> None:
@@ -106,6 +110,6 @@ def _check_kept(output: Path, extras: list[dict], tasks: list[str], cfg: CorpusC
         expected = (block, *divmod(rest, cfg.n_views))
         if _key(extra) != expected or block >= len(tasks) or extra["task"] != tasks[block]:
             raise BadInput(
-                f"{output} holds clip {i} of {extra['task']} (block, episode, view {_key(extra)}), which this"
+                f"{output} holds clip {i} of {extra.get('task')} (block, episode, view {_key(extra)}), which this"
                 " configuration would not record there; name another output"
             )

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from eval.simulation import RGB, START, Simulation, read_task
 from videopolicy.camera import Camera, check_markers
+from videopolicy.errors import BadInput
 
 REACH = np.array([[-0.40, -0.30], [0.02, 0.30]])  # objects are put here [m]
 CLEARANCE, FIXTURE_CLEARANCE = 0.12, 0.20  # between objects, and to furniture [m]
@@ -104,6 +105,10 @@ class Playground(Simulation):
         camera = self.camera
         pixel = camera.project(FLOATING)
         seen = FLOATING[((pixel > 12) & (pixel < np.array(camera.size) - 12)).all(-1)]
+        if len(seen) < 3:
+            raise BadInput(
+                f"the camera at {camera.position.round(2).tolist()} sees {len(seen)} of the markers; needs 3"
+            )
         shown, hidden = self.render_markers(seen), self.render()
         # Nearer than markers on the table, these balls are larger, and a partly hidden one is off by more.
         check_markers(camera, seen, shown, hidden, tolerance=4.0)

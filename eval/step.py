@@ -31,6 +31,10 @@ def main(arguments: list[str]) -> int:
 
     make_folder(args.folder)
     log = args.folder / "steps.jsonl"
+    for path in args.inputs:
+        if not path.is_file():
+            print(f"error: step {args.name} needs {path}, which is not there", file=sys.stderr)
+            return 2
     done = {s["name"]: s["inputs"] for s in read_jsonl(log) if s["status"] == 0}
     parts = [*(i.read_bytes() for i in args.inputs), repr(command).encode(), str(done.get(args.after)).encode()]
     digest = hashlib.sha256(b"".join(parts)).hexdigest()[:16]

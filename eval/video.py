@@ -16,13 +16,14 @@ from torch import Tensor
 from eval.keypoint import KeypointDetector, train_detector
 from videopolicy.backbones import pipeline
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
-from videopolicy.config import dump, from_dict, launch
+from videopolicy.config import dump, launch
 from videopolicy.data.dataset import DataConfig, open_splits, spread
 from videopolicy.data.files import make_folder
+from videopolicy.data.lerobot import read_info
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
-from videopolicy.training import checkpoint
 from videopolicy.training.objectives import VideoObjective, draw
+from videopolicy.training.stage_one import open_stage_one
 from videopolicy.training.vae import psnr
 from videopolicy.viz.draw import save_clip_comparison
 
@@ -52,12 +53,18 @@ def main(cfg: Config) -> dict:
         if getattr(cfg, name) < 1:
             raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 1")
     torch.set_num_threads(cfg.n_threads)
-    models = {"model": open_model(cfg.model, cfg.data.root)}
+    fps = read_info(cfg.data.root)["fps"]
+    models = {"model": open_model(cfg.model, fps)}
     if cfg.scratch is not None:
-        models["scratch"] = open_model(cfg.scratch, cfg.data.root)
+        models["scratch"] = open_model(cfg.scratch, fps)
+        sizes = [(m.cfg.image_size, m.cfg.n_frames) for m in models.values()]
+        if sizes[0] != sizes[1]:
+            raise BadInput(f"{cfg.model} and {cfg.scratch} are of different sizes (image, frames): {sizes}")
     size = models["model"].cfg
     _, clips, val_clips = open_splits(cfg.data, size.n_frames, size.n_frames - 1, size.image_size)
-    batch = torch.utils.data.default_collate([val_clips[i] for i in spread(len(val_clips), cfg.n_clips)])
+    # Clips that end within their episode: past it, every frame is the last one.
+    whole = [i for i, (e, t) in enumerate(val_clips.samples) if t + size.n_frames <= val_clips.data.length(e)]
+    batch = torch.utils.data.default_collate([val_clips[whole[i]] for i in spread(len(whole), cfg.n_clips)])
     real = batch["frames"]
     make_folder(cfg.output)
     detector = train_detector(clips, cfg.seed)
@@ -71,14 +78,13 @@ def main(cfg: Config) -> dict:
     }
     for name, model in models.items():
         results[name]["v_loss"] = {f"{s:g}": v_loss(model, batch, s, cfg.seed) for s in SIGMAS}
-    located = detector.locate(real[:, 1:].flatten(0, 1)).unflatten(0, real[:, 1:].shape[:2])
-    detector_error = (located - batch["pixel"]).norm(dim=-1)[batch["valid"]]
+    of_real = measure(detector, real, real, batch["pixel"], batch["valid"])
     summary = {
         "model": str(cfg.model),
         "data": str(cfg.data.root),
         "n_clips": len(real),
         "n_sample_steps": cfg.n_sample_steps,
-        "detector_px": float(detector_error.median()),
+        "detector_px": float(np.median(of_real["keypoint_px"])),
         "results": results,
         "beats_first_frame": beats(results["model"], results["first frame"]),
     }
@@ -90,19 +96,13 @@ def main(cfg: Config) -> dict:
     return summary
 
 
-def open_model(path: Path, data: Path) -> SVDBackbone:
+def open_model(path: Path, fps: int) -> SVDBackbone:
     """The video model of a pipeline folder or of a stage-one run."""
-    fps = json.loads((data / "meta/info.json").read_text())["fps"] if (data / "meta/info.json").is_file() else 4
-    if (path / "model_index.json").is_file() or not path.exists():
-        purpose = pipeline.load(path).purpose or {}
-        fields = {"image_size": tuple(purpose["image_size"]), "n_frames": purpose["n_frames"]} if purpose else {}
-        return SVDBackbone(SVDConfig(pretrained=path, **fields), fps).eval()
-    found = checkpoint.find(path)
-    backbone = SVDBackbone(from_dict(SVDConfig, checkpoint.read_config(found)["backbone"]), fps)
-    checkpoint.check_frozen(found, checkpoint.read_state(found), backbone.identity)
-    wrapped = torch.nn.ModuleDict({"backbone": backbone})
-    checkpoint.load_model(found, wrapped, accept=lambda key: key.startswith("backbone."))
-    return backbone.eval()
+    if not (path / "model_index.json").is_file() and path.exists():
+        return open_stage_one(path).eval()
+    purpose = pipeline.load(path).purpose or {}
+    fields = {"image_size": tuple(purpose["image_size"]), "n_frames": purpose["n_frames"]} if purpose else {}
+    return SVDBackbone(SVDConfig(pretrained=path, augmentation="none", **fields), fps).eval()
 
 
 def generate(model: SVDBackbone, first: UInt8[Tensor, "clip height width 3"], cfg: Config) -> Tensor:

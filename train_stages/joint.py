@@ -13,7 +13,7 @@ import torch
 
 from train_stages.report import describe
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
-from videopolicy.config import from_dict, launch, to_dict
+from videopolicy.config import launch, to_dict
 from videopolicy.data.dataset import DataConfig, open_splits, spread
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.diffusion import NoiseConfig
@@ -24,6 +24,7 @@ from videopolicy.training import checkpoint
 from videopolicy.training.latents import attach_latents
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
 from videopolicy.training.objectives import JointObjective, draw
+from videopolicy.training.stage_one import checked, load_stage_one
 from videopolicy.types import Observation
 from videopolicy.viz.draw import save_heatmaps
 
@@ -61,10 +62,10 @@ def main(cfg: Config) -> dict[str, float]:
     data, clips, val_clips = open_splits(cfg.data, cfg.backbone.n_frames, cfg.head.n_steps, cfg.backbone.image_size)
     labels = clips.label_statistics()
     backbone = SVDBackbone(cfg.backbone, data.fps)
-    stage_one = None
+    stage_one = backbone.start
     if cfg.init_from is not None:
-        found = checkpoint.find(cfg.init_from)
-        load_stage_one(found, cfg.backbone, backbone)
+        found = checked(cfg.init_from)
+        load_stage_one(found, backbone)
         stage_one = checkpoint.weights_digest(found)
     head = make_head(cfg.head, backbone, labels, data.fps)
     objective = JointObjective(
@@ -90,7 +91,7 @@ def main(cfg: Config) -> dict[str, float]:
     val = torch.utils.data.default_collate([val_clips[i] for i in chosen])
     policy = FeaturePolicy(backbone, head, cfg.backbone.image_size)
     observations = [
-        Observation(f[0].numpy(), data.camera, data.state(e)[t, :3], 0.0, 0.0)
+        Observation(f[0].numpy(), data.camera_of(e), data.state(e)[t, :3], 0.0, 0.0)
         for f, (e, t) in zip(val["frames"], (val_clips.samples[i] for i in chosen), strict=True)
     ]
 
@@ -99,7 +100,7 @@ def main(cfg: Config) -> dict[str, float]:
         objective.eval()
         with accelerator.autocast():
             prediction = policy.predict(observations)
-        chunks = head.decode(prediction, [data.camera] * len(observations))
+        chunks = head.decode(prediction, [o.camera for o in observations])
         position = torch.from_numpy(np.stack([c.position for c in chunks]))
         gripper = torch.from_numpy(np.stack([c.gripper for c in chunks]))
         valid = val["valid"]
@@ -145,19 +146,6 @@ def main(cfg: Config) -> dict[str, float]:
             },
             overfit=cfg.data.overfit,
         )
-
-
-def load_stage_one(path: Path, cfg: SVDConfig, backbone: SVDBackbone) -> None:
-    """Weights of a stage-one checkpoint; `BadInput` where it was made for another architecture."""
-    theirs = from_dict(SVDConfig, checkpoint.read_config(path)["backbone"])
-    for name in ("image_size", "n_frames"):
-        if getattr(theirs, name) != getattr(cfg, name):
-            raise BadInput(
-                f"backbone.{name} is {getattr(cfg, name)}, but {path} was trained with {getattr(theirs, name)}"
-            )
-    checkpoint.check_frozen(path, checkpoint.read_state(path), backbone.identity)
-    wrapped = torch.nn.ModuleDict({"backbone": backbone})
-    checkpoint.load_model(path, wrapped, accept=lambda key: key.startswith("backbone."))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def main(cfg: Config) -> dict[str, float]:
         return {}
     make_folder(cfg.run / "previews")
 
-    # Frames are encoded once; afterwards a step costs the UNet's passes and its conditioning frames.
+    # Frames are encoded once; afterwards a step costs the UNet's passes, and conditioning frames with noise.
     attach_latents(backbone, accelerator, clips, val_clips)
 
     # Validate on held-out episodes: loss per noise level, always with the same noise.
@@ -98,7 +98,7 @@ def main(cfg: Config) -> dict[str, float]:
             validate=validate,
             run=cfg.run,
             config=to_dict(cfg),
-            state={"fps": data.fps, "stage": "video", "frozen": backbone.identity},
+            state={"fps": data.fps, "stage": "video", "frozen": backbone.identity, "start": backbone.start},
             overfit=cfg.data.overfit,
         )
 

@@ -70,6 +70,7 @@ class Parts:
     vae: Any
     image_encoder: Any
     purpose: dict | None
+    start: str  # digest of the UNet's weights, or `random`
     identity: str  # of what turns pictures into latents and embeddings; no stage trains it
 
 
@@ -113,7 +114,7 @@ def create(size: Architecture, seed: int) -> Parts:
     )
     purpose = {"image_size": list(size.image_size), "n_frames": size.n_frames, "fps": size.fps}
     encoder = CLIPVisionModelWithProjection(clip)
-    return Parts(unet, vae, encoder, purpose, identity(vae, encoder))
+    return Parts(unet, vae, encoder, purpose, "random", identity(vae, encoder))
 
 
 def save(parts: Parts, folder: Path) -> None:
@@ -165,8 +166,16 @@ def load(folder: Path, weights: Literal["pretrained", "random"] = "pretrained") 
     if weights == "random":
         start_copying(unet, vae.config.scaling_factor)
     purpose = folder / PURPOSE
-    made_for = json.loads(purpose.read_text()) if purpose.is_file() else None
-    return Parts(unet, vae, encoder, made_for, identity(vae, encoder))
+    made_for = _purpose(purpose) if purpose.is_file() else None
+    start = digest(unet) if weights == "pretrained" else "random"
+    return Parts(unet, vae, encoder, made_for, start, identity(vae, encoder))
+
+
+def _purpose(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise BadInput(f"cannot read {path}: {error}") from error
 
 
 def checksums(folder: Path) -> str:
@@ -194,11 +203,16 @@ def _half(network: nn.Module) -> Any:
 
 def identity(vae: Any, image_encoder: Any) -> str:
     """A digest of the VAE's encoder, its scale and the image encoder, however they are stored. Decoders may differ."""
-    digest = hashlib.sha256(str(vae.config.scaling_factor).encode())
-    for network in (vae.encoder, vae.quant_conv, image_encoder):
+    return digest(vae.encoder, vae.quant_conv, image_encoder, salt=str(vae.config.scaling_factor))
+
+
+def digest(*networks: nn.Module, salt: str = "") -> str:
+    """What identifies weights, to half precision."""
+    found = hashlib.sha256(salt.encode())
+    for network in networks:
         for name, value in sorted(network.state_dict().items()):
-            digest.update(name.encode() + value.detach().half().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+            found.update(name.encode() + value.detach().half().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def _sha256(path: Path) -> str:

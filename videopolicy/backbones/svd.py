@@ -27,7 +27,7 @@ class SVDConfig:
     """Which video model, and which of its features a head reads. Defaults are ours unless marked."""
 
     pretrained: Path = Path("weights/svd-tiny")  # a diffusers StableVideoDiffusionPipeline folder
-    weights: Literal["pretrained", "random"] = "pretrained"  # of the UNet; random keeps the VAE and trains from scratch
+    weights: Literal["pretrained", "random"] = "pretrained"  # of the UNet; random: as pretraining began
     image_size: tuple[int, int] = (96, 96)  # (width, height) the clips are resized to [pixels]
     n_frames: int = 7  # section 4.3
     # Noise on the conditioning frame: of random strength in training and 0.02 afterwards, as SVD has it; or never, so
@@ -50,13 +50,13 @@ class SVDBackbone(nn.Module):
     def __init__(self, cfg: SVDConfig, fps: int) -> None:
         super().__init__()
         parts = pipeline.load(cfg.pretrained, cfg.weights)
-        self.cfg, self.identity = cfg, parts.identity
+        self.cfg, self.identity, self.start = cfg, parts.identity, parts.start
         self.unet = parts.unet
         # Frozen, in evaluation mode, and no part of a checkpoint: they come with the pretrained folder.
         self.vae = parts.vae.requires_grad_(False)
         self.image_encoder = parts.image_encoder.requires_grad_(False)
         vae_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        _check(cfg, parts.purpose, vae_factor, len(self.unet.config.block_out_channels))
+        _check(cfg, fps, parts.purpose, vae_factor, len(self.unet.config.block_out_channels))
         width, height = cfg.image_size
         self.latent_size = (height // vae_factor, width // vae_factor)
         # SVD's fps id is one less than the frame rate; this is the one place that says so.
@@ -239,13 +239,17 @@ class SVDBackbone(nn.Module):
         return output if self._start is None else output + self._start.to(output.dtype)
 
 
-def _check(cfg: SVDConfig, purpose: dict | None, vae_factor: int, n_levels: int) -> None:
+def _check(cfg: SVDConfig, fps: int, purpose: dict | None, vae_factor: int, n_levels: int) -> None:
     """`BadInput` for a configuration that this video model cannot run, or was not made for."""
     for name in ("image_size", "n_frames"):
         made_for = (purpose or {}).get(name)
         ours = getattr(cfg, name)
         if made_for is not None and (list(ours) if isinstance(ours, tuple) else ours) != made_for:
             raise BadInput(f"backbone.{name} is {ours}, but {cfg.pretrained} was made for {made_for}")
+    if (purpose or {}).get("fps", fps) != fps:
+        raise BadInput(
+            f"the data has {fps} frames per second, but {cfg.pretrained} was made for {(purpose or {})['fps']}"
+        )
     multiple = vae_factor * 2 ** (n_levels - 1)
     if any(side % multiple for side in cfg.image_size):
         raise BadInput(

@@ -19,7 +19,7 @@ class DataConfig:
     """Which clips to train on."""
 
     root: Path = Path("data/left_half")
-    n_val_episodes: int = 8  # held out for validation, evenly spread over the dataset
+    n_val_episodes: int = 8  # held out for validation, evenly spread; all views of an event count as one
     n_train_episodes: int | None = None  # train on that many of the others, evenly spread; null: on all of them
     cache_gb: float = 4.0  # decoded episodes kept in memory; beyond it, files are decoded again
     overfit: bool = False  # one batch forever
@@ -130,8 +130,11 @@ def open_splits(
 
 def _groups(data: Dataset) -> list[list[int]]:
     """Episodes that show the same events from several cameras belong together: all held out, or none."""
+    extras = data.extras()
+    if len(extras) not in (0, len(data)):
+        raise BadInput(f"{data.root}/meta/para_episodes.jsonl describes {len(extras)} of {len(data)} episodes")
     groups: dict[tuple, list[int]] = {}
-    for e, extra in enumerate(data.extras()):
+    for e, extra in enumerate(extras):
         groups.setdefault((extra.get("block"), extra.get("episode", e)), []).append(e)
     return list(groups.values()) or [[e] for e in range(len(data))]
 

@@ -76,7 +76,9 @@ def write_table(table: pa.Table, path: Path) -> None:
 def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name, sync it, and put it in its place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.tmp{path.suffix}" if path.suffix == ".npz" else path.name + ".tmp")
+    # The process in the name: two of them may make the same file at once, and the last one wins whole.
+    aside = f"{path.stem}.{os.getpid()}.tmp"
+    temporary = path.with_name(f"{aside}{path.suffix}" if path.suffix == ".npz" else aside)
     write(temporary)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())

@@ -136,10 +136,8 @@ class Writer:
             if (info["fps"], list(info["features"])) != (self.fps, list(self._features(camera))):
                 raise BadInput(f"{self.root} holds a dataset at {info['fps']} fps with {list(info['features'])}")
             before = read_json(self.root / "meta/para_cameras.json")
-            same = before == json.loads(json.dumps(cameras))
-            if self.moving:
-                same = [c["mount"] for c in before.values()] == ["moving"]
-            if not same:
+            sizes = [(c.get("mount"), tuple(c["size"])) for c in before.values()]
+            if (sizes != [(mount, camera.size)]) if self.moving else (before != json.loads(json.dumps(cameras))):
                 raise BadInput(f"{self.root} was recorded with another camera than the one at hand")
             return info
         # A first start that was cut short has left these and nothing that could be lost.
@@ -222,7 +220,11 @@ class Dataset:
         self._tables = [self._read_table(row) for row in self.rows]
         self._cameras: list[Camera] = []
         if cameras[name].get("mount") == "moving":
-            self._cameras = [Camera.from_json(extra["camera"]) for extra in self.extras()]
+            self._cameras = [Camera.from_json(extra["camera"]) for extra in self.extras() if "camera" in extra]
+            if len(self._cameras) != len(self):
+                raise BadInput(
+                    f"{root}/meta/para_episodes.jsonl has {len(self._cameras)} cameras for {len(self)} episodes"
+                )
         self.self_test()
 
     def __len__(self) -> int:

@@ -1,8 +1,8 @@
 """Latents of a dataset's frames, encoded once: a VAE costs more than the rest of a training step.
 
-<dataset>/latents/<VAE identity>_<width>x<height>/episode_NNNNNN.npy   (frame channel row col), half precision, scaled
+<dataset>/latents/<VAE identity>_<width>x<height>_<precision>/episode_NNNNNN.npy   (frame channel row col), scaled
 
-Only targets come from here. The conditioning frame is encoded anew in every step, because its noise is added to pixels.
+Targets come from here, and the conditioning latent where no noise is added to its pixels (`backbone.augmentation`).
 """
 
 from functools import partial
@@ -24,7 +24,7 @@ def attach_latents(backbone: SVDBackbone, accelerator: Accelerator, *datasets: C
     """Give clips the latents of their frames, encoding the episodes that have none on disk yet."""
     wanted = [(clips, episode) for clips in datasets for episode in sorted({e for e, _ in clips.samples})]
     width, height = backbone.cfg.image_size
-    folder = datasets[0].data.root / "latents" / f"{backbone.identity}_{width}x{height}"
+    folder = datasets[0].data.root / "latents" / f"{backbone.identity}_{width}x{height}_{accelerator.mixed_precision}"
     make_folder(folder)
     backbone.to(accelerator.device)
     progress = Progress("latents", len(wanted), 0)

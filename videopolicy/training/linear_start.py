@@ -24,9 +24,9 @@ def start_linear(vae: Any, frames: UInt8[Tensor, "batch height width 3"]) -> Non
     encoder, decoder, n = vae.encoder, vae.decoder, vae.config.latent_channels
     widths = vae.config.block_out_channels
     narrowest = max(12, n + 3)  # four colours in the encoder; colour and latents in the decoder
-    if len(widths) != 3 or widths[0] != WIDTH or widths[-1] != WIDTH or widths[1] < narrowest or n > 29:
+    if len(widths) != 3 or widths[0] != WIDTH or widths[-1] != WIDTH or not narrowest <= widths[1] < WIDTH or n > 29:
         raise BadInput(
-            f"vae_channels is {widths}; allowed: ({WIDTH}, at least {narrowest}, {WIDTH}), for 29 latents at most"
+            f"vae_channels is {widths}; allowed: ({WIDTH}, {narrowest} to {WIDTH - 1}, {WIDTH}), for 29 latents at most"
         )
     for block in [*encoder.modules(), *decoder.modules()]:
         if type(block).__name__ in ("ResnetBlock2D", "TemporalResnetBlock"):

@@ -1,0 +1,44 @@
+"""Video models of stage-one checkpoints."""
+
+from pathlib import Path
+
+import torch
+
+from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.config import from_dict
+from videopolicy.errors import BadInput
+from videopolicy.training import checkpoint
+
+
+def open_stage_one(path: Path) -> SVDBackbone:
+    """The video model of a stage-one run or checkpoint, as it was configured there."""
+    found = checked(path)
+    cfg = from_dict(SVDConfig, checkpoint.read_config(found)["backbone"])
+    backbone = SVDBackbone(cfg, checkpoint.read_state(found)["fps"])
+    load_stage_one(found, backbone)
+    return backbone
+
+
+def load_stage_one(path: Path, backbone: SVDBackbone) -> None:
+    """Give a video model the weights of a stage-one checkpoint.
+
+    Raises `BadInput` where that was made at another size, with another VAE or for another architecture.
+    """
+    found = checked(path)
+    theirs = from_dict(SVDConfig, checkpoint.read_config(found)["backbone"])
+    for name in ("image_size", "n_frames", "augmentation"):
+        ours = getattr(backbone.cfg, name)
+        if getattr(theirs, name) != ours:
+            raise BadInput(f"backbone.{name} is {ours}, but {found} was trained with {getattr(theirs, name)}")
+    checkpoint.check_frozen(found, checkpoint.read_state(found), backbone.identity)
+    wrapped = torch.nn.ModuleDict({"backbone": backbone})
+    checkpoint.load_model(found, wrapped, accept=lambda key: key.startswith("backbone."))
+
+
+def checked(path: Path) -> Path:
+    """The checkpoint that a run or checkpoint folder names; `BadInput` where it is of another stage."""
+    found = checkpoint.find(path)
+    stage = checkpoint.read_state(found).get("stage")
+    if stage != "video":
+        raise BadInput(f"{found} is a checkpoint of stage {stage!r}; allowed: 'video' (train_stages/video.py)")
+    return found
