@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from eval.expert import along
 from eval.playground import REACH, Playground
+from eval.positions import is_evaluated_goal
 
 APPROACH, LIFT, RETREAT = 0.11, 0.17, 0.10  # above the grasp [m]
 REACH_HEIGHT = (0.03, 0.30)  # [m]
@@ -19,15 +20,18 @@ class Motion:
     position: Float[np.ndarray, "step 3"]
     gripper: Float[np.ndarray, " step"]
     name: str
+    onto: str | None = None  # the object that something is put on, if any
 
 
 def pick_and_place(playground: Playground, rng: np.random.Generator, period: float) -> Motion:
     """Pick a random object and put it somewhere else, two times in five onto or into another object."""
     name = str(rng.choice(playground.pickable()))
     grasp = playground.grasp(name)
-    others = [n for n in playground.loose if n != name]
+    onto = None
+    others = [n for n in playground.loose if n != name and not is_evaluated_goal(name, n)]
     if others and rng.random() < 0.4:
-        own, other = playground.bounds(name), playground.bounds(str(rng.choice(others)))
+        onto = str(rng.choice(others))
+        own, other = playground.bounds(name), playground.bounds(onto)
         offset = grasp - np.array([*own.middle[:2], own.low[2]])  # of the grip site in the object
         release = np.array([*other.middle[:2], other.high[2] + 0.02]) + offset
     else:
@@ -44,7 +48,7 @@ def pick_and_place(playground: Playground, rng: np.random.Generator, period: flo
         (release, 1.0, 0.5),
         (release + RETREAT * up, 1.0, period),
     ]
-    return Motion(*along(keypoints, playground.ee_position, period), f"pick {name}")
+    return Motion(*along(keypoints, playground.ee_position, period), f"pick {name}", onto)
 
 
 def reach(playground: Playground, rng: np.random.Generator, period: float) -> Motion:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.pool import Pool
-from eval.positions import is_evaluation_layout
+from eval.positions import is_evaluated_goal, is_evaluation_layout
 from videopolicy.camera import Camera
 from videopolicy.data.lerobot import Episode, Writer, read_extras, read_info
 from videopolicy.errors import BadInput
@@ -91,12 +91,14 @@ def block_tasks(names: dict[str, list[str]], n_blocks: int, seed: int) -> list[s
 
 
 def leaks(extras: Iterable[dict]) -> list[dict]:
-    """Clips that show what policies are evaluated on: the evaluated task, or its arrangement anywhere on the grid."""
-    return [
-        e
-        for e in extras
-        if e["task"] == EVALUATED or is_evaluation_layout({n: np.array(p) for n, p in e["objects"].items()})
-    ]
+    """Clips that show what policies are evaluated on: the task, its arrangement on the grid, or its goal."""
+    found = []
+    for e in extras:
+        moments = (e["objects"], e.get("end", {}))  # the first corpus recorded where objects began alone
+        arranged = any(is_evaluation_layout({n: np.array(p) for n, p in m.items()}) for m in moments)
+        if e["task"] == EVALUATED or arranged or is_evaluated_goal(e["motion"], e.get("onto") or ""):
+            found.append(e)
+    return found
 
 
 def _key(extra: dict) -> tuple:

@@ -50,7 +50,9 @@ def test_nothing_evaluated_was_in_the_shipped_corpus() -> None:
     assert len({e["task"] for e in extras}) > 20
     assert all(e["objects"] for e in extras)
     planted = [{**extras[0], "task": EVALUATED}]
-    planted += [{**extras[0], "objects": {"akita_black_bowl_2": [-0.2, 0.2, 0], "plate_1": [-0.09, 0.2, 0]}}]
+    evaluated = {"akita_black_bowl_2": [-0.2, 0.2, 0], "plate_1": [-0.09, 0.2, 0]}
+    planted += [{**extras[0], "objects": evaluated}, {**extras[0], "end": evaluated}]
+    planted += [{**extras[0], "motion": "pick akita_black_bowl_1", "onto": "plate_1"}]
     assert leaks([*extras, *planted]) == planted
 
 
@@ -112,6 +114,7 @@ def test_every_view_has_its_own_calibration(block: dict) -> None:
 def test_clips_say_what_they_show(block: dict) -> None:
     for view in block["whole"]:
         extra = view["extra"]
+        assert set(extra["end"]) == set(extra["objects"])
         assert extra["motion"] == "reach" or extra["motion"].removeprefix("pick ") in extra["objects"]
         assert len(view["frames"]) == len(view["state"]) == len(view["action"]) > 7
         assert np.isfinite(view["state"]).all()
