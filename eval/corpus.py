@@ -46,6 +46,9 @@ def collect_corpus(cfg: CorpusConfig, pool: Pool, output: Path, image_size: int,
     if before:  # what info.json does not count does not exist
         before = before[: read_info(output)["total_episodes"]]
     _check_kept(output, before, tasks, cfg)
+    sizes = {tuple(e["camera"]["size"]) for e in before} - {(image_size, image_size)}
+    if sizes:
+        raise BadInput(f"{output} holds clips of {sorted(sizes)[0]} pixels, not {image_size}; name another output")
     per_block = cfg.n_episodes * cfg.n_views
     n_done = len(before)
     if n_done:

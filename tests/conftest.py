@@ -9,6 +9,7 @@ from jaxtyping import install_import_hook
 install_import_hook(["videopolicy", "train_stages"], "beartype.beartype")
 
 import builders  # noqa: E402
+import flows  # noqa: E402
 
 from videopolicy.backbones import pipeline  # noqa: E402
 from videopolicy.camera import Camera  # noqa: E402
@@ -39,4 +40,12 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Stable Video Diffusion folder of toy size, made for 64 pixels and 4 frames; read only."""
     folder = tmp_path_factory.mktemp("weights") / "toy"
     pipeline.save(pipeline.create(builders.TOY, seed=0), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that the debug configurations make, from the corpus to the report; read only."""
+    folder = tmp_path_factory.mktemp("flow")
+    flows.make(folder)
     return folder

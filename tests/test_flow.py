@@ -12,56 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from flows import ROOT, config, paths, rollout_config, toy_weights
 from safetensors.torch import load_file
 
 from eval import collect, report, rollout
-from eval import video as eval_video
-from train_stages import export, joint, vae, video
+from train_stages import joint, video
 from videopolicy import policy
-from videopolicy.backbones import pipeline
-from videopolicy.backbones.pipeline import Architecture
-from videopolicy.config import load
 from videopolicy.data.files import lock_folder, read_jsonl
 from videopolicy.data.lerobot import Dataset
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
-
-ROOT = Path(__file__).parent.parent
-
-
-def config(kind: type, name: str, **overrides: object) -> object:
-    """A debug configuration with some keys replaced."""
-    arguments = [x for key, value in overrides.items() for x in (f"--{key.replace('__', '.')}", str(value))]
-    return load(kind, ["--config_path", str(ROOT / f"configs/debug/{name}.yaml"), *arguments])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights, data, both stages with both heads, rollouts and report, made once by the scripts' own `main`."""
-    folder = tmp_path_factory.mktemp("flow")
-    corpus, base = folder / "corpus", folder / "vae/pipeline"
-    collect.main(config(collect.Config, "corpus", output=corpus))
-    vae.main(config(vae.Config, "vae", run=folder / "vae", data__root=corpus))
-    unet = {"run": folder / "unet", "data__root": corpus, "backbone__pretrained": base}
-    video.main(config(video.Config, "unet", **unet))
-    export.main(config(export.Config, "export", run=folder / "unet", output=folder / "weights"))
-    collect.main(config(collect.Config, "collect", output=folder / "data"))
-    video.main(config(video.Config, "video", **paths(folder, "video")))
-    for name in ("joint_para", "joint_global"):
-        joint.main(config(joint.Config, name, init_from=folder / "video", **paths(folder, name)))
-    rollout.main(rollout_config(folder))
-    report.main(folder)
-    return folder
-
-
-def paths(folder: Path, run: Path | str) -> dict:
-    """Where a stage finds its data and its video model, and where it writes."""
-    return {"run": folder / run, "data__root": folder / "data", "backbone__pretrained": folder / "weights"}
-
-
-def rollout_config(folder: Path) -> rollout.Config:
-    names = {"svd+para": str(folder / "joint_para"), "svd+global": str(folder / "joint_global")}
-    return config(rollout.Config, "rollout", output=folder / "rollout", policies=json.dumps(names))
 
 
 def test_demonstrations_succeed_and_open_again(folder: Path) -> None:
@@ -189,13 +149,6 @@ def test_bad_input_is_one_clear_line(folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def toy_weights(folder: Path) -> Path:
-    """Another video model of the same shapes, with another VAE."""
-    size = Architecture((64, 64), 3, 4, (32, 32), (False, True), vae_channels=(32, 32))
-    pipeline.save(pipeline.create(size, seed=7), folder / "toy")
-    return folder / "toy"
-
-
 def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) -> None:
     """Another learning rate in an old run, another seed in an old dataset, two writers, steps between frames."""
     again = paths(folder, "video")
@@ -223,60 +176,6 @@ def test_report_refuses_heads_from_different_backbones(folder: Path, tmp_path: P
     joint.main(config(joint.Config, "joint_global", init_from="null", **scratch))
     with pytest.raises(BadInput, match="differ in 'stage_one'"):
         report.main(tmp_path)
-
-
-def test_the_corpus_is_continued_and_never_mixed(folder: Path, tmp_path: Path) -> None:
-    """A clip that a crash took is recorded again, the same; another seed in the same folder is refused."""
-    corpus = tmp_path / "corpus"
-    shutil.copytree(folder / "corpus", corpus)
-    info, clips = json.loads((corpus / "meta/info.json").read_text()), read_jsonl(corpus / "meta/para_episodes.jsonl")
-    assert [(c["block"], c["episode"], c["view"]) for c in clips] == [(0, 0, 0), (0, 0, 1), (1, 0, 0), (1, 0, 1)]
-    whole = Dataset(corpus)
-    frames, state = whole.frames(3), whole.state(3)
-    info |= {"total_episodes": 3, "total_frames": info["total_frames"] - whole.length(3)}
-    (corpus / "meta/info.json").write_text(json.dumps(info))
-    (corpus / "meta/para_episodes.jsonl").write_text("".join(json.dumps(c) + "\n" for c in clips[:3]))
-    assert collect.main(config(collect.Config, "corpus", output=corpus))["new"] == 1
-    again = Dataset(corpus)
-    assert (again.frames(3) == frames).all()
-    assert (again.state(3) == state).all()
-    assert again.extras() == clips
-    with pytest.raises(BadInput, match="which this configuration would not record there"):
-        collect.main(config(collect.Config, "corpus", output=corpus, seed=1))
-
-
-def test_exported_weights_are_those_of_the_run(folder: Path, tmp_path: Path) -> None:
-    """In half precision; with a manifest of the corpus; never over what is there unless told so."""
-    trained = load_file(checkpoint.find(folder / "unet") / "model.safetensors")
-    shipped = pipeline.load(folder / "weights").unet.state_dict()
-    assert all(torch.equal(trained[f"backbone.unet.{k}"].half().float(), v) for k, v in shipped.items())
-    assert len((folder / "weights/corpus.jsonl").read_text().splitlines()) == 4
-    before = (folder / "weights/README.md").read_text()
-    cfg = config(export.Config, "export", run=folder / "unet", output=folder / "weights")
-    with pytest.raises(BadInput, match="exists; name another output"):
-        export.main(cfg)
-    with pytest.raises(BadInput, match="checkpoint of stage 'vae'; allowed: 'video'"):
-        export.main(replace(cfg, run=folder / "vae", output=tmp_path / "weights"))
-    assert not (tmp_path / "weights").exists()
-    export.main(replace(cfg, overwrite=True))
-    assert (folder / "weights/README.md").read_text() == before
-
-
-def test_a_video_model_is_measured_against_a_frozen_frame(folder: Path, tmp_path: Path) -> None:
-    overrides = {"data__root": folder / "corpus", "data__n_val_episodes": 1, "n_clips": 4, "n_sample_steps": 2}
-    arguments = [x for k, v in overrides.items() for x in (f"--{k.replace('__', '.')}", str(v))]
-    arguments += ["--model", str(folder / "weights"), "--scratch", str(folder / "unet"), "--output", str(tmp_path)]
-    summary = eval_video.main(load(eval_video.Config, arguments))
-    results = summary["results"]
-    assert set(results) == {"model", "scratch", "first frame", "autoencoder"}
-    assert all(len(r["psnr"]) == len(r["ssim"]) == len(r["keypoint_px"]) == 2 for r in results.values())
-    assert results["first frame"]["motion"] == 0
-    assert summary["beats_first_frame"] == {"psnr": False, "ssim": False}  # after four steps it cannot
-    # The export is the same model but for its precision.
-    for sigma, loss in results["model"]["v_loss"].items():
-        assert loss == pytest.approx(results["scratch"]["v_loss"][sigma], rel=0.02)
-    assert (tmp_path / "sheet.png").is_file()
-    assert json.loads((tmp_path / "summary.json").read_text()) == summary
 
 
 def test_dry_run_writes_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
