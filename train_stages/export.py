@@ -4,12 +4,12 @@ python -m train_stages.export --config_path configs/pretrain/export.yaml
 """
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from videopolicy.backbones import pipeline
 from videopolicy.config import launch
+from videopolicy.data.files import replace_folder
 from videopolicy.data.lerobot import read_extras
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
@@ -38,18 +38,12 @@ def main(cfg: Config) -> Path:
     parts = pipeline.load(backbone.cfg.pretrained)
     parts.unet = backbone.unet
 
-    # Written aside, then put in place; the old folder goes last.
-    cfg.output.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (cfg.output.with_name(f".{cfg.output.name}.{name}") for name in ("new", "old"))
-    for folder in (new, old):
-        shutil.rmtree(folder, ignore_errors=True)
-    pipeline.save(parts, new)
-    write_manifest(Path(checkpoint.read_config(found)["data"]["root"]), new / MANIFEST)
-    (new / pipeline.CARD).write_text(card(cfg.card.read_text(), new))
-    if cfg.output.exists():
-        cfg.output.rename(old)
-    new.rename(cfg.output)
-    shutil.rmtree(old, ignore_errors=True)
+    def write(new: Path) -> None:
+        pipeline.save(parts, new)
+        write_manifest(Path(checkpoint.read_config(found)["data"]["root"]), new / MANIFEST)
+        (new / pipeline.CARD).write_text(card(cfg.card.read_text(), new))
+
+    replace_folder(cfg.output, write)
     size = sum(f.stat().st_size for f in cfg.output.rglob("*") if f.is_file())
     n = sum(p.numel() for p in parts.unet.parameters())
     step = checkpoint.read_state(found)["step"]

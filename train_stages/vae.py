@@ -8,6 +8,7 @@ from the start, so that the UNet, which needs the encoder alone, can be trained 
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from videopolicy.backbones.copy_start import start_copying
 from videopolicy.backbones.pipeline import Architecture
 from videopolicy.config import launch, to_dict
 from videopolicy.data.dataset import DataConfig, open_splits, spread
-from videopolicy.data.files import lock_folder, make_folder
+from videopolicy.data.files import lock_folder, make_folder, replace_folder
 from videopolicy.errors import BadInput
 from videopolicy.training.linear_start import start_linear
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
@@ -51,18 +52,22 @@ def main(cfg: Config) -> dict[str, float]:
         if side % factor or not factor <= side <= min(size.image_size):
             raise BadInput(f"{name} is {side}; allowed: multiples of {factor} up to {min(size.image_size)}")
     _, clips, val_clips = open_splits(cfg.data, size.n_frames, size.n_frames - 1, size.image_size)
-    parts = pipeline.create(size, cfg.train.seed)
-    start_linear(parts.vae, torch.stack([clips[i]["frames"][0] for i in spread(len(clips), 128)]))
-    start_copying(parts.unet, parts.vae.config.scaling_factor)
+    folder = cfg.run / "pipeline"
+    if folder.is_dir():  # an encoder is made once: a UNet may be in training behind it
+        parts = pipeline.load(folder)
+    else:
+        parts = pipeline.create(size, cfg.train.seed)
+        start_linear(parts.vae, torch.stack([clips[i]["frames"][0] for i in spread(len(clips), 128)]))
+        start_copying(parts.unet, parts.vae.config.scaling_factor)
+    made = (tuple(parts.unet.config.block_out_channels), tuple(parts.vae.config.block_out_channels))
+    if made != (size.channels, size.vae_channels):
+        raise BadInput(f"{folder} holds networks of {made} channels, not {(size.channels, size.vae_channels)}")
     objective = DecoderObjective(parts.vae)
     optimizer = make_optimizer({"decoder": ([p for p in objective.parameters() if p.requires_grad], cfg.lr)}, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
     if cfg.dry_run:
         return {}
     make_folder(cfg.run / "previews")
-
-    if accelerator.is_main_process and not (cfg.run / "pipeline").exists():
-        pipeline.save(parts, cfg.run / "pipeline")
 
     # Validate whole pictures of held-out clips.
     val = torch.stack([val_clips[i]["frames"] for i in spread(len(val_clips), 24)])
@@ -82,6 +87,8 @@ def main(cfg: Config) -> dict[str, float]:
 
     # Train; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():
+        if accelerator.is_main_process and not folder.is_dir():
+            replace_folder(folder, partial(pipeline.save, parts))
         results = fit(
             cfg.train,
             accelerator,
@@ -96,8 +103,8 @@ def main(cfg: Config) -> dict[str, float]:
             overfit=cfg.data.overfit,
         )
         if accelerator.is_main_process:
-            pipeline.save(parts, cfg.run / "pipeline")
-            accelerator.print(f"wrote {cfg.run / 'pipeline'}")
+            replace_folder(folder, partial(pipeline.save, parts))
+            accelerator.print(f"wrote {folder}")
     return results
 
 
