@@ -11,10 +11,10 @@ from typing import Any
 from torch import nn
 
 WIDTH = 96  # three channels per group
-SCALE = 0.1  # standard deviation of a carried signal: small, so that a training step moves what is read only a little
-CONSTANT = 4.0
+SCALE = 0.5  # standard deviation of a carried signal; what blocks add to a smaller one would be magnified in reading
+CONSTANT = 20.0
 SPREAD = CONSTANT * math.sqrt(2 / 3)  # standard deviation of a group
-OFFSET = 0.5  # signals enter the last activation, x sigmoid(x), here
+OFFSET = 3.0  # signals enter the last activation, x sigmoid(x), here, where it is nearly linear
 SIGMOID = 1 / (1 + math.exp(-OFFSET))
 VALUE = OFFSET * SIGMOID
 SLOPE = SIGMOID * (1 + OFFSET * (1 - SIGMOID))
