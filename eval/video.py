@@ -102,7 +102,7 @@ def open_model(path: Path, fps: int) -> SVDBackbone:
         return open_stage_one(path).eval()
     purpose = pipeline.load(path).purpose or {}
     fields = {"image_size": tuple(purpose["image_size"]), "n_frames": purpose["n_frames"]} if purpose else {}
-    return SVDBackbone(SVDConfig(pretrained=path, augmentation="none", **fields), fps).eval()
+    return SVDBackbone(SVDConfig(pretrained=path, augmentation="none", feature_blocks=(0,), **fields), fps).eval()
 
 
 def generate(model: SVDBackbone, first: UInt8[Tensor, "clip height width 3"], cfg: Config) -> Tensor:
