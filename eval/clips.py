@@ -6,11 +6,11 @@ from eval.behaviours import pick_and_place, reach
 from eval.executors import LiberoExecutor
 from eval.playground import Playground
 from eval.positions import episode_seed, is_evaluation_layout
+from eval.scene import LIFTED
 from videopolicy.camera import Camera
 from videopolicy.types import ActionChunk
 
 SHARES = {"layout": 0.75, "appearance": 0.5, "reach": 0.25}  # of episodes
-LIFTED = 0.04  # [m]
 
 
 def record_block(playground: Playground, job: dict) -> dict:

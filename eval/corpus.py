@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from eval.pool import Pool
-from eval.positions import is_evaluated_goal, is_evaluation_layout
+from eval.positions import EVALUATED, is_evaluated_goal, is_evaluation_layout
 from videopolicy.camera import Camera
 from videopolicy.data.lerobot import Episode, Writer, read_extras, read_info
 from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_90")
-EVALUATED = "libero_spatial/pick_up_the_black_bowl_between_the_plate_and_the_ramekin_and_place_it_on_the_plate"
 TASK = "move things on a table"
 
 

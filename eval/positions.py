@@ -10,6 +10,7 @@ from videopolicy.errors import BadInput, choices
 
 N_GRID = 16
 X_RANGE, Y_RANGE = (-0.41, -0.02), (-0.30, 0.30)  # bowl positions over 39 x 60 cm [m]
+EVALUATED = "libero_spatial/pick_up_the_black_bowl_between_the_plate_and_the_ramekin_and_place_it_on_the_plate"
 PLATE_OFFSET = np.array([0.11, 0.0])  # plate - bowl, the task's default arrangement [m]
 Half = Literal["left", "right"]
 

@@ -5,12 +5,11 @@ import re
 import numpy as np
 from jaxtyping import Float
 
-from eval.positions import PLATE_OFFSET
+from eval.positions import EVALUATED, PLATE_OFFSET
 from eval.simulation import MARKERS, START, Simulation, read_task
 from videopolicy.camera import check_markers
 from videopolicy.errors import BadInput
 
-TASK = "libero_spatial/pick_up_the_black_bowl_between_the_plate_and_the_ramekin_and_place_it_on_the_plate"
 BOWL, PLATE = "akita_black_bowl_1", "plate_1"
 DISTRACTORS = ("wooden_cabinet_1", "flat_stove_1", "akita_black_bowl_2", "cookies_1", "glazed_rim_porcelain_ramekin_1")
 LIFTED = 0.04  # [m] above rest: the bowl counts as grasped
@@ -20,7 +19,7 @@ class Scene(Simulation):
     """Bowl and plate of libero_spatial task 0, alone on the table, with the Panda arm and one camera."""
 
     def __init__(self, image_size: int, camera_name: str = "agentview") -> None:
-        super().__init__(_without_distractors(read_task(TASK)), image_size, camera_name)
+        super().__init__(_without_distractors(read_task(EVALUATED)), image_size, camera_name)
         # The arm at `START`, objects out of its way: found once, the beginning of every reset.
         for name, y in ((BOWL, -0.4), (PLATE, 0.4)):
             self.put(name, np.array([0.2, y, self.position(name)[2]]))
@@ -76,5 +75,5 @@ def _without_distractors(bddl: str) -> str:
         bddl = re.sub(rf"\n\s*\(\w+\s*\(:target {name}\)\s*\)", "", bddl)
     left = [name for name in DISTRACTORS if name in bddl]
     if left or BOWL not in bddl:
-        raise BadInput(f"{TASK}.bddl is not the file this scene was written for; could not remove {left}")
+        raise BadInput(f"{EVALUATED}.bddl is not the file this scene was written for; could not remove {left}")
     return bddl

@@ -6,10 +6,11 @@ import torch
 from einops import rearrange
 
 from videopolicy.backbones import pipeline
+from videopolicy.backbones.backbone import to_pixels
 from videopolicy.backbones.pipeline import Architecture
 from videopolicy.errors import BadInput
 from videopolicy.training.linear_start import principal_patches, start_linear
-from videopolicy.training.vae import DecoderObjective, crop_draws, psnr, to_pixels
+from videopolicy.training.vae import DecoderObjective, crop_draws, psnr
 
 SIZE = Architecture((64, 64), 4, 4, (32, 32), (False, True), latent_channels=6)
 

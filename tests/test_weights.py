@@ -41,7 +41,7 @@ def test_the_demo_trains_what_it_was_made_for(monkeypatch: pytest.MonkeyPatch, p
 
 
 def test_its_samples_start_with_the_given_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pretrained model reproduces frame 0 far better than the same model with a random UNet would."""
+    """Sampling works from the shipped folder, and frame 0 is the picture that was given."""
     monkeypatch.chdir(ROOT)
     cfg = load(video.Config, ["--config_path", "configs/demo/video.yaml"]).backbone
     image = torch.full((1, 96, 96, 3), 110, dtype=torch.uint8)

@@ -36,6 +36,11 @@ class Backbone(Protocol):
     ) -> FeatureMap: ...
 
 
+def to_pixels(frames: UInt8[Tensor, "*batch height width 3"]) -> Float[Tensor, "*batch 3 height width"]:
+    """Images in [-1, 1], channels first."""
+    return rearrange(frames, "... h w c -> ... c h w").float() / 127.5 - 1
+
+
 def splat(
     pixel: Float[Tensor, "batch 2"], image_size: tuple[int, int], rows: int, cols: int
 ) -> Float[Tensor, "batch 1 row col"]:

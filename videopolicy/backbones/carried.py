@@ -21,6 +21,7 @@ SLOPE = SIGMOID * (1 + OFFSET * (1 - SIGMOID))
 
 
 def zero(layer: nn.Module) -> None:
+    """Make a layer give nothing: a residual block that ends in it begins as the identity."""
     for p in layer.parameters():
         p.zero_()
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videopolicy.backbones import pipeline
-from videopolicy.backbones.backbone import FeatureMap, splat
+from videopolicy.backbones.backbone import FeatureMap, splat, to_pixels
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN, like, precondition, sample
 from videopolicy.errors import BadInput
 
@@ -107,7 +107,7 @@ class SVDBackbone(nn.Module):
         """Images of the model's size (`videopolicy.images.resized`) in [-1, 1]."""
         if (frames.shape[-2], frames.shape[-3]) != self.cfg.image_size:
             raise BadInput(f"images are {frames.shape[-2]}x{frames.shape[-3]}; allowed: {self.cfg.image_size}")
-        return rearrange(frames, "... h w c -> ... c h w").float() / 127.5 - 1
+        return to_pixels(frames)
 
     @torch.no_grad()
     def encode_images(

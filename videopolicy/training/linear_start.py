@@ -11,9 +11,9 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from videopolicy.backbones.backbone import to_pixels
 from videopolicy.backbones.carried import SCALE, WIDTH, group, read, rescale, route, route_taps, zero
 from videopolicy.errors import BadInput
-from videopolicy.training.vae import to_pixels
 
 LOG_VARIANCE = -6.0  # of the posterior
 

@@ -8,6 +8,8 @@ from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from videopolicy.backbones.backbone import to_pixels
+
 
 @dataclass(frozen=True)
 class Crops:
@@ -19,6 +21,7 @@ class Crops:
 
 
 def crop_draws(image_size: tuple[int, int], side: int, n: int, seed: int, step: int, rank: int) -> Crops:
+    """Squares of `side` pixels in pictures of (width, height), a function of (seed, step, rank) alone."""
     generator = torch.Generator().manual_seed(((seed * 1_000_003 + step) * 1009 + rank) % 2**63)
     corner = [torch.randint(0, s - side + 1, (n,), generator=generator) for s in image_size]
     return Crops(torch.stack(corner, 1), side, int(torch.randint(2**31, (1,), generator=generator)))
@@ -57,11 +60,6 @@ class DecoderObjective(nn.Module):
         z = self.vae.encode(to_pixels(clip)).latent_dist.mode()
         pixels = rearrange(self.vae.decode(z, num_frames=len(clip)).sample.float(), "t c h w -> t h w c")
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def to_pixels(frames: UInt8[Tensor, "*batch height width 3"]) -> Float[Tensor, "*batch 3 height width"]:
-    """Images in [-1, 1], channels first."""
-    return rearrange(frames, "... h w c -> ... c h w").float() / 127.5 - 1
 
 
 def psnr(
