@@ -16,7 +16,7 @@ CLEARANCE, FIXTURE_CLEARANCE = 0.12, 0.20  # between objects, and to furniture [
 GAZE = np.array([-0.221, 0.0, 0.0])  # where cameras look: where LIBERO's own one meets the table [m]
 CLOSE_SIZE = 0.075  # the widest object that the fingers can close around [m]
 # Markers for the self-test [m], far enough apart to be told from each other in a picture of 112 pixels.
-FLOATING = np.array([[x, y, 0.28] for x in (-0.25, 0.05) for y in (-0.32, -0.16, 0.16, 0.32)])
+FLOATING = [np.array([[x, y, z] for x in (-0.25, 0.05) for y in (-0.32, -0.16, 0.16, 0.32)]) for z in (0.28, 0.2, 0.12)]
 FLAT = 0.03  # [m]: lower objects (plates) are not picked
 
 
@@ -104,8 +104,8 @@ class Playground(Simulation):
         self.forward()
         self.look(*pose)
         camera = self.camera
-        pixel = camera.project(FLOATING)
-        inside = FLOATING[((pixel > 12) & (pixel < np.array(camera.size) - 12)).all(-1)]
+        # A low camera sees little of the highest layer: test on the one that it sees most of.
+        inside = max((_inside(camera, layer) for layer in FLOATING), key=len)
         shown, hidden = self.render_markers(inside), self.render()
         # Furniture may hide some, wholly or in part; a wrong calibration would lose nearly all.
         found = np.array([m for m in inside if _is_found(camera, m, shown, hidden)]).reshape(-1, 3)
@@ -169,6 +169,11 @@ class Playground(Simulation):
             if texture >= 0 and rng.random() < 0.5:
                 same_kind = np.flatnonzero(model.tex_type == model.tex_type[texture])
                 model.mat_texid[material, RGB] = rng.choice(same_kind)
+
+
+def _inside(camera: Camera, markers: np.ndarray) -> np.ndarray:
+    pixel = camera.project(markers)
+    return markers[((pixel > 12) & (pixel < np.array(camera.size) - 12)).all(-1)]
 
 
 def _is_found(camera: Camera, marker: np.ndarray, shown: np.ndarray, hidden: np.ndarray) -> bool:

@@ -22,6 +22,7 @@ from videopolicy.data.files import make_folder
 from videopolicy.data.lerobot import read_info
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
+from videopolicy.training.manifest import trained_episodes
 from videopolicy.training.objectives import VideoObjective, draw
 from videopolicy.training.stage_one import open_stage_one
 from videopolicy.training.vae import psnr
@@ -29,6 +30,7 @@ from videopolicy.viz.draw import save_clip_comparison
 
 SIGMAS = (0.1, 0.5, 2.0, 10.0, 40.0, 200.0, 600.0)
 BATCH = 8
+MOTION = (0.5, 2.0)  # of real clips' motion energy: less is a frozen picture, more is flicker
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Config:
     n_clips: int = 64  # held out, evenly spread
     n_sample_steps: int = 12
     n_sheet: int = 8  # clips on the sheet
+    require: bool = False  # fail, after measuring, where it does not beat the frozen first frame, or hardly moves
     n_threads: int = 2
     seed: int = 0
 
@@ -61,7 +64,14 @@ def main(cfg: Config) -> dict:
         if sizes[0] != sizes[1]:
             raise BadInput(f"{cfg.model} and {cfg.scratch} are of different sizes (image, frames): {sizes}")
     size = models["model"].cfg
-    _, clips, val_clips = open_splits(cfg.data, size.n_frames, size.n_frames - 1, size.image_size)
+    data, clips, val_clips = open_splits(cfg.data, size.n_frames, size.n_frames - 1, size.image_size)
+    for path in filter(None, (cfg.model, cfg.scratch)):
+        known = trained_episodes(path, data) & {e for e, _ in val_clips.samples}
+        if known:
+            raise BadInput(
+                f"{path} was trained on episode {min(known)} of {cfg.data.root} and {len(known) - 1} other(s) of those"
+                f" that data.n_val_episodes {cfg.data.n_val_episodes} holds out; name the number it was trained with"
+            )
     # Clips that end within their episode: past it, every frame is the last one.
     whole = [i for i, (e, t) in enumerate(val_clips.samples) if t + size.n_frames <= val_clips.data.length(e)]
     batch = torch.utils.data.default_collate([val_clips[whole[i]] for i in spread(len(whole), cfg.n_clips)])
@@ -93,6 +103,9 @@ def main(cfg: Config) -> dict:
     save_clip_comparison(cfg.output / "sheet.png", real[chosen].numpy(), guesses["model"][chosen].numpy())
     print(table(summary))
     print(f"sheet, real above sampled: {cfg.output / 'sheet.png'}")
+    failed = failures(summary)
+    if cfg.require and failed:
+        raise BadInput(f"{cfg.model} is not good enough: {'; '.join(failed)}")
     return summary
 
 
@@ -156,6 +169,19 @@ def beats(model: dict, first_frame: dict) -> dict[str, bool]:
         name: all(better > worse for better, worse in zip(model[name], first_frame[name], strict=True))
         for name in ("psnr", "ssim")
     }
+
+
+def failures(summary: dict) -> list[str]:
+    """What keeps a model from counting as a video model."""
+    motion = summary["results"]["model"]["motion"]
+    failed = [
+        f"{k} not above the frozen first frame's on every frame"
+        for k, ok in summary["beats_first_frame"].items()
+        if not ok
+    ]
+    if not MOTION[0] <= motion <= MOTION[1]:
+        failed.append(f"motion energy is {motion:.2f} of real clips', allowed: {MOTION[0]} to {MOTION[1]}")
+    return failed
 
 
 def table(summary: dict) -> str:

@@ -146,7 +146,7 @@ def test_a_network_gone_nan_is_not_hidden(camera: Camera, make: object) -> None:
 
 def test_each_frame_predicts_its_own_steps() -> None:
     """12 steps from 6 frames: changing frame 2 changes steps 4 and 5 alone."""
-    head, one = para(6, 12), features(1)
+    head, one = para(6, 12).eval(), features(1)
     other = one.dense.clone()
     other[:, 2] += torch.randn(16, *GRID, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():

@@ -1,14 +1,12 @@
 """Cached latents are those of the frames, made once, and a cache that does not fit is refused."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.data.dataset import ClipDataset
@@ -17,14 +15,6 @@ from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
 from videopolicy.training.latents import attach_latents
 from videopolicy.training.objectives import VideoObjective, draw
-
-
-@pytest.fixture(autouse=True)
-def full_precision() -> Iterator[None]:
-    """Accelerate keeps a process's first precision for all that follow: forgotten before and after these tests."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from videopolicy.data.files import read_jsonl
 from videopolicy.data.lerobot import Dataset
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
+from videopolicy.training.manifest import trained_episodes
 
 
 def test_the_corpus_is_continued_and_never_mixed(folder: Path, tmp_path: Path) -> None:
@@ -111,3 +112,28 @@ def test_a_video_model_is_measured_against_a_frozen_frame(folder: Path, tmp_path
         assert loss == pytest.approx(results["scratch"]["v_loss"][sigma], rel=0.02)
     assert (tmp_path / "sheet.png").is_file()
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    failed = eval_video.failures(summary)
+    assert len(failed) >= 2
+    with pytest.raises(BadInput, match=r"weights is not good enough: psnr not above the frozen first frame's"):
+        eval_video.main(load(eval_video.Config, [*arguments, "--require", "true"]))
+
+
+def test_a_video_model_is_not_measured_on_what_it_was_trained_on(folder: Path, tmp_path: Path) -> None:
+    """Clips of the corpus that were held out are marked in the manifest; a run's configuration says it too."""
+    rows = read_jsonl(folder / "weights/corpus.jsonl")
+    assert sorted(row["held_out"] for row in rows) == [False, False, True, True]
+    corpus = tmp_path / "corpus"
+    shutil.copytree(folder / "corpus", corpus)
+    lines = (corpus / "meta/para_episodes.jsonl").read_text().splitlines()
+    swapped = [lines[i] for i in (2, 3, 0, 1)]  # the held-out event is another one here
+    (corpus / "meta/para_episodes.jsonl").write_text("".join(line + "\n" for line in swapped))
+    arguments = ["--data.n_val_episodes", "1", "--n_clips", "4", "--output", str(tmp_path / "out")]
+    with pytest.raises(BadInput, match=r"weights was trained on episode \d of .* and 1 other"):
+        eval_video.main(
+            load(eval_video.Config, [*arguments, "--model", str(folder / "weights"), "--data.root", str(corpus)])
+        )
+    data = Dataset(folder / "corpus")
+    seen = trained_episodes(folder / "unet", data)
+    assert (
+        seen == {e for e, row in enumerate(rows) if not row["held_out"]} == trained_episodes(folder / "weights", data)
+    )

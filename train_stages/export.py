@@ -3,19 +3,17 @@
 python -m train_stages.export --config_path configs/pretrain/export.yaml
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from videopolicy.backbones import pipeline
-from videopolicy.config import launch
+from videopolicy.config import from_dict, launch
+from videopolicy.data.dataset import DataConfig
 from videopolicy.data.files import replace_folder
-from videopolicy.data.lerobot import read_extras
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
+from videopolicy.training.manifest import write_manifest
 from videopolicy.training.stage_one import checked, open_stage_one
-
-MANIFEST = "corpus.jsonl"
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def main(cfg: Config) -> Path:
 
     def write(new: Path) -> None:
         pipeline.save(parts, new)
-        write_manifest(Path(checkpoint.read_config(found)["data"]["root"]), new / MANIFEST)
+        write_manifest(from_dict(DataConfig, checkpoint.read_config(found)["data"]), new / pipeline.MANIFEST)
         (new / pipeline.CARD).write_text(card(cfg.card.read_text(), new))
 
     replace_folder(cfg.output, write)
@@ -49,15 +47,6 @@ def main(cfg: Config) -> Path:
     step = checkpoint.read_state(found)["step"]
     print(f"wrote {cfg.output}: {size / 1e6:.1f} MB, UNet {n / 1e6:.2f} M parameters, step {step}")
     return cfg.output
-
-
-def write_manifest(root: Path, path: Path) -> None:
-    """What every clip of the corpus shows, one JSON line each, so that anyone can check what is not in it."""
-    extras = read_extras(root)
-    if not extras:
-        raise BadInput(f"the corpus {root} that the model was trained on is gone: its manifest cannot be written")
-    lines = [json.dumps({k: v for k, v in e.items() if k not in ("camera", "episode_index")}) for e in extras]
-    path.write_text("".join(line + "\n" for line in lines))
 
 
 def card(text: str, folder: Path) -> str:

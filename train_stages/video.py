@@ -15,6 +15,7 @@ from videopolicy.config import launch, to_dict
 from videopolicy.data.dataset import DataConfig, open_splits, spread
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.diffusion import NoiseConfig
+from videopolicy.training.distill import DistillConfig, Readout, attach_teacher
 from videopolicy.training.latents import attach_latents
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
 from videopolicy.training.objectives import VideoObjective, draw
@@ -31,6 +32,7 @@ class Config:
     data: DataConfig = DataConfig()
     backbone: SVDConfig = SVDConfig()
     noise: NoiseConfig = NoiseConfig()
+    distill: DistillConfig = DistillConfig()
     train: TrainConfig = TrainConfig()
     lr: float = 1e-5
     n_sample_steps: int = 12  # of the previews
@@ -46,8 +48,12 @@ def main(cfg: Config) -> dict[str, float]:
     )
     backbone = SVDBackbone(cfg.backbone, data.fps)
     backbone.start_embedding.requires_grad_(False)  # stage two's; unused here, and data-parallel training would say so
-    objective = VideoObjective(backbone)
-    optimizer = make_optimizer({"unet": (backbone.unet_parameters(), cfg.lr)}, cfg.train)
+    parameters, readout = backbone.unet_parameters(), None
+    if cfg.distill.weight:
+        readout = Readout(backbone.feature_channels, cfg.distill.n_components)
+        parameters += list(readout.parameters())
+    objective = VideoObjective(backbone, readout, cfg.distill.weight, cfg.noise.high_min)
+    optimizer = make_optimizer({"unet": (parameters, cfg.lr)}, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
     if cfg.dry_run:
         return {}
@@ -55,6 +61,8 @@ def main(cfg: Config) -> dict[str, float]:
 
     # Frames are encoded once; afterwards a step costs the UNet's passes, and conditioning frames with noise.
     attach_latents(backbone, accelerator, clips, val_clips)
+    if readout is not None:
+        attach_teacher(cfg.distill, cfg.backbone.grid, accelerator, clips, val_clips)
 
     # Validate on held-out episodes: loss per noise level, always with the same noise.
     chosen = spread(len(val_clips), 16)
@@ -70,9 +78,10 @@ def main(cfg: Config) -> dict[str, float]:
             draws.sigma.fill_(sigma)
             draws.dropout.fill_(1.0)
             with accelerator.autocast():
-                losses[f"diffusion/sigma_{sigma:g}"] = float(
-                    objective(to_device(val_batch), draws.to(accelerator.device))["diffusion"]
-                )
+                found = objective(to_device(val_batch), draws.to(accelerator.device))
+            losses[f"diffusion/sigma_{sigma:g}"] = float(found["diffusion"])
+            if "distill" in found and sigma >= cfg.noise.high_min:
+                losses[f"distill/sigma_{sigma:g}"] = float(found["distill"])
         if accelerator.is_main_process and step == cfg.train.n_steps:
             with accelerator.autocast():
                 generated = backbone.generate(

@@ -19,6 +19,7 @@ from diffusers import (
     StableVideoDiffusionPipeline,
     UNetSpatioTemporalConditionModel,
 )
+from diffusers.models.resnet import ResnetBlock2D
 from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -32,6 +33,7 @@ diffusers_logging.disable_progress_bar()  # a bar per file says nothing here
 transformers_logging.disable_progress_bar()
 
 CARD, PURPOSE = "README.md", "videopolicy.json"
+MANIFEST = "corpus.jsonl"  # what it was trained on
 SHARD = "900KB"  # files small enough for a git repository
 CLIP_SIZE = 224  # the pipeline resizes its conditioning image to this [pixels]
 
@@ -163,12 +165,27 @@ def load(folder: Path, weights: Literal["pretrained", "random"] = "pretrained") 
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise BadInput(f"cannot load the video model in {folder}: {' '.join(str(error).split())[:300]}") from error
+    skip_silent(vae.encoder)
     if weights == "random":
         start_copying(unet, vae.config.scaling_factor)
     purpose = folder / PURPOSE
     made_for = _purpose(purpose) if purpose.is_file() else None
     start = digest(unet) if weights == "pretrained" else "random"
     return Parts(unet, vae, encoder, made_for, start, identity(vae, encoder))
+
+
+class _Silent(ResnetBlock2D):
+    """A residual block whose last layer is zero: what it adds need not be computed."""
+
+    def forward(self, input_tensor: Any, *_args: Any, **_kwargs: Any) -> Any:
+        return input_tensor if self.conv_shortcut is None else self.conv_shortcut(input_tensor)
+
+
+def skip_silent(network: Any) -> None:
+    """Leave out of a frozen network's forward what adds exactly nothing: most of an encoder made in closed form."""
+    for block in network.modules():
+        if type(block) is ResnetBlock2D and not any(p.any() for p in block.conv2.parameters()):
+            block.__class__ = _Silent
 
 
 def _purpose(path: Path) -> dict:

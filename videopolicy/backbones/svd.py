@@ -61,7 +61,7 @@ class SVDBackbone(nn.Module):
         self.latent_size = (height // vae_factor, width // vae_factor)
         # SVD's fps id is one less than the frame rate; this is the one place that says so.
         self.fps_id = fps - 1
-        self.start_embedding = nn.Parameter(torch.zeros(self.unet.config.block_out_channels[0]))
+        self.start_embedding = nn.Parameter(torch.randn(self.feature_channels))  # of a head's input. Section 3.4
         noise = torch.randn(
             cfg.n_frames,
             self.vae.config.latent_channels,
@@ -70,10 +70,8 @@ class SVDBackbone(nn.Module):
         )
         self.register_buffer("feature_noise", noise, persistent=False)
         self._features: dict[int, Tensor] = {}
-        self._start: Tensor | None = None
         for i in cfg.feature_blocks:
             self.unet.up_blocks[i].register_forward_hook(self._keep(i))
-        self.unet.conv_in.register_forward_hook(self._add_start)
 
     def train(self, mode: bool = True) -> "SVDBackbone":
         """As every module, but VAE and image encoder stay as they act."""
@@ -111,11 +109,10 @@ class SVDBackbone(nn.Module):
 
     @torch.no_grad()
     def encode_images(
-        self, pixels: Float[Tensor, "batch 3 height width"], chunk: int = 16
+        self, pixels: Float[Tensor, "batch 3 height width"], chunk: int = 8
     ) -> Float[Tensor, "batch channel row col"]:
-        """Unscaled latents: the mode of the VAE's posterior. In full precision where the VAE asks for it, as SVD's."""
-        precise = self.vae.config.force_upcast
-        with torch.autocast(pixels.device.type, enabled=False) if precise else nullcontext():
+        """Unscaled latents: the mode of the VAE's posterior, in full precision, whether training or acting."""
+        with torch.autocast(pixels.device.type, enabled=False):
             parts = [self.vae.encode(p).latent_dist.mode().float() for p in pixels.split(chunk)]
         return torch.cat(parts)
 
@@ -173,27 +170,23 @@ class SVDBackbone(nn.Module):
         x: Float[Tensor, "batch frame channel row col"],
         sigma: Float[Tensor, " batch"],
         condition: dict[str, Tensor],
-        start_pixel: Float[Tensor, "batch 2"] | None = None,
     ) -> Float[Tensor, "batch frame channel row col"]:
         """The network's v for noisy latents; features of the same pass are then in `features()`."""
         _, _, c_in, c_noise = precondition(sigma)
         image = repeat(condition["latent"], "b c h w -> b t c h w", t=x.shape[1])
-        self._start = None
-        if start_pixel is not None:
-            weight = splat(start_pixel, self.cfg.image_size, *self.latent_size)
-            self._start = repeat(weight * self.start_embedding[:, None, None], "b c h w -> (b t) c h w", t=x.shape[1])
         inputs = torch.cat([like(c_in, x) * x, image], 2)
         return self.unet(inputs, c_noise, condition["embedding"], condition["time_ids"]).sample.float()
 
-    def features(self, n_batch: int) -> FeatureMap:
-        """Up-block features of the last pass, for the future frames, on the head's grid."""
+    def features(self, start_pixel: Float[Tensor, "batch 2"]) -> FeatureMap:
+        """Up-block features of the last pass, for the future frames, on the head's grid, the start keypoint marked."""
         size = (self.cfg.grid, self.cfg.grid)
         maps = [
             F.interpolate(self._features[i].float(), size, mode="bilinear", align_corners=False)
             for i in self.cfg.feature_blocks
         ]
-        dense = rearrange(torch.cat(maps, 1), "(b t) c h w -> b t c h w", b=n_batch)
-        return FeatureMap(dense[:, 1:])
+        dense = rearrange(torch.cat(maps, 1), "(b t) c h w -> b t c h w", b=len(start_pixel))[:, 1:]
+        start = splat(start_pixel, self.cfg.image_size, *size) * self.start_embedding[:, None, None]
+        return FeatureMap(dense + start[:, None])
 
     def forward(
         self, images: UInt8[Tensor, "batch height width 3"], start_pixel: Float[Tensor, "batch 2"]
@@ -210,8 +203,8 @@ class SVDBackbone(nn.Module):
         condition = self.condition(first, augmentation, pixel_noise.expand_as(first))
         sigma = first.new_full((len(first),), self.cfg.feature_sigma)
         noise = self.feature_noise[None]
-        self.denoise(like(sigma, noise) * noise, sigma, condition, start_pixel)
-        return self.features(len(first))
+        self.denoise(like(sigma, noise) * noise, sigma, condition)
+        return self.features(start_pixel)
 
     @torch.no_grad()
     def generate(
@@ -234,9 +227,6 @@ class SVDBackbone(nn.Module):
             self._features[block] = output
 
         return hook
-
-    def _add_start(self, _module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-        return output if self._start is None else output + self._start.to(output.dtype)
 
 
 def _check(cfg: SVDConfig, fps: int, purpose: dict | None, vae_factor: int, n_levels: int) -> None:

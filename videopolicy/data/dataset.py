@@ -48,7 +48,8 @@ class ClipDataset(TorchDataset):
         self.samples = [(e, t) for e in episodes for t in range(data.length(e) - 1)]
         if not self.samples:
             raise BadInput(f"no clips in {data.root}: episodes {episodes} have at most one frame")
-        self.latents: dict[int, np.ndarray] = {}  # (frame channel row col) of episodes, where training has made them
+        # Name to episode to (frame channel row col): what training has made of the frames.
+        self.maps: dict[str, dict[int, np.ndarray]] = {}
         self._cache: dict[int, np.ndarray] = {}
         self._cache_bytes = int(cache_gb * 2**30)
 
@@ -66,8 +67,8 @@ class ClipDataset(TorchDataset):
         }
         sample = {"frames": torch.from_numpy(frames[shown]), **numbers}
         sample["valid"] = torch.from_numpy(label.inside & label.in_episode)
-        if self.latents:
-            sample["latents"] = torch.from_numpy(self.latents[episode][shown]).float()
+        for name, maps in self.maps.items():
+            sample[name] = torch.from_numpy(maps[episode][shown]).float()
         return sample
 
     def label_statistics(self) -> dict:
@@ -113,6 +114,12 @@ def open_splits(
 ) -> tuple[Dataset, ClipDataset, ClipDataset]:
     """The dataset, and its training and validation clips."""
     data = Dataset(cfg.root)
+    clips = [ClipDataset(data, e, n_frames, n_steps, image_size, cfg.cache_gb) for e in split_episodes(data, cfg)]
+    return data, clips[0], clips[1]
+
+
+def split_episodes(data: Dataset, cfg: DataConfig) -> tuple[list[int], list[int]]:
+    """Episodes to train on, and episodes held out."""
     groups = _groups(data)
     if not 0 < cfg.n_val_episodes < len(groups):
         raise BadInput(
@@ -123,9 +130,7 @@ def open_splits(
     n_train = len(others) if cfg.n_train_episodes is None else cfg.n_train_episodes
     if not 0 < n_train <= len(others):
         raise BadInput(f"n_train_episodes is {n_train}; allowed: 1 to {len(others)} of {cfg.root}'s episodes")
-    train = [e for i in spread(len(others), n_train) for e in others[i]]
-    clips = [ClipDataset(data, e, n_frames, n_steps, image_size, cfg.cache_gb) for e in (train, sorted(held_out))]
-    return data, clips[0], clips[1]
+    return [e for i in spread(len(others), n_train) for e in others[i]], sorted(held_out)
 
 
 def _groups(data: Dataset) -> list[list[int]]:

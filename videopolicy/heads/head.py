@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -29,6 +30,37 @@ class Targets:
     def where(self, keep: Bool[Tensor, " batch"]) -> "Targets":
         """The same labels, valid only in the samples to keep."""
         return Targets(self.pixel, self.height, self.gripper, self.position, self.valid & keep[:, None])
+
+
+class Standardised(nn.Module):
+    """Features in standard deviations of what training has shown so far, channel by channel.
+
+    Up-blocks of different levels differ in scale, and svd-tiny's last one holds constants (`backbones/carried.py`),
+    beside which a normalisation over groups of channels would lose the rest.
+    """
+
+    mean: Tensor
+    std: Tensor
+    n_seen: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        for name, value in (
+            ("mean", torch.zeros(channels)),
+            ("std", torch.ones(channels)),
+            ("n_seen", torch.zeros(())),
+        ):
+            self.register_buffer(name, value)
+
+    def forward(self, x: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch channel row col"]:
+        if self.training:
+            with torch.no_grad():
+                share = torch.maximum(1 / (self.n_seen + 1), self.n_seen.new_tensor(0.02))
+                std, mean = torch.std_mean(x.detach().float(), (0, 2, 3))
+                self.mean.lerp_(mean, share)
+                self.std.lerp_(std, share)
+                self.n_seen += 1
+        return (x - self.mean[:, None, None]) / (self.std[:, None, None] + 1e-2)
 
 
 @runtime_checkable

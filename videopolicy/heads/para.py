@@ -13,7 +13,7 @@ from videopolicy.bins import Bins
 from videopolicy.camera import Camera
 from videopolicy.errors import BadInput
 from videopolicy.heads import upsampled
-from videopolicy.heads.head import Targets, masked_mean
+from videopolicy.heads.head import Standardised, Targets, masked_mean
 from videopolicy.types import ActionChunk
 
 
@@ -22,8 +22,8 @@ class ParaConfig:
     n_height: int = 32  # N_H
     n_gripper: int = 2  # N_G; the signal is binary
     width: int = 64  # channels of the trunk
-    n_layers: int = 1  # 3x3 convolutions in the trunk
-    window: float = 12.0  # sub-cell refinement: mean over the pixels this close to the best one [pixels]
+    n_layers: int = 2  # 3x3 convolutions in the trunk
+    window: float = 1.5  # sub-cell refinement: mean over the pixels this close to the best one [grid cells]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ class ParaHead(nn.Module):
         self.n_steps, self.grid = n_steps, grid
         self.gripper_bins = Bins(0.0, 1.0, cfg.n_gripper)
         self.steps_per_frame = n_steps // n_frames
-        layers: list[nn.Module] = [nn.GroupNorm(8, channels), nn.Conv2d(channels, cfg.width, 1), nn.SiLU()]
+        self.embed = nn.Sequential(Standardised(channels), nn.Conv2d(channels, cfg.width, 1))
+        self.frame_embedding = nn.Parameter(torch.zeros(n_frames, cfg.width, 1, 1))  # the maps share all else
+        layers: list[nn.Module] = [nn.SiLU()]
         for _ in range(cfg.n_layers):
             layers += [nn.Conv2d(cfg.width, cfg.width, 3, padding=1), nn.SiLU()]
         self.trunk = nn.Sequential(*layers)
@@ -66,7 +68,9 @@ class ParaHead(nn.Module):
 
     def forward(self, features: FeatureMap) -> ParaPrediction:
         b = len(features.dense)
-        maps = self.out(self.trunk(rearrange(features.dense, "b t c h w -> (b t) c h w"))).float()
+        embedded = self.embed(rearrange(features.dense, "b t c h w -> (b t) c h w"))
+        embedded = rearrange(embedded, "(b t) c h w -> b t c h w", b=b) + self.frame_embedding
+        maps = self.out(self.trunk(rearrange(embedded, "b t c h w -> (b t) c h w"))).float()
         maps = rearrange(maps, "(b t) (n c) h w -> b (t n) c h w", b=b, n=self.steps_per_frame)
         heatmap, height, gripper = maps.split([1, self.cfg.n_height, self.cfg.n_gripper], 2)
         return ParaPrediction(heatmap[:, :, 0], height, gripper)
@@ -113,7 +117,9 @@ class ParaHead(nn.Module):
         best = probability.argmax(-1)
         u, v = (torch.arange(n, device=heatmap.device) + 0.5 for n in (width, height))
         grid_v, grid_u = (x.flatten() for x in torch.meshgrid(v, u, indexing="ij"))
-        near = (grid_u - grid_u[best][..., None]) ** 2 + (grid_v - grid_v[best][..., None]) ** 2 <= self.cfg.window**2
+        cell_u, cell_v = width / self.grid[1], height / self.grid[0]
+        away = ((grid_u - grid_u[best][..., None]) / cell_u) ** 2 + ((grid_v - grid_v[best][..., None]) / cell_v) ** 2
+        near = away <= self.cfg.window**2
         weight = probability * near
         mass = weight.sum(-1)
         return torch.stack([(weight * grid_u).sum(-1), (weight * grid_v).sum(-1)], -1) / mass[..., None], mass

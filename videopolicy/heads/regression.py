@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.camera import Camera
-from videopolicy.heads.head import Targets, masked_mean
+from videopolicy.heads.head import Standardised, Targets, masked_mean
 from videopolicy.types import ActionChunk
 
 
@@ -39,6 +39,7 @@ class RegressionHead(nn.Module):
         self.cfg, self.period, self.n_steps = cfg, period, n_steps
         self.register_buffer("position_mean", position_mean)
         self.register_buffer("position_std", position_std)
+        self.standardise = Standardised(channels)
         self.net = nn.Sequential(
             nn.LayerNorm(channels * n_frames),
             nn.Linear(channels * n_frames, cfg.width),
@@ -49,7 +50,10 @@ class RegressionHead(nn.Module):
         )
 
     def forward(self, features: FeatureMap) -> Float[Tensor, "batch step 4"]:
-        return rearrange(self.net(features.pooled).float(), "b (n c) -> b n c", n=self.n_steps)
+        b = len(features.dense)
+        dense = self.standardise(rearrange(features.dense, "b t c h w -> (b t) c h w"))
+        pooled = FeatureMap(rearrange(dense, "(b t) c h w -> b t c h w", b=b)).pooled
+        return rearrange(self.net(pooled).float(), "b (n c) -> b n c", n=self.n_steps)
 
     def loss(self, prediction: Float[Tensor, "batch step 4"], targets: Targets) -> dict[str, Tensor]:
         # Masked labels may be NaN, whose gradient would survive a mask on the loss alone.

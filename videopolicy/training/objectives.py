@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.diffusion import NoiseConfig, like, sample_sigma, velocity
 from videopolicy.heads.head import Targets
 from videopolicy.heads.para import ParaHead
 from videopolicy.heads.regression import RegressionHead
+from videopolicy.training.distill import Readout
 
 DROPOUT = 0.1  # conditioning is dropped as in SVD: 10 % embedding only, 10 % both, 10 % image latent only
 
@@ -45,15 +45,27 @@ def draw(cfg: NoiseConfig, n: int, backbone: SVDBackbone, seed: int, step: int, 
 
 
 class VideoObjective(nn.Module):
-    """Stage one: predict v of noised clips from their first frame."""
+    """Stage one: predict v of noised clips from their first frame; in pretraining also what an image network sees.
 
-    def __init__(self, backbone: SVDBackbone) -> None:
+    The readout learns from the samples that a policy's are like: noise of at least `read_sigma_min`, condition kept.
+    """
+
+    def __init__(
+        self, backbone: SVDBackbone, readout: Readout | None = None, weight: float = 0.0, read_sigma_min: float = 80.0
+    ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.readout = backbone, readout
+        self.weight, self.read_sigma_min = weight, read_sigma_min
 
     def forward(self, batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
-        error, _ = diffusion_error(self.backbone, batch, draws, None, torch.zeros_like(draws.sigma, dtype=torch.bool))
-        return {"diffusion": error.mean(), "total": error.mean()}
+        error = diffusion_error(self.backbone, batch, draws, torch.zeros_like(draws.sigma, dtype=torch.bool))
+        diffusion = error.mean()
+        if self.readout is None:
+            return {"diffusion": diffusion, "total": diffusion}
+        features = self.backbone.features(torch.full_like(batch["start_pixel"], torch.nan))  # no actions, no start
+        reading = (draws.sigma >= self.read_sigma_min) & kept_image(draws)
+        distill = self.readout.error(features, batch["teacher"], reading)
+        return {"diffusion": diffusion, "distill": distill, "total": diffusion + self.weight * distill}
 
 
 class JointObjective(nn.Module):
@@ -86,8 +98,8 @@ class JointObjective(nn.Module):
         if self.fixed_noise:
             noise = torch.where(like(reading, draws.noise), self.backbone.feature_noise, draws.noise)
             draws = Draws(draws.sigma, noise, draws.augmentation, draws.pixel_noise, draws.dropout)
-        error, features = diffusion_error(self.backbone, batch, draws, batch["start_pixel"], reading)
-        losses = {"diffusion": error.mean()}
+        losses = {"diffusion": diffusion_error(self.backbone, batch, draws, reading).mean()}
+        features = self.backbone.features(batch["start_pixel"])  # of the same pass
         losses |= self.head.loss(self.head(features), Targets.of(batch).where(reading))
         if self.loss_balance == "sum":
             return {**losses, "total": torch.stack([losses[t] for t in self.terms]).sum()}
@@ -100,18 +112,21 @@ class JointObjective(nn.Module):
         return {**losses, "total": (values / self.averages.clamp(min=1e-6)).sum()}
 
 
+def kept_image(draws: Draws) -> Bool[Tensor, " batch"]:
+    """Samples whose conditioning latent is not dropped."""
+    return (draws.dropout < DROPOUT) | (draws.dropout >= 3 * DROPOUT)
+
+
 def diffusion_error(
-    backbone: SVDBackbone, batch: dict[str, Tensor], draws: Draws, start_pixel: Tensor | None, keep: Tensor
-) -> tuple[Float[Tensor, " batch"], FeatureMap]:
-    """Squared error of v per sample, and the features of the same pass; conditioning is never dropped where `keep`."""
+    backbone: SVDBackbone, batch: dict[str, Tensor], draws: Draws, keep: Tensor
+) -> Float[Tensor, " batch"]:
+    """Squared error of v per sample; conditioning is never dropped where `keep`."""
     first = backbone.pixels(batch["frames"][:, 0])
     x0 = batch["latents"] if "latents" in batch else backbone.encode(backbone.pixels(batch["frames"]))
-    r, p = draws.dropout, DROPOUT
-    keep_embedding, keep_image = (keep | (r >= 2 * p)).float(), (keep | (r < p) | (r >= 3 * p)).float()
+    keep_embedding, keep_image = (keep | (draws.dropout >= 2 * DROPOUT)).float(), (keep | kept_image(draws)).float()
     clean = None
     if backbone.cfg.augmentation == "none":
         clean = x0[:, 0] / backbone.vae.config.scaling_factor
     condition = backbone.condition(first, draws.augmentation, draws.pixel_noise, keep_image, keep_embedding, clean)
-    v = backbone.denoise(x0 + like(draws.sigma, x0) * draws.noise, draws.sigma, condition, start_pixel)
-    error = (v - velocity(x0, draws.noise, draws.sigma)).square().mean((1, 2, 3, 4))
-    return error, backbone.features(len(first))
+    v = backbone.denoise(x0 + like(draws.sigma, x0) * draws.noise, draws.sigma, condition)
+    return (v - velocity(x0, draws.noise, draws.sigma)).square().mean((1, 2, 3, 4))

@@ -1,0 +1,63 @@
+"""Maps of a dataset's frames that a frozen network makes once: latents, features to learn from.
+
+<dataset>/<kind>/<what made it>/episode_NNNNNN.npy   (frame channel row col), half precision
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from videopolicy.data.dataset import ClipDataset
+from videopolicy.data.files import make_folder, replace
+from videopolicy.errors import BadInput
+from videopolicy.progress import Progress
+
+Encode = Callable[[UInt8[Tensor, "frame height width 3"]], Float[Tensor, "frame channel row col"]]
+
+
+@torch.no_grad()
+def attach(kind: str, made_by: str, encode: Encode, accelerator: Accelerator, datasets: list[ClipDataset]) -> None:
+    """Give clips the maps of their frames, making those of episodes that have none on disk yet.
+
+    Processes share the work. Files are mapped into memory, not read: a corpus is larger than some laptops' memory.
+    """
+    wanted = [(clips, episode) for clips in datasets for episode in sorted({e for e, _ in clips.samples})]
+    folder = datasets[0].data.root / kind / made_by
+    make_folder(folder)
+    progress = Progress(kind, len(wanted), 0)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    for number, (clips, episode) in enumerate(wanted):
+        path = folder / f"episode_{episode:06d}.npy"
+        if number % world == rank and not path.is_file():
+            frames = torch.from_numpy(clips.frames(episode)).to(accelerator.device)
+            with accelerator.autocast():
+                values = encode(frames).half().cpu().numpy()
+            replace(path, partial(_write, values=values))
+            if number % 16 == 0:
+                progress.update(number + 1, "")
+    progress.close()
+    accelerator.wait_for_everyone()
+    for clips, episode in wanted:
+        maps = _open(folder / f"episode_{episode:06d}.npy", clips.data.length(episode))
+        clips.maps.setdefault(kind, {})[episode] = maps
+
+
+def _write(path: Path, values: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, values)
+
+
+def _open(path: Path, n_frames: int) -> np.ndarray:
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read {path}: {error}; remove it, it will be made again") from error
+    if len(values) != n_frames:
+        raise BadInput(f"{path} holds {len(values)} frames, its episode {n_frames}; remove it, it will be made again")
+    return values
