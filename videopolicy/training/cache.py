@@ -36,8 +36,7 @@ def attach(kind: str, made_by: str, encode: Encode, accelerator: Accelerator, da
         path = folder / f"episode_{episode:06d}.npy"
         if number % world == rank and not path.is_file():
             frames = torch.from_numpy(clips.frames(episode)).to(accelerator.device)
-            with accelerator.autocast():
-                values = encode(frames).half().cpu().numpy()
+            values = encode(frames).half().cpu().numpy()
             replace(path, partial(_write, values=values))
             if number % 16 == 0:
                 progress.update(number + 1, "")

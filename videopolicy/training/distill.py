@@ -79,7 +79,7 @@ def attach_teacher(cfg: DistillConfig, grid: int, accelerator: Accelerator, *dat
         mean, matrix = (torch.from_numpy(stored[k]).to(accelerator.device) for k in ("mean", "matrix"))
 
     def encode(frames: Tensor) -> Tensor:
-        parts = [teacher(to_pixels(f), grid).float() - mean[:, None, None] for f in frames.split(16)]
+        parts = [teacher(to_pixels(f), grid) - mean[:, None, None] for f in frames.split(16)]
         return torch.einsum("kc,bchw->bkhw", matrix, torch.cat(parts))
 
     attach("teacher", f"lite0_{digest}", encode, accelerator, list(datasets))
@@ -96,7 +96,7 @@ def principal_components(
     """
     device = next(teacher.parameters()).device
     frames = [clips[i]["frames"][:1] for i in spread(len(clips), N_BASIS)]
-    maps = torch.cat([teacher(to_pixels(f).to(device), grid).float() for f in frames])
+    maps = torch.cat([teacher(to_pixels(f).to(device), grid) for f in frames])
     rows = rearrange(maps, "b c h w -> (b h w) c").double()
     mean, std = rows.mean(0), rows.std(0) + 1e-6
     values, vectors = torch.linalg.eigh(((rows - mean) / std).T.cov())
