@@ -42,7 +42,7 @@ SCRATCH = $(RUN) python -m eval.step runs/demo_scratch
 demo-scratch: demo  ## the demo's pixel-aligned policy again, without the pretrained video model
 	@$(SCRATCH) video --output runs/demo_scratch/video/latest configs/demo/video.yaml $(WEIGHTS) -- $(LAUNCH) train_stages/video.py --config_path configs/demo/video.yaml --run runs/demo_scratch/video --backbone.weights random
 	@$(SCRATCH) joint --after video --output runs/demo_scratch/joint_para/latest configs/demo/joint_para.yaml -- $(LAUNCH) train_stages/joint.py --config_path configs/demo/joint_para.yaml --run runs/demo_scratch/joint_para --init_from runs/demo_scratch/video --train.n_threads 2
-	@$(SCRATCH) rollout --after joint --output runs/demo_scratch/rollout/episodes.jsonl configs/demo/rollout.yaml -- python -m eval.rollout --config_path configs/demo/rollout.yaml --output runs/demo_scratch/rollout --policies '{svd+para: runs/demo_scratch/joint_para}'
+	@$(SCRATCH) rollout --after joint --output runs/demo_scratch/rollout/episodes.jsonl configs/demo/rollout_scratch.yaml -- python -m eval.rollout --config_path configs/demo/rollout_scratch.yaml
 	@$(RUN) python -m eval.report runs/demo_scratch
 
 svd-tiny: setup  ## make weights/svd-tiny anew: corpus, VAE, UNet, export, evaluation; an hour and a half, resumes when run again
@@ -50,7 +50,7 @@ svd-tiny: setup  ## make weights/svd-tiny anew: corpus, VAE, UNet, export, evalu
 	$(RUN) $(LAUNCH_TWO) train_stages/vae.py --config_path configs/pretrain/vae.yaml
 	$(RUN) $(LAUNCH_TWO) train_stages/video.py --config_path configs/pretrain/unet.yaml
 	$(RUN) python -m train_stages.export --config_path configs/pretrain/export.yaml --overwrite true
-	$(RUN) python -m eval.video --model weights/svd-tiny
+	$(RUN) python -m eval.video --model weights/svd-tiny --scratch runs/pretrain/vae/pipeline --require true
 
 test: setup lint  ## lint, types and all tests
 	$(RUN) python -m pytest

@@ -109,13 +109,15 @@ def main(cfg: Config) -> dict:
     return summary
 
 
-def open_model(path: Path, fps: int) -> SVDBackbone:
-    """The video model of a pipeline folder or of a stage-one run."""
+def open_model(path: Path, fps: int, feature_blocks: tuple[int, ...] = (0,)) -> SVDBackbone:
+    """The video model of a pipeline folder, or of a stage-one run as it was configured there."""
     if not (path / "model_index.json").is_file() and path.exists():
         return open_stage_one(path).eval()
     purpose = pipeline.load(path).purpose or {}
     fields = {"image_size": tuple(purpose["image_size"]), "n_frames": purpose["n_frames"]} if purpose else {}
-    return SVDBackbone(SVDConfig(pretrained=path, augmentation="none", feature_blocks=(0,), **fields), fps).eval()
+    return SVDBackbone(
+        SVDConfig(pretrained=path, augmentation="none", feature_blocks=feature_blocks, **fields), fps
+    ).eval()
 
 
 def generate(model: SVDBackbone, first: UInt8[Tensor, "clip height width 3"], cfg: Config) -> Tensor:

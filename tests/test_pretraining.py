@@ -11,6 +11,7 @@ from flows import config
 from safetensors.torch import load_file
 
 from eval import collect
+from eval import probe
 from eval import video as eval_video
 from train_stages import export, joint, vae
 from videopolicy.backbones import pipeline
@@ -137,3 +138,19 @@ def test_a_video_model_is_not_measured_on_what_it_was_trained_on(folder: Path, t
     assert (
         seen == {e for e, row in enumerate(rows) if not row["held_out"]} == trained_episodes(folder / "weights", data)
     )
+
+
+def test_frozen_features_are_read_beside_an_image_networks(folder: Path, tmp_path: Path) -> None:
+    """The head learns, and each source of features is measured on the same held-out clips."""
+    arguments = ["--model", str(folder / "weights"), "--feature_blocks", "[0, 1]", "--data.root", str(folder / "data")]
+    arguments += ["--data.n_val_episodes", "1", "--n_clips", "12", "--n_val", "6", "--output", str(tmp_path)]
+    few, many = (
+        probe.main(load(probe.Config, [*arguments, "--n_steps", str(n), "--reference", reference]))["results"]
+        for n, reference in ((1, "false"), (40, "true"))
+    )
+    assert set(few) == {"model"}
+    assert set(many) == {"model", "EfficientNet-Lite0"}
+    assert many["model"]["position_mm"] < 0.8 * few["model"]["position_mm"]
+    assert json.loads((tmp_path / "summary.json").read_text())["results"] == many
+    with pytest.raises(BadInput, match="n_steps is 0; allowed: at least 1"):
+        probe.main(load(probe.Config, [*arguments, "--n_steps", "0"]))

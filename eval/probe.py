@@ -1,0 +1,151 @@
+"""What can be read off frozen features: a small pixel-aligned head on a video model's, and on an ImageNet network's.
+
+python -m eval.probe --model weights/svd-tiny
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eval.video import open_model
+from videopolicy.backbones.backbone import FeatureMap, splat, to_pixels
+from videopolicy.backbones.image import Lite0Features
+from videopolicy.bins import Bins
+from videopolicy.config import dump, launch
+from videopolicy.data.dataset import ClipDataset, DataConfig, open_splits, spread
+from videopolicy.data.files import make_folder
+from videopolicy.data.lerobot import Dataset, read_info
+from videopolicy.errors import BadInput
+from videopolicy.heads.head import Targets
+from videopolicy.heads.para import ParaConfig, ParaHead, ParaPrediction
+from videopolicy.progress import Progress
+from videopolicy.training.loop import TrainConfig, lr_factor
+
+BATCH = 16
+WEIGHTS = {"spatial": 0.25, "height": 0.5, "gripper": 4.0}  # about their inverse sizes half way through
+Features = Callable[[Tensor, Tensor], FeatureMap]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Whose features, and how long the head may learn."""
+
+    model: Path = Path("weights/svd-tiny")  # a pipeline folder, or a stage-one run
+    feature_blocks: tuple[int, ...] = (1, 2, 3)  # of a folder; a run says itself which ones it reads
+    reference: bool = True  # also EfficientNet-Lite0's features of the first frame
+    data: DataConfig = DataConfig()
+    output: Path = Path("runs/probe")
+    n_clips: int = 800  # of training episodes, evenly spread
+    n_val: int = 96  # of held-out ones
+    n_steps: int = 300
+    lr: float = 2e-3
+    n_threads: int = 2
+    seed: int = 0
+
+
+def main(cfg: Config) -> dict:
+    print(dump(cfg))
+    for name in ("n_clips", "n_val", "n_steps", "n_threads"):
+        if getattr(cfg, name) < 1:
+            raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 1")
+    torch.set_num_threads(cfg.n_threads)
+    model = open_model(cfg.model, read_info(cfg.data.root)["fps"], feature_blocks=cfg.feature_blocks)
+    size, n_steps = model.cfg.image_size, model.n_feature_frames
+    data, clips, val_clips = open_splits(cfg.data, model.cfg.n_frames, n_steps, size)
+    make_folder(cfg.output)
+    sources: dict[str, Features] = {"model": model.forward}
+    if cfg.reference:
+        sources["EfficientNet-Lite0"] = reference_features(model.cfg.grid, size, cfg.seed)
+    results = {}
+    for name, features in sources.items():
+        sets = [
+            extract(name, features, c, spread(len(c), n)) for c, n in ((clips, cfg.n_clips), (val_clips, cfg.n_val))
+        ]
+        results[name] = probe(
+            cfg, clips, sets, data, [val_clips.samples[i][0] for i in spread(len(val_clips), cfg.n_val)]
+        )
+    summary = {"model": str(cfg.model), "data": str(cfg.data.root), "n_val": cfg.n_val, "results": results}
+    (cfg.output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    for name, r in results.items():
+        print(
+            f"{name:<20} waypoints {r['position_mm']:6.1f} mm (median {r['position_median_mm']:.1f}),"
+            f" {r['pixel']:.2f} px of {size[0]}, gripper {100 * r['gripper_accuracy']:.1f} %"
+        )
+    return summary
+
+
+def reference_features(grid: int, image_size: tuple[int, int], seed: int) -> Features:
+    """EfficientNet-Lite0's features of the first frame with the start keypoint marked, as one map."""
+    network = Lite0Features()
+    mark = torch.randn(Lite0Features.channels, generator=torch.Generator().manual_seed(seed))
+
+    def features(images: Tensor, start_pixel: Tensor) -> FeatureMap:
+        start = splat(start_pixel, image_size, grid, grid) * mark[:, None, None]
+        return FeatureMap((network(to_pixels(images), grid) + start)[:, None])
+
+    return features
+
+
+@torch.no_grad()
+def extract(name: str, features: Features, clips: ClipDataset, chosen: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Features (clip frame channel row col) of chosen clips' first frames, in half precision, and their labels."""
+    progress, maps, labels = Progress(f"features of {name}", len(chosen), 0), [], []
+    for i in range(0, len(chosen), 8):
+        batch = torch.utils.data.default_collate([clips[j] for j in chosen[i : i + 8]])
+        with torch.autocast("cpu", torch.bfloat16):
+            maps.append(features(batch["frames"][:, 0], batch["start_pixel"]).dense.half())
+        labels.append({k: batch[k] for k in ("pixel", "height", "gripper", "position", "valid")})
+        progress.update(min(i + 8, len(chosen)), "")
+    progress.close()
+    return torch.cat(maps), {k: torch.cat([part[k] for part in labels]) for k in labels[0]}
+
+
+def probe(
+    cfg: Config, clips: ClipDataset, sets: list[tuple[Tensor, dict[str, Tensor]]], data: Dataset, episodes: list[int]
+) -> dict[str, float]:
+    """Train a head on the first set of features and measure it on the second."""
+    (maps, labels), (val_maps, val) = sets
+    torch.manual_seed(cfg.seed)
+    low, high = clips.label_statistics()["height"]
+    shape, (rows, cols) = (maps.shape[2], maps.shape[1], val["height"].shape[1]), maps.shape[-2:]
+    head = ParaHead(ParaConfig(), *shape, (rows, cols), clips.image_size, Bins(low - 0.02, high + 0.02, 32), 1.0)
+    optimizer = torch.optim.AdamW(head.parameters(), cfg.lr)
+    schedule = TrainConfig(n_steps=cfg.n_steps, warmup=cfg.n_steps // 10, schedule="cosine")
+    progress = Progress("probe", cfg.n_steps, 0)
+    generator = torch.Generator().manual_seed(cfg.seed)
+    for step in range(cfg.n_steps):
+        optimizer.param_groups[0]["lr"] = cfg.lr * lr_factor(schedule, step)
+        chosen = torch.randperm(len(maps), generator=generator)[:BATCH]
+        with torch.autocast("cpu", torch.bfloat16):
+            prediction = head(FeatureMap(maps[chosen].float()))
+        losses = head.loss(prediction, Targets(**{k: v[chosen] for k, v in labels.items()}))
+        optimizer.zero_grad()
+        torch.stack([w * losses[k] for k, w in WEIGHTS.items()]).sum().backward()
+        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        optimizer.step()
+        progress.update(step + 1, " ".join(f"{k} {float(v.detach()):.2f}" for k, v in losses.items()))
+    progress.close()
+    head.eval()
+    with torch.no_grad():
+        parts = [head(FeatureMap(m.float())) for m in val_maps.split(BATCH)]
+    joined = ParaPrediction(*(torch.cat([getattr(p, k) for p in parts]) for k in ("heatmap", "height", "gripper")))
+    chunks = head.decode(joined, [data.camera_of(e) for e in episodes])
+    valid = val["valid"].numpy()
+    error = np.linalg.norm(np.stack([c.position for c in chunks]) - val["position"].numpy(), axis=-1)[valid]
+    pixels = np.stack([c.pixel for c in chunks if c.pixel is not None])
+    closed = np.stack([c.gripper for c in chunks]) < 0.5
+    return {
+        "position_mm": float(1000 * error.mean()),
+        "position_median_mm": float(1000 * np.median(error)),
+        "pixel": float(np.linalg.norm(pixels - val["pixel"].numpy(), axis=-1)[valid].mean()),
+        "gripper_accuracy": float((closed == (val["gripper"].numpy() < 0.5))[valid].mean()),
+    }
+
+
+if __name__ == "__main__":
+    launch(main, Config)
