@@ -10,8 +10,7 @@ import torch
 from flows import config
 from safetensors.torch import load_file
 
-from eval import collect
-from eval import probe
+from eval import collect, probe
 from eval import video as eval_video
 from train_stages import export, joint, vae
 from videopolicy.backbones import pipeline

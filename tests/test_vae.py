@@ -52,6 +52,17 @@ def test_crops_are_inside_and_a_function_of_the_step() -> None:
 
 
 @torch.no_grad()
+def test_the_last_steps_are_in_full_precision(objective: DecoderObjective) -> None:
+    """Whatever the training's precision; before them it rules."""
+    batch = {"frames": pictures()[None, :3]}
+    plain, precise = (crop_draws((64, 64), 32, 1, 0, 0, 0, p) for p in (False, True))
+    expected = float(objective(batch, plain)["mse"])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert float(objective(batch, precise)["mse"]) == expected
+        assert float(objective(batch, plain)["mse"]) != expected
+
+
+@torch.no_grad()
 def test_latents_are_the_principal_components_of_patches(objective: DecoderObjective) -> None:
     """As computed directly, through all of the encoder's layers, and with unit variance after scaling."""
     pixels = to_pixels(pictures())

@@ -39,6 +39,7 @@ class Config:
     crop: int = 32  # side of the square that a clip is cut to [pixels]; the model is convolutional
     late_crop: int = 64  # the same in the last `n_late` steps, where a crop's border weighs less
     n_late: int = 500
+    n_precise: int = 150  # last steps in full precision, in which the decoder is used
     dry_run: bool = False
 
 
@@ -69,21 +70,21 @@ def main(cfg: Config) -> dict[str, float]:
         return {}
     make_folder(cfg.run / "previews")
 
-    # Validate whole pictures of held-out clips.
+    # Validate whole pictures of held-out clips, in full precision.
     val = torch.stack([val_clips[i]["frames"] for i in spread(len(val_clips), 24)])
 
     @torch.inference_mode()
     def validate(step: int) -> dict[str, float]:
         objective.eval()
-        with accelerator.autocast():
-            decoded = torch.stack([objective.reconstruct(clip.to(accelerator.device)) for clip in val]).cpu()
+        decoded = torch.stack([objective.reconstruct(clip.to(accelerator.device)) for clip in val]).cpu()
         if accelerator.is_main_process and step == cfg.train.n_steps:
             save_clip_comparison(cfg.run / "previews" / f"step_{step:06d}.png", val[:4].numpy(), decoded[:4].numpy())
         return {"psnr": float(psnr(decoded, val).mean()), "psnr_worst": float(psnr(decoded, val).min())}
 
     def draws(n: int, step: int, rank: int) -> Crops:
-        side = cfg.crop if step < cfg.train.n_steps - cfg.n_late else cfg.late_crop
-        return crop_draws(size.image_size, side, n, cfg.train.seed, step, rank)
+        left = cfg.train.n_steps - step
+        side = cfg.late_crop if left <= cfg.n_late else cfg.crop
+        return crop_draws(size.image_size, side, n, cfg.train.seed, step, rank, left <= cfg.n_precise)
 
     # Train; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():

@@ -1,5 +1,6 @@
 """What the decoder of a small video model's VAE is trained for, and the measure of a picture."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,16 @@ class Crops:
     corner: Int[Tensor, "batch 2"]  # (u, v) of the first pixel
     side: int
     seed: int
+    precise: bool = False  # in full precision, whatever the training's
 
 
-def crop_draws(image_size: tuple[int, int], side: int, n: int, seed: int, step: int, rank: int) -> Crops:
+def crop_draws(
+    image_size: tuple[int, int], side: int, n: int, seed: int, step: int, rank: int, precise: bool = False
+) -> Crops:
     """Squares of `side` pixels in pictures of (width, height), a function of (seed, step, rank) alone."""
     generator = torch.Generator().manual_seed(((seed * 1_000_003 + step) * 1009 + rank) % 2**63)
     corner = [torch.randint(0, s - side + 1, (n,), generator=generator) for s in image_size]
-    return Crops(torch.stack(corner, 1), side, int(torch.randint(2**31, (1,), generator=generator)))
+    return Crops(torch.stack(corner, 1), side, int(torch.randint(2**31, (1,), generator=generator)), precise)
 
 
 class DecoderObjective(nn.Module):
@@ -43,6 +47,15 @@ class DecoderObjective(nn.Module):
             middle.attentions.requires_grad_(False)
 
     def forward(self, batch: dict[str, Tensor], draws: Crops) -> dict[str, Tensor]:
+        """Losses on a batch's clips; `draws.precise` decodes in full precision.
+
+        What is carried beside constants (`backbones/carried.py`) comes out a little darker in bfloat16: a decoder that
+        has only learned there is off by three grey levels in full precision, in which it is used.
+        """
+        with torch.autocast(batch["frames"].device.type, enabled=False) if draws.precise else nullcontext():
+            return self._losses(batch, draws)
+
+    def _losses(self, batch: dict[str, Tensor], draws: Crops) -> dict[str, Tensor]:
         side, corners = draws.side, draws.corner.tolist()
         clips = [f[:, v : v + side, u : u + side] for f, (u, v) in zip(batch["frames"], corners, strict=True)]
         pixels = to_pixels(torch.stack(clips))
