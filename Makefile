@@ -45,7 +45,7 @@ demo-scratch: demo  ## the demo's pixel-aligned policy again, without the pretra
 	@$(SCRATCH) rollout --after joint --output runs/demo_scratch/rollout/episodes.jsonl configs/demo/rollout_scratch.yaml -- python -m eval.rollout --config_path configs/demo/rollout_scratch.yaml
 	@$(RUN) python -m eval.report runs/demo_scratch
 
-svd-tiny: setup  ## make weights/svd-tiny anew: corpus, VAE, UNet, export, evaluation; an hour and a half, resumes when run again
+svd-tiny: setup  ## make weights/svd-tiny anew: corpus, VAE, UNet, export, evaluation; an hour and three quarters, resumes when run again
 	$(RUN) python -m eval.collect --config_path configs/pretrain/corpus.yaml
 	$(RUN) $(LAUNCH_TWO) train_stages/vae.py --config_path configs/pretrain/vae.yaml
 	$(RUN) $(LAUNCH_TWO) train_stages/video.py --config_path configs/pretrain/unet.yaml
