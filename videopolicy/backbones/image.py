@@ -43,7 +43,7 @@ class Lite0Features(nn.Module):
     def forward(
         self, pixels: Float[Tensor, "batch 3 height width"], grid: int
     ) -> Float[Tensor, "batch channel row col"]:
-        """Features of images in [-1, 1], of any size, on a grid of `grid` x `grid`."""
-        resized = F.interpolate(pixels, (SIZE, SIZE), mode="bilinear", antialias=True)
-        levels = self.net(resized)
-        return torch.cat([F.interpolate(f, (grid, grid), mode="bilinear", antialias=True) for f in levels], 1)
+        """Features of images in [-1, 1], of any size, on a grid of `grid` x `grid`; in full precision."""
+        with torch.autocast(pixels.device.type, enabled=False):
+            levels = self.net(F.interpolate(pixels, (SIZE, SIZE), mode="bilinear", antialias=True))
+            return torch.cat([F.interpolate(f, (grid, grid), mode="bilinear", antialias=True) for f in levels], 1)
