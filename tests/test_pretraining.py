@@ -112,10 +112,11 @@ def test_a_video_model_is_measured_against_a_frozen_frame(folder: Path, tmp_path
         assert loss == pytest.approx(results["scratch"]["v_loss"][sigma], rel=0.02)
     assert (tmp_path / "sheet.png").is_file()
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
-    failed = eval_video.failures(summary)
-    assert len(failed) >= 2
+    assert {"psnr", "ssim"} <= set(eval_video.failures(summary))
     with pytest.raises(BadInput, match=r"weights is not good enough: psnr not above the frozen first frame's"):
-        eval_video.main(load(eval_video.Config, [*arguments, "--require", "true"]))
+        eval_video.main(load(eval_video.Config, [*arguments, "--require", "[psnr, motion]"]))
+    with pytest.raises(BadInput, match=r"require is 'lpips'; allowed: psnr, ssim, motion"):
+        eval_video.main(load(eval_video.Config, [*arguments, "--require", "[lpips]"]))
 
 
 def test_a_video_model_is_not_measured_on_what_it_was_trained_on(folder: Path, tmp_path: Path) -> None:

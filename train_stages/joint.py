@@ -59,6 +59,8 @@ def main(cfg: Config) -> dict[str, float]:
             f"no sample would train the head: high_share is {cfg.noise.high_share}, high_max {cfg.noise.high_max},"
             f" head_sigma_min {cfg.head_sigma_min}"
         )
+    if cfg.data.min_change:
+        raise BadInput(f"data.min_change is {cfg.data.min_change}; allowed: 0, or a policy would not learn to wait")
     data, clips, val_clips = open_splits(cfg.data, cfg.backbone.n_frames, cfg.head.n_steps, cfg.backbone.image_size)
     labels = clips.label_statistics()
     backbone = SVDBackbone(cfg.backbone, data.fps)
@@ -89,7 +91,7 @@ def main(cfg: Config) -> dict[str, float]:
     # Validate as the policy acts: from the first frame alone, at the deploy noise level.
     chosen = spread(len(val_clips), 64)
     val = torch.utils.data.default_collate([val_clips[i] for i in chosen])
-    policy = FeaturePolicy(backbone, head, cfg.backbone.image_size)
+    policy = FeaturePolicy(backbone, head, cfg.backbone.image_size, cfg.train.mixed_precision)
     observations = [
         Observation(f[0].numpy(), data.camera_of(e), data.state(e)[t, :3], 0.0, 0.0)
         for f, (e, t) in zip(val["frames"], (val_clips.samples[i] for i in chosen), strict=True)
@@ -98,8 +100,7 @@ def main(cfg: Config) -> dict[str, float]:
     @torch.inference_mode()
     def validate(step: int) -> dict[str, float]:
         objective.eval()
-        with accelerator.autocast():
-            prediction = policy.predict(observations)
+        prediction = policy.predict(observations)
         chunks = head.decode(prediction, [o.camera for o in observations])
         position = torch.from_numpy(np.stack([c.position for c in chunks]))
         gripper = torch.from_numpy(np.stack([c.gripper for c in chunks]))

@@ -49,10 +49,19 @@ def make_head(cfg: HeadConfig, backbone: SVDBackbone, labels: dict, fps: int) ->
 
 
 class FeaturePolicy:
-    """Acts on images through a backbone's features and a head; deterministic."""
+    """Acts on images through a backbone's features and a head; deterministic.
 
-    def __init__(self, backbone: Backbone, head: ActionHead, image_size: tuple[int, int]) -> None:
-        self.backbone, self.head, self.image_size = backbone, head, image_size
+    The backbone runs in the precision it was trained in, the head, which costs little, in full precision.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: ActionHead,
+        image_size: tuple[int, int],
+        precision: Literal["no", "bf16"] = "no",
+    ) -> None:
+        self.backbone, self.head, self.image_size, self.precision = backbone, head, image_size, precision
 
     def act(self, observation: Observation) -> ActionChunk:
         return self.act_batch([observation])[0]
@@ -66,7 +75,9 @@ class FeaturePolicy:
         device = next(self.head.parameters()).device
         images = torch.from_numpy(np.stack([resized(o.image, self.image_size) for o in observations])).to(device)
         start = torch.stack([self._start_pixel(o) for o in observations]).to(device)
-        return self.head.forward(self.backbone.forward(images, start))
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            features = self.backbone.forward(images, start)
+        return self.head.forward(features)
 
     def _start_pixel(self, observation: Observation) -> Tensor:
         camera = observation.camera.resized(self.image_size)
@@ -86,4 +97,4 @@ def load(path: Path, device: str = "cpu") -> tuple[FeaturePolicy, dict]:
     both = nn.ModuleDict({"backbone": backbone, "head": head})
     checkpoint.load_model(path, both, accept=lambda key: key.startswith(("backbone.", "head.")))  # not the loss's
     both.eval().to(device)
-    return FeaturePolicy(backbone, head, backbone.cfg.image_size), config
+    return FeaturePolicy(backbone, head, backbone.cfg.image_size, config["train"]["mixed_precision"]), config

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from torch.utils.data import Dataset as TorchDataset
 
 from videopolicy.data.lerobot import Dataset
@@ -21,14 +21,22 @@ class DataConfig:
     root: Path = Path("data/left_half")
     n_val_episodes: int = 8  # held out for validation, evenly spread; all views of an event count as one
     n_train_episodes: int | None = None  # train on that many of the others, evenly spread; null: on all of them
+    # Pauses: frames that differ by less from the last one kept are left out, as OpenVLA leaves no-operation steps out of
+    # LIBERO's demonstrations (Kim et al. 2024). Root mean square over pixels [grey levels]; 0: every frame is kept.
+    min_change: float = 0.0
     cache_gb: float = 4.0  # decoded episodes kept in memory; beyond it, files are decoded again
     overfit: bool = False  # one batch forever
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_change <= 255:
+            raise BadInput(f"data.min_change is {self.min_change}; allowed: 0 to 255")
 
 
 class ClipDataset(TorchDataset):
     """Every frame of the chosen episodes, with the clip that starts there and the labels of the next waypoints.
 
-    Clips that run past their episode's end hold its last frame; labels there are masked.
+    Clips that run past their episode's end hold its last frame; labels there are masked. Without pauses
+    (`DataConfig.min_change`) an episode is what is left of it, and its frames are numbered anew.
     """
 
     def __init__(
@@ -39,27 +47,34 @@ class ClipDataset(TorchDataset):
         n_steps: int,
         image_size: tuple[int, int],
         cache_gb: float,
+        min_change: float = 0.0,
     ) -> None:
         self.data, self.n_frames, self.n_steps = data, n_frames, n_steps
         if n_steps % (n_frames - 1):
             raise BadInput(f"n_steps is {n_steps}; allowed: multiples of the {n_frames - 1} frames after the first")
         self.stride = n_steps // (n_frames - 1)  # frame k of a clip shows its waypoint k * stride
         self.image_size = image_size  # frames are resized to what the model sees, and labels are in its pixels
-        self.samples = [(e, t) for e in episodes for t in range(data.length(e) - 1)]
-        if not self.samples:
-            raise BadInput(f"no clips in {data.root}: episodes {episodes} have at most one frame")
-        # Name to episode to (frame channel row col): what training has made of the frames.
-        self.maps: dict[str, dict[int, np.ndarray]] = {}
         self._cache: dict[int, np.ndarray] = {}
         self._cache_bytes = int(cache_gb * 2**30)
+        self.shown = {  # episode to its frames that are no pauses
+            e: np.arange(data.length(e)) if min_change == 0 else changes(self.frames(e), min_change) for e in episodes
+        }
+        self.samples = [(e, t) for e in episodes for t in range(len(self.shown[e]) - 1)]
+        if not self.samples:
+            raise BadInput(
+                f"no clips in {data.root}: episodes {episodes} have at most one frame"
+                + (f" that differs by data.min_change {min_change}" if min_change else "")
+            )
+        # Name to episode to (frame channel row col): what training has made of the frames.
+        self.maps: dict[str, dict[int, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         episode, t = self.samples[index]
-        frames = self.frames(episode)
-        shown = np.minimum(t + self.stride * np.arange(self.n_frames), len(frames) - 1)
+        frames, kept = self.frames(episode), self.shown[episode]
+        shown = kept[np.minimum(t + self.stride * np.arange(self.n_frames), len(kept) - 1)]
         label = self._label(episode, t)
         numbers = {
             name: torch.from_numpy(getattr(label, name)).float()
@@ -106,7 +121,9 @@ class ClipDataset(TorchDataset):
 
     def _label(self, episode: int, t: int) -> Waypoints:
         camera = self.data.camera_of(episode).resized(self.image_size)
-        return waypoints(self.data.state(episode), self.data.action(episode), camera, t, self.n_steps)
+        kept = self.shown[episode]
+        state, action = self.data.state(episode)[kept], self.data.action(episode)[kept]
+        return waypoints(state, action, camera, t, self.n_steps)
 
 
 def open_splits(
@@ -114,7 +131,10 @@ def open_splits(
 ) -> tuple[Dataset, ClipDataset, ClipDataset]:
     """The dataset, and its training and validation clips."""
     data = Dataset(cfg.root)
-    clips = [ClipDataset(data, e, n_frames, n_steps, image_size, cfg.cache_gb) for e in split_episodes(data, cfg)]
+    clips = [
+        ClipDataset(data, e, n_frames, n_steps, image_size, cfg.cache_gb, cfg.min_change)
+        for e in split_episodes(data, cfg)
+    ]
     return data, clips[0], clips[1]
 
 
@@ -123,13 +143,17 @@ def split_episodes(data: Dataset, cfg: DataConfig) -> tuple[list[int], list[int]
     groups = _groups(data)
     if not 0 < cfg.n_val_episodes < len(groups):
         raise BadInput(
-            f"n_val_episodes is {cfg.n_val_episodes}; allowed: 1 to {len(groups) - 1} of {cfg.root}'s episodes"
+            f"data.n_val_episodes is {cfg.n_val_episodes}; allowed: 1 to {len(groups) - 1} of the {len(groups)} episodes of"
+            f" {cfg.root}, all views of an event counted as one"
         )
     held_out = {e for g in spread(len(groups), cfg.n_val_episodes) for e in groups[g]}
     others = [g for g in groups if g[0] not in held_out]
     n_train = len(others) if cfg.n_train_episodes is None else cfg.n_train_episodes
     if not 0 < n_train <= len(others):
-        raise BadInput(f"n_train_episodes is {n_train}; allowed: 1 to {len(others)} of {cfg.root}'s episodes")
+        raise BadInput(
+            f"data.n_train_episodes is {n_train}; allowed: 1 to the {len(others)} episodes of {cfg.root} that are not held"
+            " out, all views of an event counted as one"
+        )
     return [e for i in spread(len(others), n_train) for e in others[i]], sorted(held_out)
 
 
@@ -142,6 +166,16 @@ def _groups(data: Dataset) -> list[list[int]]:
     for e, extra in enumerate(extras):
         groups.setdefault((extra.get("block"), extra.get("episode", e)), []).append(e)
     return list(groups.values()) or [[e] for e in range(len(data))]
+
+
+def changes(frames: UInt8[np.ndarray, "frame height width 3"], least: float) -> Int[np.ndarray, " kept"]:
+    """The first frame, and every one that differs from the last one kept by at least `least` grey levels (RMS)."""
+    kept = [0]
+    for i, frame in enumerate(frames[1:], 1):
+        difference = frame.astype(np.float32) - frames[kept[-1]]
+        if np.sqrt(np.square(difference).mean()) >= least:
+            kept.append(i)
+    return np.array(kept)
 
 
 def spread(total: int, n: int) -> list[int]:
