@@ -21,7 +21,7 @@ class DataConfig:
     root: Path = Path("data/left_half")
     n_val_episodes: int = 8  # held out for validation, evenly spread; all views of an event count as one
     n_train_episodes: int | None = None  # train on that many of the others, evenly spread; null: on all of them
-    # Pauses: frames that differ by less from the last one kept are left out, as OpenVLA leaves no-operation steps out of
+    # Pauses: frames that differ by less from the last one kept are left out, as OpenVLA leaves idle steps out of
     # LIBERO's demonstrations (Kim et al. 2024). Root mean square over pixels [grey levels]; 0: every frame is kept.
     min_change: float = 0.0
     cache_gb: float = 4.0  # decoded episodes kept in memory; beyond it, files are decoded again
@@ -143,16 +143,16 @@ def split_episodes(data: Dataset, cfg: DataConfig) -> tuple[list[int], list[int]
     groups = _groups(data)
     if not 0 < cfg.n_val_episodes < len(groups):
         raise BadInput(
-            f"data.n_val_episodes is {cfg.n_val_episodes}; allowed: 1 to {len(groups) - 1} of the {len(groups)} episodes of"
-            f" {cfg.root}, all views of an event counted as one"
+            f"data.n_val_episodes is {cfg.n_val_episodes}; allowed: 1 to {len(groups) - 1} of the {len(groups)} episodes"
+            f" of {cfg.root}, all views of an event counted as one"
         )
     held_out = {e for g in spread(len(groups), cfg.n_val_episodes) for e in groups[g]}
     others = [g for g in groups if g[0] not in held_out]
     n_train = len(others) if cfg.n_train_episodes is None else cfg.n_train_episodes
     if not 0 < n_train <= len(others):
         raise BadInput(
-            f"data.n_train_episodes is {n_train}; allowed: 1 to the {len(others)} episodes of {cfg.root} that are not held"
-            " out, all views of an event counted as one"
+            f"data.n_train_episodes is {n_train}; allowed: 1 to the {len(others)} episodes of {cfg.root} that are not"
+            " held out, all views of an event counted as one"
         )
     return [e for i in spread(len(others), n_train) for e in others[i]], sorted(held_out)
 
