@@ -143,8 +143,8 @@ def split_episodes(data: Dataset, cfg: DataConfig) -> tuple[list[int], list[int]
     groups = _groups(data)
     if not 0 < cfg.n_val_episodes < len(groups):
         raise BadInput(
-            f"data.n_val_episodes is {cfg.n_val_episodes}; allowed: 1 to {len(groups) - 1} of the {len(groups)} episodes"
-            f" of {cfg.root}, all views of an event counted as one"
+            f"data.n_val_episodes is {cfg.n_val_episodes}; allowed: 1 to {len(groups) - 1} of {cfg.root}'s"
+            f" {len(groups)} episodes, all views of an event counted as one"
         )
     held_out = {e for g in spread(len(groups), cfg.n_val_episodes) for e in groups[g]}
     others = [g for g in groups if g[0] not in held_out]
