@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.video import open_model
+from eval.video import open_model, refuse_trained
 from videopolicy.backbones.backbone import FeatureMap, splat, to_pixels
 from videopolicy.backbones.image import Lite0Features
 from videopolicy.bins import Bins
@@ -24,7 +24,7 @@ from videopolicy.errors import BadInput
 from videopolicy.heads.head import Targets
 from videopolicy.heads.para import ParaConfig, ParaHead, ParaPrediction
 from videopolicy.progress import Progress
-from videopolicy.training.loop import TrainConfig, lr_factor
+from videopolicy.training.loop import TrainConfig, lr_factor, make_optimizer
 
 BATCH = 16
 WEIGHTS = {"spatial": 0.25, "height": 0.5, "gripper": 4.0}  # about their inverse sizes half way through
@@ -54,9 +54,11 @@ def main(cfg: Config) -> dict:
         if getattr(cfg, name) < 1:
             raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 1")
     torch.set_num_threads(cfg.n_threads)
+    torch.manual_seed(cfg.seed)  # of the start keypoint's mark
     model = open_model(cfg.model, read_info(cfg.data.root)["fps"], feature_blocks=cfg.feature_blocks)
     size, n_steps = model.cfg.image_size, model.n_feature_frames
     data, clips, val_clips = open_splits(cfg.data, model.cfg.n_frames, n_steps, size)
+    refuse_trained(cfg.model, data, val_clips, cfg.data)
     make_folder(cfg.output)
     sources: dict[str, Features] = {"model": model.forward}
     if cfg.reference:
@@ -69,7 +71,9 @@ def main(cfg: Config) -> dict:
         results[name] = probe(
             cfg, clips, sets, data, [val_clips.samples[i][0] for i in spread(len(val_clips), cfg.n_val)]
         )
-    summary = {"model": str(cfg.model), "data": str(cfg.data.root), "n_val": cfg.n_val, "results": results}
+    counts = {"n_clips": min(cfg.n_clips, len(clips)), "n_val": min(cfg.n_val, len(val_clips))}
+    blocks = {"feature_blocks": list(model.cfg.feature_blocks), "n_steps": cfg.n_steps}
+    summary = {"model": str(cfg.model), "data": str(cfg.data.root), **counts, **blocks, "results": results}
     (cfg.output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     for name, r in results.items():
         print(
@@ -93,7 +97,7 @@ def reference_features(grid: int, image_size: tuple[int, int], seed: int) -> Fea
 
 @torch.no_grad()
 def extract(name: str, features: Features, clips: ClipDataset, chosen: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Features (clip frame channel row col) of chosen clips' first frames, in half precision, and their labels."""
+    """Features (clip frame channel row col) of chosen clips' first frames, made in bfloat16, and their labels."""
     progress, maps, labels = Progress(f"features of {name}", len(chosen), 0), [], []
     for i in range(0, len(chosen), 8):
         batch = torch.utils.data.default_collate([clips[j] for j in chosen[i : i + 8]])
@@ -114,8 +118,8 @@ def probe(
     low, high = clips.label_statistics()["height"]
     shape, (rows, cols) = (maps.shape[2], maps.shape[1], val["height"].shape[1]), maps.shape[-2:]
     head = ParaHead(ParaConfig(), *shape, (rows, cols), clips.image_size, Bins(low - 0.02, high + 0.02, 32), 1.0)
-    optimizer = torch.optim.AdamW(head.parameters(), cfg.lr)
     schedule = TrainConfig(n_steps=cfg.n_steps, warmup=cfg.n_steps // 10, schedule="cosine")
+    optimizer = make_optimizer({"head": (list(head.parameters()), cfg.lr)}, schedule)
     progress = Progress("probe", cfg.n_steps, 0)
     generator = torch.Generator().manual_seed(cfg.seed)
     for step in range(cfg.n_steps):

@@ -78,7 +78,7 @@ def main(cfg: Config) -> list[dict]:
     contestants, data_root = [], Path()
     for name, run in cfg.policies.items():
         policy, config = load(Path(run), device)
-        contestants.append(Contestant(name, policy, _digest(cfg, checkpoint.find(Path(run)))))
+        contestants.append(Contestant(name, policy, _digest(cfg, checkpoint.find(Path(run)), policy.precision)))
         if data_root not in (Path(), Path(config["data"]["root"])):
             raise BadInput(
                 f"{name} was trained on {config['data']['root']}, the others on {data_root}; compare like with like"
@@ -207,10 +207,11 @@ def _check(cfg: Config) -> None:
             raise BadInput(f"{key} is {getattr(cfg, key)}; allowed: at least 1")
 
 
-def _digest(cfg: Config, path: Path | None) -> str:
+def _digest(cfg: Config, path: Path | None, precision: str = "fp32") -> str:
     """What identifies an evaluated policy: its weights, and how it is rolled out."""
     weights = checkpoint.weights_digest(path) if path else "oracle"
     protocol = [cfg.executor, cfg.n_execute, cfg.step_cap, cfg.max_chunks, cfg.start_jitter, cfg.seed]
+    protocol.append(precision)
     return hashlib.sha256(json.dumps([weights, protocol]).encode()).hexdigest()[:16]
 
 

@@ -1,6 +1,8 @@
 """Is it a video model? Sampled clips against held-out ones, against a frozen first frame, and against another model.
 
 python -m eval.video --model weights/svd-tiny
+
+Clips are shown without pauses: where an arm waits, no codec beats a copy. `--data.min_change 0` shows them as recorded.
 """
 
 import json
@@ -17,9 +19,9 @@ from eval.keypoint import KeypointDetector, train_detector
 from videopolicy.backbones import pipeline
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import dump, launch
-from videopolicy.data.dataset import DataConfig, open_splits, spread
+from videopolicy.data.dataset import ClipDataset, DataConfig, open_splits, spread
 from videopolicy.data.files import make_folder
-from videopolicy.data.lerobot import read_info
+from videopolicy.data.lerobot import Dataset, read_info
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput, choices
 from videopolicy.training.manifest import trained_episodes
@@ -70,14 +72,14 @@ def main(cfg: Config) -> dict:
     size = models["model"].cfg
     data, clips, val_clips = open_splits(cfg.data, size.n_frames, size.n_frames - 1, size.image_size)
     for path in filter(None, (cfg.model, cfg.scratch)):
-        known = trained_episodes(path, data) & {e for e, _ in val_clips.samples}
-        if known:
-            raise BadInput(
-                f"{path} was trained on episode {min(known)} of {cfg.data.root} and {len(known) - 1} other(s) of those"
-                f" that data.n_val_episodes {cfg.data.n_val_episodes} holds out; name the number it was trained with"
-            )
+        refuse_trained(path, data, val_clips, cfg.data)
     # Clips that end within their episode: past it, every frame is the last one.
     whole = [i for i, (e, t) in enumerate(val_clips.samples) if t + size.n_frames <= len(val_clips.shown[e])]
+    if not whole:
+        raise BadInput(
+            f"no held-out episode of {cfg.data.root} has {size.n_frames} frames at data.min_change"
+            f" {cfg.data.min_change:g}; a smaller one keeps more"
+        )
     batch = torch.utils.data.default_collate([val_clips[whole[i]] for i in spread(len(whole), cfg.n_clips)])
     real = batch["frames"]
     make_folder(cfg.output)
@@ -112,6 +114,16 @@ def main(cfg: Config) -> dict:
     if missed := [failed[name] for name in cfg.require if name in failed]:
         raise BadInput(f"{cfg.model} is not good enough: {'; '.join(missed)}")
     return summary
+
+
+def refuse_trained(path: Path, data: Dataset, val_clips: ClipDataset, cfg: DataConfig) -> None:
+    """`BadInput` where a model was trained on clips that are held out here."""
+    known = trained_episodes(path, data) & {e for e, _ in val_clips.samples}
+    if known:
+        raise BadInput(
+            f"{path} was trained on episode {min(known)} of {cfg.root} and {len(known) - 1} other(s) of those"
+            f" that data.n_val_episodes {cfg.n_val_episodes} holds out; name the number it was trained with"
+        )
 
 
 def open_model(path: Path, fps: int, feature_blocks: tuple[int, ...] = (0,)) -> SVDBackbone:

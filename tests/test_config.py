@@ -25,6 +25,11 @@ class Head:
     kind: Literal["para", "regression"] = "para"
     rate: float = 0.5
     sizes: tuple[int, ...] = (1, 2)
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.rate < 0:
+            raise BadInput(f"head.rate is {self.rate}; allowed: at least 0")
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ def test_null_means_none_only_where_none_is_allowed(tmp_path: Path) -> None:
         ("head: {sizes: [1, a]}", "`head.sizes.1`"),
         ("head: {kind: parra}", "into one of: para, regression"),
         ("head: 3", "`head`"),
+        ("head: {rate: -1}", "head.rate is -1.0; allowed: at least 0"),
+        ("head: {names: red}", "'head.names' is the word 'red'; a list is written '[red]'"),
         ("[1, 2]", "not a list"),
         ("", "not nothing"),
         ("head: [", "not YAML"),
@@ -93,6 +100,8 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, words: str) -> 
         (["--rate", "3"], "--rate"),
         (["--n_steps", "many"], "'many' into an int"),
         (["--head.kind", "parra"], "choose from 'para', 'regression'"),
+        (["--head.rate", "-1"], "command line: head.rate is -1.0; allowed: at least 0"),
+        (["--head.names", "red"], "'head.names' is the word 'red'; a list is written '[red]'"),
         (["--dry_run", "maybe"], "'maybe' into a bool"),
         (["--n_steps"], "n_steps: expected one argument"),
         (["n_steps", "3"], "n_steps 3"),

@@ -5,16 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from skimage import data as pictures
 
+from train_stages import video
 from videopolicy.backbones.backbone import FeatureMap, to_pixels
 from videopolicy.backbones.image import SIZE, Lite0Features, lite0
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.config import load
 from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.lerobot import Dataset
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
-from videopolicy.training.distill import DistillConfig, Readout, principal_components
+from videopolicy.training.distill import DistillConfig, Readout, attach_teacher, principal_components
 from videopolicy.training.objectives import VideoObjective, draw
 
 CATS = range(281, 288)  # of ImageNet's classes
@@ -102,8 +105,31 @@ def test_only_noisy_conditioned_samples_are_asked(pipeline_folder: Path) -> None
     torch.testing.assert_close(asked["total"], asked["diffusion"] + 2 * asked["distill"])
 
 
-def test_bad_values_are_named() -> None:
-    with pytest.raises(BadInput, match=r"distill\.weight is -1\.0; allowed: 0 to 100"):
-        DistillConfig(weight=-1.0)
-    with pytest.raises(BadInput, match=r"distill\.n_components is 473; allowed: 1 to 472"):
-        DistillConfig(n_components=473)
+def test_another_choice_of_clips_has_another_basis(small_dataset: Path) -> None:
+    digests = [
+        attach_teacher(
+            DistillConfig(0.3, 8), 4, Accelerator(), ClipDataset(Dataset(small_dataset), e, 4, 3, (64, 64), 1.0)
+        )
+        for e in ([0, 1, 2], [0, 1], [0, 1, 2])
+    ]
+    assert digests[0] == digests[2] != digests[1]
+    assert len(list((small_dataset / "teacher").glob("basis_*.npz"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--distill.weight", "-1"], r"distill\.weight is -1\.0; allowed: 0 to 100"),
+        (["--distill.n_components", "473"], r"distill\.n_components is 473; allowed: 1 to 472"),
+        (
+            ["--distill.weight", "1", "--noise.high_share", "0"],
+            r"no sample would train the readout",
+        ),
+    ],
+)
+def test_bad_values_are_named(args: list[str], words: str, small_dataset: Path, pipeline_folder: Path) -> None:
+    here = ["--data.root", str(small_dataset), "--data.n_val_episodes", "1", "--dry_run", "true"]
+    here += ["--backbone.pretrained", str(pipeline_folder), "--backbone.image_size", "[64, 64]"]
+    here += ["--backbone.n_frames", "4", "--backbone.feature_blocks", "[0]"]
+    with pytest.raises(BadInput, match=words):
+        video.main(load(video.Config, [*here, *args]))

@@ -9,7 +9,7 @@ from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.bins import Bins
 from videopolicy.camera import Camera
 from videopolicy.errors import BadInput
-from videopolicy.heads.head import Targets
+from videopolicy.heads.head import Standardised, Targets
 from videopolicy.heads.para import ParaConfig, ParaHead, ParaPrediction
 from videopolicy.heads.regression import RegressionConfig, RegressionHead
 
@@ -169,3 +169,43 @@ def test_regression_decodes_metres(camera: Camera) -> None:
 def test_steps_must_divide_among_frames() -> None:
     with pytest.raises(BadInput, match="n_steps is 8; allowed: multiples of the backbone's 6"):
         para(6, 8)
+
+
+def test_channels_are_standardised_by_what_training_showed() -> None:
+    """Whatever the scale of a channel; what is seen in use changes nothing, and a checkpoint keeps it."""
+    layer, scale = Standardised(3), torch.tensor([0.5, 20.0, 3.0])[:, None, None]
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        layer(torch.randn(8, 3, 6, 6, generator=draw) * scale + 4 * scale)
+    layer.eval()
+    x = torch.randn(64, 3, 6, 6, generator=draw) * scale + 4 * scale
+    out = layer(x)
+    assert out.mean((0, 2, 3)).abs().max() < 0.1
+    assert (out.std((0, 2, 3)) - 1).abs().max() < 0.1
+    layer(100 * x)
+    other = Standardised(3).eval()
+    other.load_state_dict(layer.state_dict())
+    assert torch.equal(other(x), out)
+
+
+def test_the_window_counts_in_cells_of_any_shape() -> None:
+    """A second maximum three cells away is not averaged in along either axis, whatever a cell's width and height."""
+    size, grid = (128, 64), (8, 32)  # cells of 4 x 8 pixels
+    for rows, cols in ((3, 0), (0, 3)):
+        heatmap = torch.full((1, 1, *grid), -20.0)
+        heatmap[0, 0, 2, 5], heatmap[0, 0, 2 + rows, 5 + cols] = 10.0, 9.9
+        found = []
+        for window in (1.5, 5.0):
+            head = ParaHead(ParaConfig(width=16, window=window), 16, 1, 1, grid, size, HEIGHTS, 0.25)
+            pixel, mass = head.pixels(heatmap)
+            found.append((pixel[0, 0], float(mass)))
+        torch.testing.assert_close(found[0][0], torch.tensor([22.0, 20.0]), atol=0.2, rtol=0)
+        assert found[0][1] < 0.6 < found[1][1]
+        assert (found[1][0] - found[0][0]).norm() > 4
+
+
+def test_impossible_trunks_and_windows_are_named() -> None:
+    with pytest.raises(BadInput, match=r"head.para.window is 0.0; allowed: above 0 to 100 grid cells"):
+        ParaConfig(window=0.0)
+    with pytest.raises(BadInput, match=r"head.para.n_layers is -1; allowed: at least 0"):
+        ParaConfig(n_layers=-1)

@@ -76,7 +76,7 @@ def test_a_policy_learns_to_wait(halting: Path, tmp_path: Path) -> None:
 
 
 def test_bad_values_are_named(halting: Path) -> None:
-    with pytest.raises(BadInput, match=r"data.min_change is -1.0; allowed: 0 to 255"):
-        DataConfig(min_change=-1.0)
-    with pytest.raises(BadInput, match=r"at most one frame that differs by data.min_change 200"):
+    with pytest.raises(BadInput, match=r"data.min_change is nan; allowed: 0 to 255"):
+        load(joint.Config, ["--data.min_change", "nan"])
+    with pytest.raises(BadInput, match=r"at most one frame each that differs by data.min_change 200"):
         open_splits(DataConfig(root=halting, n_val_episodes=1, min_change=200), 4, 3, (64, 64))

@@ -117,6 +117,8 @@ def test_a_video_model_is_measured_against_a_frozen_frame(folder: Path, tmp_path
         eval_video.main(load(eval_video.Config, [*arguments, "--require", "[psnr, motion]"]))
     with pytest.raises(BadInput, match=r"require is 'lpips'; allowed: psnr, ssim, motion"):
         eval_video.main(load(eval_video.Config, [*arguments, "--require", "[lpips]"]))
+    with pytest.raises(BadInput, match=r"no clips in .*at most one frame each that differs by data.min_change 250"):
+        eval_video.main(load(eval_video.Config, [*arguments, "--data.min_change", "250"]))
 
 
 def test_a_video_model_is_not_measured_on_what_it_was_trained_on(folder: Path, tmp_path: Path) -> None:
@@ -138,6 +140,8 @@ def test_a_video_model_is_not_measured_on_what_it_was_trained_on(folder: Path, t
     assert (
         seen == {e for e, row in enumerate(rows) if not row["held_out"]} == trained_episodes(folder / "weights", data)
     )
+    # Tuned on other clips, it has still seen what its start has seen.
+    assert trained_episodes(folder / "video", data) == seen
 
 
 def test_frozen_features_are_read_beside_an_image_networks(folder: Path, tmp_path: Path) -> None:
@@ -154,3 +158,5 @@ def test_frozen_features_are_read_beside_an_image_networks(folder: Path, tmp_pat
     assert json.loads((tmp_path / "summary.json").read_text())["results"] == many
     with pytest.raises(BadInput, match="n_steps is 0; allowed: at least 1"):
         probe.main(load(probe.Config, [*arguments, "--n_steps", "0"]))
+    with pytest.raises(BadInput, match=r"learning rate of head is -1\.0; allowed: 0 to 1"):
+        probe.main(load(probe.Config, [*arguments, "--reference", "false", "--lr", "-1"]))

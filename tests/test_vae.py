@@ -1,8 +1,11 @@
 """The small VAE: an encoder in closed form, a decoder that is trained, and the measure both are judged by."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from diffusers.models.resnet import ResnetBlock2D
 from einops import rearrange
 
 from videopolicy.backbones import pipeline
@@ -128,3 +131,16 @@ def test_a_vae_of_another_shape_cannot_start_linear(widths: tuple[int, ...]) -> 
     vae = pipeline.create(Architecture((64, 64), 4, 4, (32, 32), (False, True), vae_channels=widths), 0).vae
     with pytest.raises(BadInput, match=r"vae_channels is \(.*allowed: \(96, 1"):
         start_linear(vae, pictures())
+
+
+def test_what_adds_nothing_is_left_out_of_an_encoder(objective: DecoderObjective) -> None:
+    """To the bit; and a block that does add something stays."""
+    encoder = copy.deepcopy(objective.vae.encoder)
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    blocks = [m for m in encoder.modules() if isinstance(m, ResnetBlock2D)]
+    torch.nn.init.normal_(blocks[1].conv2.weight, std=0.1)
+    with torch.no_grad():
+        before = encoder(x)
+        pipeline.skip_silent(encoder)
+        assert [type(m) is ResnetBlock2D for m in blocks] == [i == 1 for i in range(len(blocks))]
+        assert torch.equal(encoder(x), before)

@@ -52,6 +52,9 @@ def main(cfg: Config) -> dict[str, float]:
         side = getattr(cfg, name)
         if side % factor or not factor <= side <= min(size.image_size):
             raise BadInput(f"{name} is {side}; allowed: multiples of {factor} up to {min(size.image_size)}")
+    for name in ("n_late", "n_precise"):
+        if getattr(cfg, name) < 0:
+            raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 0")
     _, clips, val_clips = open_splits(cfg.data, size.n_frames, size.n_frames - 1, size.image_size)
     folder = cfg.run / "pipeline"
     if folder.is_dir():  # an encoder is made once: a UNet may be in training behind it

@@ -15,6 +15,7 @@ from videopolicy.config import launch, to_dict
 from videopolicy.data.dataset import DataConfig, open_splits, spread
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.diffusion import NoiseConfig
+from videopolicy.errors import BadInput
 from videopolicy.training.distill import DistillConfig, Readout, attach_teacher
 from videopolicy.training.latents import attach_latents
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
@@ -48,12 +49,16 @@ def main(cfg: Config) -> dict[str, float]:
     )
     backbone = SVDBackbone(cfg.backbone, data.fps)
     backbone.start_embedding.requires_grad_(False)  # stage two's; unused here, and data-parallel training would say so
-    parameters, readout = backbone.unet_parameters(), None
+    groups, readout = {"unet": (backbone.unet_parameters(), cfg.lr)}, None
     if cfg.distill.weight:
+        if cfg.noise.high_share == 0:
+            raise BadInput(
+                f"no sample would train the readout: distill.weight is {cfg.distill.weight}, noise.high_share 0.0"
+            )
         readout = Readout(backbone.feature_channels, cfg.distill.n_components)
-        parameters += list(readout.parameters())
+        groups["readout"] = (list(readout.parameters()), cfg.lr)
     objective = VideoObjective(backbone, readout, cfg.distill.weight, cfg.noise.high_min)
-    optimizer = make_optimizer({"unet": (parameters, cfg.lr)}, cfg.train)
+    optimizer = make_optimizer(groups, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
     if cfg.dry_run:
         return {}
@@ -61,8 +66,9 @@ def main(cfg: Config) -> dict[str, float]:
 
     # Frames are encoded once; afterwards a step costs the UNet's passes, and conditioning frames with noise.
     attach_latents(backbone, accelerator, clips, val_clips)
+    state = {"fps": data.fps, "stage": "video", "frozen": backbone.identity, "start": backbone.start}
     if readout is not None:
-        attach_teacher(cfg.distill, cfg.backbone.grid, accelerator, clips, val_clips)
+        state["teacher"] = attach_teacher(cfg.distill, cfg.backbone.grid, accelerator, clips, val_clips)
 
     # Validate on held-out episodes: loss per noise level, always with the same noise.
     chosen = spread(len(val_clips), 16)
@@ -107,7 +113,7 @@ def main(cfg: Config) -> dict[str, float]:
             validate=validate,
             run=cfg.run,
             config=to_dict(cfg),
-            state={"fps": data.fps, "stage": "video", "frozen": backbone.identity, "start": backbone.start},
+            state=state,
             overfit=cfg.data.overfit,
         )
 

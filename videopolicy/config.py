@@ -37,8 +37,8 @@ def load(config_class: type[C], args: Sequence[str] | None = None) -> C:
     try:
         config = draccus.parse(config_class, args=args, exit_on_error=False)
     except (argparse.ArgumentError, draccus.utils.DraccusException, ValueError, TypeError) as error:
-        raise BadInput(f"{path or 'command line'}: {' '.join(str(error).split())}") from error
-    _check_null(config, str(path or "command line"))
+        raise BadInput(f"{path or 'command line'}: {_cause(error)}") from error
+    _check_values(config, str(path or "command line"))
     return config
 
 
@@ -101,14 +101,25 @@ def _check_keys(config_class: type, values: dict, where: str, prefix: str = "") 
             _check_keys(fields[key], value, where, f"{prefix}{key}.")
 
 
-def _check_null(config: Any, where: str, prefix: str = "") -> None:
-    """draccus lets null stand for every type; here only `X | None` may be null."""
+def _cause(error: BaseException) -> str:
+    """What went wrong in one line: a configuration's own complaint, where it stands behind draccus's general one."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, BadInput):
+        behind = behind.__cause__ or behind.__context__
+    return " ".join(str(behind or error).split())
+
+
+def _check_values(config: Any, where: str, prefix: str = "") -> None:
+    """draccus lets null stand for every type, and takes a word for the list of its letters."""
     for name, hint in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
         if value is None and type(None) not in typing.get_args(hint):
             raise BadInput(f"{where}: {prefix + name!r} is null, which is no {getattr(hint, '__name__', hint)}")
+        if hint == tuple[str, ...] and len(value) > 1 and all(len(v) == 1 for v in value):
+            word = "".join(value)
+            raise BadInput(f"{where}: {prefix + name!r} is the word {word!r}; a list is written '[{word}]'")
         if dataclasses.is_dataclass(value):
-            _check_null(value, where, f"{prefix}{name}.")
+            _check_values(value, where, f"{prefix}{name}.")
 
 
 def _fields(config_class: type) -> dict[str, Any]:

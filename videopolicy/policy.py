@@ -59,7 +59,7 @@ class FeaturePolicy:
         backbone: Backbone,
         head: ActionHead,
         image_size: tuple[int, int],
-        precision: Literal["no", "bf16"] = "no",
+        precision: Literal["fp32", "bf16"] = "fp32",
     ) -> None:
         self.backbone, self.head, self.image_size, self.precision = backbone, head, image_size, precision
 

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch.utils.data import Dataset as TorchDataset
 
 from videopolicy.data.lerobot import Dataset
@@ -30,6 +31,12 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.min_change <= 255:
             raise BadInput(f"data.min_change is {self.min_change}; allowed: 0 to 255")
+
+
+class Maps(Protocol):
+    """Maps of an episode's frames, to be indexed by frame numbers."""
+
+    def __getitem__(self, frames: Int[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen channel row col"]: ...
 
 
 class ClipDataset(TorchDataset):
@@ -62,11 +69,11 @@ class ClipDataset(TorchDataset):
         self.samples = [(e, t) for e in episodes for t in range(len(self.shown[e]) - 1)]
         if not self.samples:
             raise BadInput(
-                f"no clips in {data.root}: episodes {episodes} have at most one frame"
+                f"no clips in {data.root}: its {len(episodes)} chosen episodes have at most one frame each"
                 + (f" that differs by data.min_change {min_change}" if min_change else "")
             )
         # Name to episode to (frame channel row col): what training has made of the frames.
-        self.maps: dict[str, dict[int, np.ndarray]] = {}
+        self.maps: dict[str, dict[int, Maps]] = {}
 
     def __len__(self) -> int:
         return len(self.samples)

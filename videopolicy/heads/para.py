@@ -25,6 +25,12 @@ class ParaConfig:
     n_layers: int = 2  # 3x3 convolutions in the trunk
     window: float = 1.5  # sub-cell refinement: mean over the pixels this close to the best one [grid cells]
 
+    def __post_init__(self) -> None:
+        if self.n_layers < 0:
+            raise BadInput(f"head.para.n_layers is {self.n_layers}; allowed: at least 0")
+        if not 0 < self.window <= 100:
+            raise BadInput(f"head.para.window is {self.window}; allowed: above 0 to 100 grid cells")
+
 
 @dataclass(frozen=True)
 class ParaPrediction:
@@ -110,7 +116,7 @@ class ParaHead(nn.Module):
         """Best pixels (batch step 2) and the probability mass around them (batch step).
 
         The argmax over the full image sits at cell centres, as the maxima of any bilinear surface do; the mean over
-        the probability within `window` pixels of it is finer than the grid.
+        the probability within `window` grid cells of it is finer than the grid.
         """
         width, height = self.image_size
         probability = upsampled.upsample(heatmap, self.image_size).flatten(2).softmax(-1)

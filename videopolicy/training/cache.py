@@ -4,13 +4,14 @@
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from videopolicy.data.dataset import ClipDataset
@@ -25,7 +26,7 @@ Encode = Callable[[UInt8[Tensor, "frame height width 3"]], Float[Tensor, "frame 
 def attach(kind: str, made_by: str, encode: Encode, accelerator: Accelerator, datasets: list[ClipDataset]) -> None:
     """Give clips the maps of their frames, making those of episodes that have none on disk yet.
 
-    Processes share the work. Files are mapped into memory, not read: a corpus is larger than some laptops' memory.
+    Processes share the work. Files are read a clip at a time: a corpus is larger than some laptops' memory.
     """
     wanted = [(clips, episode) for clips in datasets for episode in sorted({e for e, _ in clips.samples})]
     folder = datasets[0].data.root / kind / made_by
@@ -43,7 +44,8 @@ def attach(kind: str, made_by: str, encode: Encode, accelerator: Accelerator, da
     progress.close()
     accelerator.wait_for_everyone()
     for clips, episode in wanted:
-        maps = _open(folder / f"episode_{episode:06d}.npy", clips.data.length(episode))
+        maps = StoredMaps(folder / f"episode_{episode:06d}.npy")
+        maps.check(clips.data.length(episode))
         clips.maps.setdefault(kind, {})[episode] = maps
 
 
@@ -52,11 +54,24 @@ def _write(path: Path, values: np.ndarray) -> None:
         np.save(file, values)
 
 
-def _open(path: Path, n_frames: int) -> np.ndarray:
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"cannot read {path}: {error}; remove it, it will be made again") from error
-    if len(values) != n_frames:
-        raise BadInput(f"{path} holds {len(values)} frames, its episode {n_frames}; remove it, it will be made again")
-    return values
+@dataclass(frozen=True)
+class StoredMaps:
+    """An episode's maps on disk. Not kept open: a corpus has more files than a process may hold."""
+
+    path: Path
+
+    def check(self, n_frames: int) -> None:
+        """`BadInput` where the file is damaged, or not of an episode of `n_frames`."""
+        try:
+            found = len(np.load(self.path, mmap_mode="r", allow_pickle=False))
+        except (ValueError, EOFError) as error:
+            raise BadInput(f"{self.path} is damaged: {error}; remove it, it will be made again") from error
+        except OSError as error:
+            raise BadInput(f"cannot read {self.path}: {error}") from error
+        if found != n_frames:
+            raise BadInput(
+                f"{self.path} holds {found} frames, its episode {n_frames}; remove it, it will be made again"
+            )
+
+    def __getitem__(self, frames: Int[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen channel row col"]:
+        return np.load(self.path, mmap_mode="r", allow_pickle=False)[frames]

@@ -63,14 +63,18 @@ class Readout(nn.Module):
         return (torch.stack(errors).mean(0) * keep).sum() / keep.sum().clamp(min=1)
 
 
-def attach_teacher(cfg: DistillConfig, grid: int, accelerator: Accelerator, *datasets: ClipDataset) -> None:
-    """Give clips principal components of the teacher's features of their frames, as `teacher`; training clips first."""
+def attach_teacher(cfg: DistillConfig, grid: int, accelerator: Accelerator, *datasets: ClipDataset) -> str:
+    """Give clips principal components of the teacher's features of their frames, as `teacher`; training clips first.
+
+    Components are those of the training clips' frames. Returns their digest: another basis is another goal.
+    """
     clips = datasets[0]
     width, height = clips.image_size
     teacher = Lite0Features().to(accelerator.device)
     folder = clips.data.root / "teacher"
     make_folder(folder)
-    path = folder / f"basis_{width}x{height}_{grid}_{cfg.n_components}.npz"
+    chosen = hashlib.sha256(repr([(e, clips.shown[e].tolist()) for e in sorted(clips.shown)]).encode()).hexdigest()[:8]
+    path = folder / f"basis_{width}x{height}_{grid}_{cfg.n_components}_{chosen}.npz"
     if accelerator.is_main_process and not path.is_file():
         replace(path, partial(_write_basis, basis=principal_components(teacher, clips, grid, cfg.n_components)))
     accelerator.wait_for_everyone()
@@ -83,6 +87,7 @@ def attach_teacher(cfg: DistillConfig, grid: int, accelerator: Accelerator, *dat
         return torch.einsum("kc,bchw->bkhw", matrix, torch.cat(parts))
 
     attach("teacher", f"lite0_{digest}", encode, accelerator, list(datasets))
+    return digest
 
 
 @torch.no_grad()

@@ -33,7 +33,7 @@ class TrainConfig:
     schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 0.01
     clip: float = 1.0  # gradient norm
-    mixed_precision: Literal["no", "bf16"] = "bf16"
+    mixed_precision: Literal["fp32", "bf16"] = "bf16"
     n_threads: int = 0  # per process; 0 leaves torch's choice
     num_workers: int = 0  # of the data loader
     log_every: int = 20
@@ -50,7 +50,7 @@ class TrainConfig:
 def make_accelerator(cfg: TrainConfig) -> Accelerator:
     if cfg.n_threads:
         torch.set_num_threads(cfg.n_threads)
-    return Accelerator(mixed_precision=cfg.mixed_precision)
+    return Accelerator(mixed_precision="bf16" if cfg.mixed_precision == "bf16" else "no")
 
 
 def make_optimizer(groups: dict[str, tuple[list[nn.Parameter], float]], cfg: TrainConfig) -> torch.optim.Optimizer:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from videopolicy.backbones.pipeline import MANIFEST
+from videopolicy.backbones.svd import SVDConfig
 from videopolicy.config import from_dict
 from videopolicy.data.dataset import DataConfig, split_episodes
 from videopolicy.data.files import read_jsonl
@@ -23,15 +24,20 @@ def write_manifest(cfg: DataConfig, path: Path) -> None:
 
 
 def trained_episodes(model: Path, data: Dataset) -> set[int]:
-    """Episodes of a dataset that a pipeline folder or a stage-one run has seen, as far as it says so."""
+    """Episodes of a dataset that a pipeline folder has seen, as far as it says so, or a stage-one run and its start."""
+    if not model.exists():  # a start that is no longer there
+        return set()
     if (model / MANIFEST).is_file():
         rows = [row for row in read_jsonl(model / MANIFEST) if not row.get("held_out", False)]
         seen = {json.dumps(_shown(row), sort_keys=True) for row in rows}
         return {e for e, extra in enumerate(data.extras()) if json.dumps(_shown(extra), sort_keys=True) in seen}
     if (model / "model_index.json").is_file():
         return set()
-    theirs = from_dict(DataConfig, checkpoint.read_config(checkpoint.find(model))["data"])
-    return set(split_episodes(data, theirs)[0]) if theirs.root.resolve() == data.root.resolve() else set()
+    config = checkpoint.read_config(checkpoint.find(model))
+    theirs = from_dict(DataConfig, config["data"])
+    seen = set(split_episodes(data, theirs)[0]) if theirs.root.resolve() == data.root.resolve() else set()
+    start = from_dict(SVDConfig, config["backbone"])
+    return seen | trained_episodes(start.pretrained, data) if start.weights == "pretrained" else seen
 
 
 def _shown(extra: dict) -> dict:
