@@ -1,9 +1,11 @@
 """Shapes in signatures are checked in tests only: the hook stands before the first import of the library."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from jaxtyping import install_import_hook
 
 install_import_hook(["videopolicy", "train_stages"], "beartype.beartype")
@@ -15,6 +17,13 @@ from videopolicy.backbones import pipeline  # noqa: E402
 from videopolicy.camera import Camera  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> Iterator[None]:
+    """Accelerate keeps precision and device for a process's life: no test inherits another's."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

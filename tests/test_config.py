@@ -100,6 +100,8 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, words: str) -> 
         (["--rate", "3"], "--rate"),
         (["--n_steps", "many"], "'many' into an int"),
         (["--head.kind", "parra"], "choose from 'para', 'regression'"),
+        (["--head.rate", "null"], "'head.rate' is null"),
+        (["--n_steps=null"], "'n_steps' is null"),
         (["--head.rate", "-1"], "command line: head.rate is -1.0; allowed: at least 0"),
         (["--head.names", "red"], "'head.names' is the word 'red'; a list is written '[red]'"),
         (["--dry_run", "maybe"], "'maybe' into a bool"),

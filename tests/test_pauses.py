@@ -61,7 +61,7 @@ def test_clips_labels_and_maps_skip_pauses_alike(halting: Path, pipeline_folder:
         sample = moving[t]
         at = [first[min(t + k, len(first) - 1)] for k in range(4)]
         assert np.array_equal(sample["frames"], whole.frames(0)[at])
-        assert np.array_equal(sample["latents"], whole.maps["latents"][0][at].astype(np.float32))
+        assert np.array_equal(sample["latents"], whole.maps["latents"][0][np.array(at)].astype(np.float32))
         valid = sample["valid"].numpy()
         assert valid.tolist() == [t + k < len(first) for k in (1, 2, 3)]
         positions = whole.data.state(0)[at[1:], :3]
@@ -79,4 +79,4 @@ def test_bad_values_are_named(halting: Path) -> None:
     with pytest.raises(BadInput, match=r"data.min_change is nan; allowed: 0 to 255"):
         load(joint.Config, ["--data.min_change", "nan"])
     with pytest.raises(BadInput, match=r"at most one frame each that differs by data.min_change 200"):
-        open_splits(DataConfig(root=halting, n_val_episodes=1, min_change=200), 4, 3, (64, 64))
+        open_splits(DataConfig(root=halting, n_val_episodes=1, min_change=200.0), 4, 3, (64, 64))

@@ -6,6 +6,7 @@ The only user of draccus. `launch(main, Config)` is what every script calls.
 import argparse
 import dataclasses
 import difflib
+import itertools
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -34,11 +35,14 @@ def load(config_class: type[C], args: Sequence[str] | None = None) -> C:
         name = arg[2:].split("=")[0]
         if arg.startswith("--") and name not in known | {"config_path", "help"}:
             raise BadInput(f"unknown option --{name}{_nearest(name, known)}")
+    for name, value in _given(args):
+        if value == "null" and name in known:
+            _check_null(_hint(config_class, name), name, "command line")
     try:
         config = draccus.parse(config_class, args=args, exit_on_error=False)
     except (argparse.ArgumentError, draccus.utils.DraccusException, ValueError, TypeError) as error:
         raise BadInput(f"{path or 'command line'}: {_cause(error)}") from error
-    _check_values(config, str(path or "command line"))
+    _check_words(config, str(path or "command line"))
     return config
 
 
@@ -78,6 +82,20 @@ def _config_path(args: list[str]) -> Path | None:
     return None
 
 
+def _given(args: Sequence[str]) -> list[tuple[str, str]]:
+    """Options and their values, as `--name value` or `--name=value`."""
+    flat = [part for arg in args for part in (arg.split("=", 1) if arg.startswith("--") else [arg])]
+    return [(a[2:], b) for a, b in itertools.pairwise(flat) if a.startswith("--")]
+
+
+def _hint(config_class: Any, name: str) -> Any:
+    """The type of an option, `group.key`."""
+    *groups, key = name.split(".")
+    for group in groups:
+        config_class = _fields(config_class)[group]
+    return typing.get_type_hints(config_class)[key]
+
+
 def _read_yaml(path: Path) -> dict:
     if not path.is_file():
         there = sorted(map(str, path.parent.glob("*.yaml"))) if path.parent.is_dir() else []
@@ -93,10 +111,12 @@ def _read_yaml(path: Path) -> dict:
 
 
 def _check_keys(config_class: type, values: dict, where: str, prefix: str = "") -> None:
-    fields = _fields(config_class)
+    fields, hints = _fields(config_class), typing.get_type_hints(config_class)
     for key, value in values.items():
         if key not in fields:
             raise BadInput(f"{where}: unknown key {prefix + str(key)!r}{_nearest(str(key), fields)}")
+        if value is None:
+            _check_null(hints[key], prefix + key, where)
         if dataclasses.is_dataclass(fields[key]) and isinstance(value, dict):
             _check_keys(fields[key], value, where, f"{prefix}{key}.")
 
@@ -109,17 +129,21 @@ def _cause(error: BaseException) -> str:
     return " ".join(str(behind or error).split())
 
 
-def _check_values(config: Any, where: str, prefix: str = "") -> None:
-    """draccus lets null stand for every type, and takes a word for the list of its letters."""
+def _check_null(hint: Any, name: str, where: str) -> None:
+    """draccus lets null stand for every type; here only `X | None` may be null."""
+    if type(None) not in typing.get_args(hint):
+        raise BadInput(f"{where}: {name!r} is null, which is no {getattr(hint, '__name__', hint)}")
+
+
+def _check_words(config: Any, where: str, prefix: str = "") -> None:
+    """draccus takes a word for the list of its letters."""
     for name, hint in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
-        if value is None and type(None) not in typing.get_args(hint):
-            raise BadInput(f"{where}: {prefix + name!r} is null, which is no {getattr(hint, '__name__', hint)}")
         if hint == tuple[str, ...] and len(value) > 1 and all(len(v) == 1 for v in value):
             word = "".join(value)
             raise BadInput(f"{where}: {prefix + name!r} is the word {word!r}; a list is written '[{word}]'")
         if dataclasses.is_dataclass(value):
-            _check_values(value, where, f"{prefix}{name}.")
+            _check_words(value, where, f"{prefix}{name}.")
 
 
 def _fields(config_class: type) -> dict[str, Any]:

@@ -35,9 +35,10 @@ def trained_episodes(model: Path, data: Dataset) -> set[int]:
         return set()
     config = checkpoint.read_config(checkpoint.find(model))
     theirs = from_dict(DataConfig, config["data"])
-    seen = set(split_episodes(data, theirs)[0]) if theirs.root.resolve() == data.root.resolve() else set()
+    same = theirs.root.resolve() == data.root.resolve()
+    known: set[int] = set(split_episodes(data, theirs)[0]) if same else set()
     start = from_dict(SVDConfig, config["backbone"])
-    return seen | trained_episodes(start.pretrained, data) if start.weights == "pretrained" else seen
+    return known | trained_episodes(start.pretrained, data) if start.weights == "pretrained" else known
 
 
 def _shown(extra: dict) -> dict:
