@@ -185,6 +185,7 @@ def test_dry_run_writes_nothing(folder: Path, tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "run").exists()
 
 
+@torch.inference_mode()
 def test_a_policy_acts_in_the_precision_it_was_trained_in(folder: Path) -> None:
     trained, config = policy.load(folder / "joint_para")
     assert trained.precision == config["train"]["mixed_precision"] == "bf16"

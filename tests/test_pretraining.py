@@ -115,7 +115,7 @@ def test_a_video_model_is_measured_against_a_frozen_frame(folder: Path, tmp_path
     assert {"psnr", "ssim"} <= set(eval_video.failures(summary))
     with pytest.raises(BadInput, match=r"weights is not good enough: psnr not above the frozen first frame's"):
         eval_video.main(load(eval_video.Config, [*arguments, "--require", "[psnr, motion]"]))
-    with pytest.raises(BadInput, match=r"require is 'lpips'; allowed: psnr, ssim, motion"):
+    with pytest.raises(BadInput, match=r"require is 'lpips'; allowed: 'psnr', 'ssim', 'motion'"):
         eval_video.main(load(eval_video.Config, [*arguments, "--require", "[lpips]"]))
     with pytest.raises(BadInput, match=r"no clips in .*at most one frame each that differs by data.min_change 250"):
         eval_video.main(load(eval_video.Config, [*arguments, "--data.min_change", "250"]))
