@@ -53,6 +53,21 @@ def message(args: list[str]) -> str:
     return str(caught.value)
 
 
+@dataclass(frozen=True)
+class Outer:
+    """A group whose defaults here are not those of its class."""
+
+    head: Head = Head("regression", 0.25, names=("a", "b"))
+
+
+def test_a_group_of_which_one_key_is_given_keeps_its_other_defaults(tmp_path: Path) -> None:
+    """From the command line, from a file, and from both."""
+    assert load(Outer, ["--head.rate", "0.125"]) == Outer(Head("regression", 0.125, names=("a", "b")))
+    args = file(tmp_path, "head: {sizes: [3]}\n")
+    assert load(Outer, args) == Outer(Head("regression", 0.25, (3,), ("a", "b")))
+    assert load(Outer, [*args, "--head.kind=para"]) == Outer(Head("para", 0.25, (3,), ("a", "b")))
+
+
 def test_command_line_overrides_file_overrides_defaults(tmp_path: Path) -> None:
     args = file(tmp_path, "n_steps: 5\nhead: {kind: regression, rate: 1.0e-3}\n")
     assert load(Config, []) == Config()

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import itertools
 import sys
+import tempfile
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,8 +29,8 @@ def load(config_class: type[C], args: Sequence[str] | None = None) -> C:
     """
     args = list(sys.argv[1:] if args is None else args)
     path = _config_path(args)
-    if path is not None:
-        _check_keys(config_class, _read_yaml(path), str(path))
+    values = {} if path is None else _read_yaml(path)
+    _check_keys(config_class, values, str(path))
     known = set(_leaves(config_class))
     for arg in args:
         name = arg[2:].split("=")[0]
@@ -39,7 +40,10 @@ def load(config_class: type[C], args: Sequence[str] | None = None) -> C:
         if value == "null" and name in known:
             _check_null(_hint(config_class, name), name, "command line")
     try:
-        config = draccus.parse(config_class, args=args, exit_on_error=False)
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as whole:
+            yaml.safe_dump(_over_defaults(config_class, values), whole)
+            whole.flush()
+            config = draccus.parse(config_class, whole.name, _without_path(args), exit_on_error=False)
     except (argparse.ArgumentError, draccus.utils.DraccusException, ValueError, TypeError) as error:
         raise BadInput(f"{path or 'command line'}: {_cause(error)}") from error
     _check_words(config, str(path or "command line"))
@@ -80,6 +84,41 @@ def _config_path(args: list[str]) -> Path | None:
         if arg.startswith("--config_path="):
             return Path(arg.split("=", 1)[1])
     return None
+
+
+def _without_path(args: list[str]) -> list[str]:
+    """The options but `--config_path`."""
+    kept, skip = [], False
+    for arg in args:
+        if not (skip or arg == "--config_path" or arg.startswith("--config_path=")):
+            kept.append(arg)
+        skip = arg == "--config_path"
+    return kept
+
+
+def _over_defaults(config_class: type, values: dict) -> dict:
+    """A file's values, and for keys that it leaves out the defaults of the whole configuration.
+
+    draccus would fill a group of which one key is given from the defaults of the group's own class, not from those that
+    the configuration gives it.
+    """
+    whole: dict[str, Any] = {}
+    for field in dataclasses.fields(config_class):
+        if field.default is not dataclasses.MISSING:
+            whole[field.name] = draccus.encode(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            whole[field.name] = draccus.encode(field.default_factory())
+    return _merged(whole, values, config_class)
+
+
+def _merged(base: dict, values: dict, config_class: type) -> dict:
+    kinds = _fields(config_class)
+    return base | {
+        key: _merged(base[key], value, kinds[key])
+        if dataclasses.is_dataclass(kinds[key]) and isinstance(value, dict) and isinstance(base.get(key), dict)
+        else value
+        for key, value in values.items()
+    }
 
 
 def _given(args: Sequence[str]) -> list[tuple[str, str]]:
