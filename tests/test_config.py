@@ -57,15 +57,15 @@ def message(args: list[str]) -> str:
 class Outer:
     """A group whose defaults here are not those of its class."""
 
-    head: Head = Head("regression", 0.25, names=("a", "b"))
+    head: Head = Head("regression", 0.25, names=("one", "two"))
 
 
 def test_a_group_of_which_one_key_is_given_keeps_its_other_defaults(tmp_path: Path) -> None:
     """From the command line, from a file, and from both."""
-    assert load(Outer, ["--head.rate", "0.125"]) == Outer(Head("regression", 0.125, names=("a", "b")))
+    assert load(Outer, ["--head.rate", "0.125"]) == Outer(Head("regression", 0.125, names=("one", "two")))
     args = file(tmp_path, "head: {sizes: [3]}\n")
-    assert load(Outer, args) == Outer(Head("regression", 0.25, (3,), ("a", "b")))
-    assert load(Outer, [*args, "--head.kind=para"]) == Outer(Head("para", 0.25, (3,), ("a", "b")))
+    assert load(Outer, args) == Outer(Head("regression", 0.25, (3,), ("one", "two")))
+    assert load(Outer, [*args, "--head.kind=para"]) == Outer(Head("para", 0.25, (3,), ("one", "two")))
 
 
 def test_command_line_overrides_file_overrides_defaults(tmp_path: Path) -> None:
