@@ -37,13 +37,16 @@ demo: setup  ## the main job on a laptop: collect, stage one, stage two twice, r
 joint-para joint-global: joint-%:
 	@$(RUN) $(LAUNCH) train_stages/joint.py --config_path configs/demo/joint_$*.yaml
 
-# The same stages from a UNet with random weights: what the pretraining is worth. Uses the demo's demonstrations.
-SCRATCH = $(RUN) python -m eval.step runs/demo_scratch
-demo-scratch: demo  ## the demo's pixel-aligned policy again, without the pretrained video model
-	@$(SCRATCH) video --output runs/demo_scratch/video/latest configs/demo/video.yaml $(WEIGHTS) -- $(LAUNCH) train_stages/video.py --config_path configs/demo/video.yaml --run runs/demo_scratch/video --backbone.weights random
-	@$(SCRATCH) joint --after video --output runs/demo_scratch/joint_para/latest configs/demo/joint_para.yaml -- $(LAUNCH) train_stages/joint.py --config_path configs/demo/joint_para.yaml --run runs/demo_scratch/joint_para --init_from runs/demo_scratch/video --train.n_threads 2
-	@$(SCRATCH) rollout --after joint --output runs/demo_scratch/rollout/episodes.jsonl configs/demo/rollout_scratch.yaml -- python -m eval.rollout --config_path configs/demo/rollout_scratch.yaml
-	@$(RUN) python -m eval.report runs/demo_scratch
+# The same stages without the pretrained UNet, its weights random or in the form that its pretraining began with (copying
+# the first frame): what the pretraining is worth. Uses the demo's demonstrations.
+SCRATCH = $(RUN) python -m eval.step runs/demo_$*
+.PHONY: demo-random demo-copying
+demo-scratch: demo-random demo-copying  ## the demo's pixel-aligned policy again, without the pretrained video model, from two starts
+demo-random demo-copying: demo-%: demo
+	@$(SCRATCH) video --output runs/demo_$*/video/latest configs/demo/video.yaml $(WEIGHTS) -- $(LAUNCH) train_stages/video.py --config_path configs/demo/video.yaml --run runs/demo_$*/video --backbone.weights $*
+	@$(SCRATCH) joint --after video --output runs/demo_$*/joint_para/latest configs/demo/joint_para.yaml -- $(LAUNCH) train_stages/joint.py --config_path configs/demo/joint_para.yaml --run runs/demo_$*/joint_para --init_from runs/demo_$*/video --train.n_threads 2
+	@$(SCRATCH) rollout --after joint --output runs/demo_$*/rollout/episodes.jsonl configs/demo/rollout_scratch.yaml -- python -m eval.rollout --config_path configs/demo/rollout_scratch.yaml --output runs/demo_$*/rollout --policies "{svd+para: runs/demo_$*/joint_para}"
+	@$(RUN) python -m eval.report runs/demo_$*
 
 svd-tiny: setup  ## make weights/svd-tiny anew: corpus, VAE, UNet, export, evaluation; an hour and three quarters, resumes when run again
 	$(RUN) python -m eval.collect --config_path configs/pretrain/corpus.yaml
@@ -64,4 +67,4 @@ smoke: setup  ## the whole demo in miniature, about two minutes; the numbers mea
 	$(RUN) python -m pytest tests/test_flow.py
 
 clean:  ## remove what the demo made
-	rm -rf runs/demo runs/demo_scratch data/left_half
+	rm -rf runs/demo runs/demo_random runs/demo_copying data/left_half

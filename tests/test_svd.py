@@ -82,6 +82,12 @@ def test_random_weights_keep_the_rest(small: SVDConfig, backbone: SVDBackbone) -
     assert all(torch.equal(a, b) for a, b in zip(backbone.vae.parameters(), scratch.vae.parameters(), strict=True))
 
 
+def test_a_narrow_unet_cannot_start_by_copying(small: SVDConfig) -> None:
+    words = r"weights is 'copying', but the UNet of .* has 32 channels at its first level; allowed: 'copying' with 96, 'random'"
+    with pytest.raises(BadInput, match=words):
+        SVDBackbone(dataclasses.replace(small, weights="copying"), fps=4)
+
+
 @torch.no_grad()
 def test_acting_is_deterministic_and_samples_do_not_mix(backbone: SVDBackbone) -> None:
     """The same image gives the same features, alone or in a batch, whatever ran before."""

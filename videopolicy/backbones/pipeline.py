@@ -25,6 +25,7 @@ from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
+from videopolicy.backbones.carried import WIDTH
 from videopolicy.backbones.copy_start import start_copying
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN
 from videopolicy.errors import BadInput
@@ -72,7 +73,7 @@ class Parts:
     vae: Any
     image_encoder: Any
     purpose: dict | None
-    start: str  # digest of the UNet's weights, or `random`
+    start: str  # digest of the UNet's weights, or `random`, or `copying`
     identity: str  # of what turns pictures into latents and embeddings; no stage trains it
 
 
@@ -141,10 +142,13 @@ def save(parts: Parts, folder: Path) -> None:
     (folder / PURPOSE).write_text(json.dumps(parts.purpose, indent=1) + "\n")
 
 
-def load(folder: Path, weights: Literal["pretrained", "random"] = "pretrained") -> Parts:
-    """The networks of a pipeline folder; `random` draws the UNet's weights anew and keeps everything else.
+# `random`: as diffusers initialises a UNet; `copying`: then made to copy the first frame, as pretraining of svd-tiny began.
+Weights = Literal["pretrained", "random", "copying"]
 
-    A UNet that is wide enough then starts as pretraining starts it, by copying the first frame.
+
+def load(folder: Path, weights: Weights = "pretrained") -> Parts:
+    """The networks of a pipeline folder; the UNet's weights may be drawn anew, everything else is as stored.
+
     Raises `BadInput` in one line for a folder that is missing, incomplete or altered.
     """
     if not (folder / "model_index.json").is_file():
@@ -166,11 +170,15 @@ def load(folder: Path, weights: Literal["pretrained", "random"] = "pretrained") 
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise BadInput(f"cannot load the video model in {folder}: {' '.join(str(error).split())[:300]}") from error
     skip_silent(vae.encoder)
-    if weights == "random":
-        start_copying(unet, vae.config.scaling_factor)
+    if weights == "copying" and not start_copying(unet, vae.config.scaling_factor):
+        width = unet.config.block_out_channels[0]
+        raise BadInput(
+            f"backbone.weights is 'copying', but the UNet of {folder} has {width} channels at its first level;"
+            f" allowed: 'copying' with {WIDTH}, 'random', 'pretrained'"
+        )
     purpose = folder / PURPOSE
     made_for = _purpose(purpose) if purpose.is_file() else None
-    start = digest(unet) if weights == "pretrained" else "random"
+    start = digest(unet) if weights == "pretrained" else weights
     return Parts(unet, vae, encoder, made_for, start, identity(vae, encoder))
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from videopolicy.backbones import pipeline
 from videopolicy.backbones.backbone import FeatureMap, splat, to_pixels
+from videopolicy.backbones.pipeline import Weights
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN, like, precondition, sample
 from videopolicy.errors import BadInput
 
@@ -27,7 +28,7 @@ class SVDConfig:
     """Which video model, and which of its features a head reads. Defaults are ours unless marked."""
 
     pretrained: Path = Path("weights/svd-tiny")  # a diffusers StableVideoDiffusionPipeline folder
-    weights: Literal["pretrained", "random"] = "pretrained"  # of the UNet; random: as pretraining began
+    weights: Weights = "pretrained"  # of the UNet
     image_size: tuple[int, int] = (96, 96)  # (width, height) the clips are resized to [pixels]
     n_frames: int = 7  # section 4.3
     # Noise on the conditioning frame: of random strength in training and 0.02 afterwards, as SVD has it; or never, so
