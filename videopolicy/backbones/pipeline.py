@@ -142,7 +142,7 @@ def save(parts: Parts, folder: Path) -> None:
     (folder / PURPOSE).write_text(json.dumps(parts.purpose, indent=1) + "\n")
 
 
-# `random`: as diffusers initialises a UNet; `copying`: then made to copy the first frame, as pretraining of svd-tiny began.
+# `random`: as diffusers initialises a UNet; `copying`: then made to copy the first frame, as pretraining began.
 Weights = Literal["pretrained", "random", "copying"]
 
 
