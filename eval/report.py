@@ -127,24 +127,28 @@ def _distance_plot(records: list[dict], policies: list[str]) -> str:
 
 
 def _loss_plot(folder: Path) -> str:
-    """Stage-one loss per noise level, and what validation of stage two says in millimetres."""
+    """Stage-one loss in training and per noise level in validation, and stage two's validation in millimetres."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
     video = read_jsonl(folder / "video" / "metrics.jsonl")
+    trained = [(m["step"], m["diffusion"]) for m in video if "diffusion" in m]
+    if trained:
+        left.plot(*zip(*trained, strict=True), color="0.7", label="training")
     for key in sorted(
         {k for m in video for k in m if k.startswith("val/diffusion")}, key=lambda k: float(k.split("_")[-1])
     ):
         left.plot(
             [m["step"] for m in video if key in m],
             [m[key] for m in video if key in m],
+            "o-",
             label=f"sigma {key.split('_')[-1]}",
         )
-    left.set(xlabel="stage-one step", ylabel="v-loss, held-out episodes")
+    left.set(xlabel="stage-one step", ylabel="v-loss; points: held-out episodes")
     for run in sorted(folder.glob("joint_*")):
         points = [
             (m["step"], m["val/position_mm"]) for m in read_jsonl(run / "metrics.jsonl") if "val/position_mm" in m
         ]
         if points:
-            right.plot(*zip(*points, strict=True), label=run.name)
+            right.plot(*zip(*points, strict=True), "o-", label=run.name)
     right.set(xlabel="stage-two step", ylabel="waypoint error [mm], held-out episodes")
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=7)
