@@ -65,6 +65,6 @@ def train_detector(clips: ClipDataset, seed: int = 0) -> KeypointDetector:
         optimizer.step()
         schedule.step()
         if (step + 1) % 20 == 0:
-            progress.update(step + 1, f"loss {float(loss):.2f}")
+            progress.update(step + 1, f"loss {float(loss.detach()):.2f}")
     progress.close()
     return detector.eval()
