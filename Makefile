@@ -2,12 +2,14 @@
 SHELL := /bin/bash
 PYTHON ?= python3.11
 BIN := .venv/bin
-RUN := PATH=$(CURDIR)/$(BIN):$$PATH HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+RUN := PATH="$(CURDIR)/$(BIN):$$PATH" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 STEP = $(RUN) python -m eval.step runs/demo
 # Two processes of one thread each: on two cores a quarter faster than one of two. (accelerate's own launcher starts one.)
 LAUNCH_TWO := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=true python -m torch.distributed.run --standalone --nproc_per_node 2 --
 WEIGHTS := weights/svd-tiny/README.md
 LAUNCH := accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
+
+SUBMAKE := $(MAKE)  # under another name, or `make -n` would run the line that holds it
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-scratch svd-tiny test lint smoke clean
@@ -28,7 +30,7 @@ setup: .venv/ready  ## make .venv with the pinned packages, and check headless r
 demo: setup  ## the main job on a laptop: collect, stage one, stage two twice, roll out, report; resumes when run again
 	@$(STEP) collect --output data/left_half/meta/info.json configs/demo/collect.yaml -- python -m eval.collect --config_path configs/demo/collect.yaml
 	@$(STEP) video --after collect --output runs/demo/video/latest configs/demo/video.yaml $(WEIGHTS) -- $(LAUNCH) train_stages/video.py --config_path configs/demo/video.yaml
-	@$(STEP) joint --after video --output runs/demo/joint_global/latest configs/demo/joint_para.yaml configs/demo/joint_global.yaml -- $(MAKE) --no-print-directory -j2 joint-para joint-global
+	@$(STEP) joint --after video --output runs/demo/joint_para/latest --output runs/demo/joint_global/latest configs/demo/joint_para.yaml configs/demo/joint_global.yaml -- $(SUBMAKE) --no-print-directory -j2 joint-para joint-global
 	@$(STEP) rollout --after joint --output runs/demo/rollout/episodes.jsonl configs/demo/rollout.yaml -- python -m eval.rollout --config_path configs/demo/rollout.yaml
 	@$(RUN) python -m eval.report runs/demo
 
@@ -43,7 +45,7 @@ SCRATCH = $(RUN) python -m eval.step runs/demo_$*
 .PHONY: demo-random demo-copying
 demo-scratch: demo-random demo-copying  ## the demo's pixel-aligned policy again, without the pretrained video model, from two starts
 demo-random demo-copying: demo-%: demo
-	@$(SCRATCH) video --output runs/demo_$*/video/latest configs/demo/video.yaml $(WEIGHTS) -- $(LAUNCH) train_stages/video.py --config_path configs/demo/video.yaml --run runs/demo_$*/video --backbone.weights $*
+	@$(SCRATCH) video --output runs/demo_$*/video/latest configs/demo/video.yaml data/left_half/meta/info.json $(WEIGHTS) -- $(LAUNCH) train_stages/video.py --config_path configs/demo/video.yaml --run runs/demo_$*/video --backbone.weights $*
 	@$(SCRATCH) joint --after video --output runs/demo_$*/joint_para/latest configs/demo/joint_para.yaml -- $(LAUNCH) train_stages/joint.py --config_path configs/demo/joint_para.yaml --run runs/demo_$*/joint_para --init_from runs/demo_$*/video --train.n_threads 2
 	@$(SCRATCH) rollout --after joint --output runs/demo_$*/rollout/episodes.jsonl configs/demo/rollout_scratch.yaml -- python -m eval.rollout --config_path configs/demo/rollout_scratch.yaml --output runs/demo_$*/rollout --policies "{svd+para: runs/demo_$*/joint_para}"
 	@$(RUN) python -m eval.report runs/demo_$*

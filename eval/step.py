@@ -25,8 +25,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("folder", type=Path, help="where steps.jsonl is")
     parser.add_argument("name")
     parser.add_argument("inputs", nargs="*", type=Path, help="files that the step depends on")
-    parser.add_argument("--after", help="an earlier step; when that was run anew, so is this one")
-    parser.add_argument("--output", type=Path, help="a file without which the step is not done")
+    parser.add_argument("--after", help="an earlier step, whose inputs count as this one's too")
+    parser.add_argument(
+        "--output", type=Path, action="append", default=[], help="a file without which the step is not done"
+    )
     args, command = parser.parse_intermixed_args(arguments[:split]), arguments[split + 1 :]
 
     make_folder(args.folder)
@@ -38,7 +40,7 @@ def main(arguments: list[str]) -> int:
     done = {s["name"]: s["inputs"] for s in read_jsonl(log) if s["status"] == 0}
     parts = [*(i.read_bytes() for i in args.inputs), repr(command).encode(), str(done.get(args.after)).encode()]
     digest = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
-    if done.get(args.name) == digest and (args.output is None or args.output.exists()):
+    if done.get(args.name) == digest and all(path.exists() for path in args.output):
         print(f"[{args.name}] done before", flush=True)
         return 0
 

@@ -44,7 +44,7 @@ class Config:
     scratch: Path | None = None  # another one to compare with
     data: DataConfig = DataConfig(root=Path("data/corpus"), n_val_episodes=24, min_change=4.0)
     output: Path = Path("runs/eval_video")
-    n_clips: int = 64  # held out, evenly spread
+    n_clips: int = 48  # held out, evenly spread
     n_sample_steps: int = 12
     n_sheet: int = 8  # clips on the sheet
     require: tuple[str, ...] = ()  # of psnr, ssim, motion: fail, after measuring, where these are not good enough

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -58,6 +58,23 @@ class Outer:
     """A group whose defaults here are not those of its class."""
 
     head: Head = Head("regression", 0.25, names=("one", "two"))
+
+
+@dataclass(frozen=True)
+class Mapping:
+    policies: dict[str, str] = field(default_factory=dict)
+
+
+def test_a_mapping_is_replaced_not_added_to(tmp_path: Path) -> None:
+    args = file(tmp_path, "policies: {a: b}\n")
+    assert load(Mapping, args).policies == {"a": "b"}
+    assert load(Mapping, [*args, "--policies", "{c: d}"]).policies == {"c": "d"}
+
+
+def test_groups_and_repeated_files_are_named(tmp_path: Path) -> None:
+    args = file(tmp_path, "n_steps: 5\n")
+    assert "--config_path is given 2 times; allowed: once" in message([*args, *args])
+    assert "--head is a group, not 'x.yaml'; give its keys, as --head.kind" in message(["--head", "x.yaml"])
 
 
 def test_a_group_of_which_one_key_is_given_keeps_its_other_defaults(tmp_path: Path) -> None:

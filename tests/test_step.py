@@ -49,6 +49,13 @@ def test_a_step_runs_again_when_its_input_changed_or_its_output_is_gone(run, tmp
     assert run("--output", str(output)) == 2
     output.unlink()
     assert run("--output", str(output)) == 3
+    other = tmp_path / "other"
+    for file in (output, other):
+        file.touch()
+    both = ("--output", str(output), "--output", str(other))
+    assert [run(*both), run(*both)] == [3, 3]
+    other.unlink()
+    assert run(*both) == 4
 
 
 def test_a_step_runs_again_after_an_earlier_one_did(run, tmp_path: Path) -> None:

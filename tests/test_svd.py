@@ -83,7 +83,7 @@ def test_random_weights_keep_the_rest(small: SVDConfig, backbone: SVDBackbone) -
 
 
 def test_a_narrow_unet_cannot_start_by_copying(small: SVDConfig) -> None:
-    words = r"weights is 'copying', but the UNet of .* has 32 channels .* level; allowed: 'copying' with 96, 'random'"
+    words = r"weights is 'copying', but the UNet of .* has 32 channels at .*; allowed: 'copying' with 96 and .*'random'"
     with pytest.raises(BadInput, match=words):
         SVDBackbone(dataclasses.replace(small, weights="copying"), fps=4)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videopolicy.backbones import pipeline
-from videopolicy.config import from_dict, launch
+from videopolicy.config import dump, from_dict, launch
 from videopolicy.data.dataset import DataConfig
 from videopolicy.data.files import replace_folder
 from videopolicy.errors import BadInput
@@ -27,6 +27,7 @@ class Config:
 
 
 def main(cfg: Config) -> Path:
+    print(dump(cfg))
     backbone = open_stage_one(cfg.run)
     found = checked(cfg.run)
     if not cfg.card.is_file():

@@ -59,6 +59,11 @@ def main(cfg: Config) -> dict[str, float]:
             f"no sample would train the head: high_share is {cfg.noise.high_share}, high_max {cfg.noise.high_max},"
             f" head_sigma_min {cfg.head_sigma_min}"
         )
+    if cfg.init_from is not None and cfg.backbone.weights != "pretrained":
+        raise BadInput(
+            f"backbone.weights is {cfg.backbone.weights!r}, but the UNet comes from init_from {cfg.init_from}; allowed:"
+            " 'pretrained', or init_from null"
+        )
     if cfg.data.min_change:
         raise BadInput(f"data.min_change is {cfg.data.min_change}; allowed: 0, or a policy would not learn to wait")
     data, clips, val_clips = open_splits(cfg.data, cfg.backbone.n_frames, cfg.head.n_steps, cfg.backbone.image_size)

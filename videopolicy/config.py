@@ -36,12 +36,21 @@ def load(config_class: type[C], args: Sequence[str] | None = None) -> C:
         name = arg[2:].split("=")[0]
         if arg.startswith("--") and name not in known | {"config_path", "help"}:
             raise BadInput(f"unknown option --{name}{_nearest(name, known)}")
+    base = _over_defaults(config_class, values)
     for name, value in _given(args):
-        if value == "null" and name in known:
-            _check_null(_hint(config_class, name), name, "command line")
+        if name not in known:
+            continue
+        hint = _hint(config_class, name)
+        if value == "null":
+            _check_null(hint, name, "command line")
+        elif dataclasses.is_dataclass(_not_none(hint)) and not value.startswith("{"):
+            first = next(iter(_fields(_not_none(hint))))
+            raise BadInput(f"--{name} is a group, not {value!r}; give its keys, as --{name}.{first}")
+        if typing.get_origin(hint) is dict:
+            _drop(base, name)  # draccus would add to a mapping what should replace it
     try:
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as whole:
-            yaml.safe_dump(_over_defaults(config_class, values), whole)
+            yaml.safe_dump(base, whole)
             whole.flush()
             config = draccus.parse(config_class, whole.name, _without_path(args), exit_on_error=False)
     except (argparse.ArgumentError, draccus.utils.DraccusException, ValueError, TypeError) as error:
@@ -76,6 +85,9 @@ def launch(main: Callable[[Any], Any], config_class: type) -> None:
 
 
 def _config_path(args: list[str]) -> Path | None:
+    n = sum(arg.split("=", 1)[0] == "--config_path" for arg in args)
+    if n > 1:
+        raise BadInput(f"--config_path is given {n} times; allowed: once")
     for i, arg in enumerate(args):
         if arg == "--config_path":
             if i + 1 == len(args):
@@ -84,6 +96,14 @@ def _config_path(args: list[str]) -> Path | None:
         if arg.startswith("--config_path="):
             return Path(arg.split("=", 1)[1])
     return None
+
+
+def _drop(values: dict, name: str) -> None:
+    """Take a key, `group.key`, out of nested values."""
+    *groups, key = name.split(".")
+    for group in groups:
+        values = values[group]
+    values.pop(key, None)
 
 
 def _without_path(args: list[str]) -> list[str]:

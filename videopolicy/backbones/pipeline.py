@@ -171,10 +171,10 @@ def load(folder: Path, weights: Weights = "pretrained") -> Parts:
         raise BadInput(f"cannot load the video model in {folder}: {' '.join(str(error).split())[:300]}") from error
     skip_silent(vae.encoder)
     if weights == "copying" and not start_copying(unet, vae.config.scaling_factor):
-        width = unet.config.block_out_channels[0]
+        width, n_in, n_out = unet.config.block_out_channels[0], unet.config.in_channels, unet.config.out_channels
         raise BadInput(
-            f"backbone.weights is 'copying', but the UNet of {folder} has {width} channels at its first level;"
-            f" allowed: 'copying' with {WIDTH}, 'random', 'pretrained'"
+            f"backbone.weights is 'copying', but the UNet of {folder} has {width} channels at its first level and maps"
+            f" {n_in} to {n_out}; allowed: 'copying' with {WIDTH} and 2 n to n <= {WIDTH // 3}, 'random', 'pretrained'"
         )
     purpose = folder / PURPOSE
     made_for = _purpose(purpose) if purpose.is_file() else None
