@@ -30,7 +30,7 @@ def read_everything(root: Path) -> None:
         data.frames(i)
 
 
-def refused(root: Path, file: Path | str) -> None:
+def assert_refused(root: Path, file: Path | str) -> None:
     """Opening the dataset and reading all of it raises BadInput that names the file."""
     with pytest.raises(BadInput) as caught:
         read_everything(root)
@@ -82,9 +82,9 @@ def test_uneven_and_infinite_episodes_are_not_written(small_dataset: Path, field
 
 
 def test_missing_and_empty_datasets_are_refused(tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere", tmp_path / "nowhere")
+    assert_refused(tmp_path / "nowhere", tmp_path / "nowhere")
     builders.open_writer(tmp_path / "empty")
-    refused(tmp_path / "empty", tmp_path / "empty")
+    assert_refused(tmp_path / "empty", tmp_path / "empty")
 
 
 def test_other_versions_are_refused(small_dataset: Path) -> None:
@@ -97,24 +97,24 @@ def test_other_versions_are_refused(small_dataset: Path) -> None:
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.9])
 def test_truncated_files_are_named(small_dataset: Path, name: str, keep: float) -> None:
     truncate(small_dataset / name, keep)
-    refused(small_dataset, name)
+    assert_refused(small_dataset, name)
 
 
 @pytest.mark.parametrize("name", [TABLE.format(1), VIDEO.format(1), "meta/para_markers.npz", "meta/para_cameras.json"])
 def test_missing_files_are_named(small_dataset: Path, name: str) -> None:
     (small_dataset / name).unlink()
-    refused(small_dataset, name)
+    assert_refused(small_dataset, name)
 
 
 def test_a_missing_episode_row_is_noticed(small_dataset: Path) -> None:
     (small_dataset / ROW.format(2)).unlink()
-    refused(small_dataset, "counts 3 episodes, the tables 2")
+    assert_refused(small_dataset, "counts 3 episodes, the tables 2")
 
 
 def test_a_video_of_another_length_is_named(small_dataset: Path) -> None:
     path = small_dataset / VIDEO.format(1)
     write_video(path, builders.episode(1, 3).frames, FPS)
-    refused(small_dataset, f"{path} holds 3 frames, its table says 4")
+    assert_refused(small_dataset, f"{path} holds 3 frames, its table says 4")
 
 
 @pytest.mark.parametrize(
