@@ -22,7 +22,7 @@ from videopolicy.data.files import make_folder
 from videopolicy.data.lerobot import Dataset, read_info
 from videopolicy.errors import BadInput
 from videopolicy.heads.head import Targets
-from videopolicy.heads.para import ParaConfig, ParaHead, ParaPrediction
+from videopolicy.heads.para import ParaConfig, ParaHead
 from videopolicy.progress import Progress
 from videopolicy.training.loop import TrainConfig, lr_factor, make_optimizer
 
@@ -136,9 +136,13 @@ def probe(
     progress.close()
     head.eval()
     with torch.no_grad():
-        parts = [head(FeatureMap(m.float())) for m in val_maps.split(BATCH)]
-    joined = ParaPrediction(*(torch.cat([getattr(p, k) for p in parts]) for k in ("heatmap", "height", "gripper")))
-    chunks = head.decode(joined, [data.camera_of(e) for e in episodes])
+        chunks = [
+            chunk
+            for i in range(0, len(val_maps), BATCH)
+            for chunk in head.decode(
+                head(FeatureMap(val_maps[i : i + BATCH].float())), [data.camera_of(e) for e in episodes[i : i + BATCH]]
+            )
+        ]
     valid = val["valid"].numpy()
     error = np.linalg.norm(np.stack([c.position for c in chunks]) - val["position"].numpy(), axis=-1)[valid]
     pixels = np.stack([c.pixel for c in chunks if c.pixel is not None])

@@ -8,14 +8,17 @@ from torch.nn import functional as F
 
 from videopolicy.heads import upsampled
 
-SHAPES = [  # (rows, cols), (width, height): factors 8 and 7, no whole factor, rectangles, no change
-    ((28, 28), (224, 224)),
-    ((16, 16), (112, 112)),
-    ((9, 11), (50, 37)),
+SHAPES = [  # (rows, cols), (width, height)
+    ((28, 28), (224, 224)),  # a whole even factor: 8
+    ((16, 16), (112, 112)),  # odd: 7
+    ((9, 11), (33, 50)),  # odd, 3, along the columns alone
+    ((9, 11), (50, 45)),  # 5, along the rows alone
+    ((9, 11), (50, 37)),  # none
     ((6, 10), (80, 24)),
     ((5, 5), (5, 5)),
+    ((4, 1), (6, 12)),  # one column
 ]
-SCALES = [1e-6, 1.0, 300.0]  # nearly flat, ordinary, and logits that overflow exp
+SCALES = [1e-6, 0.02, 1.0, 300.0]  # nearly flat, smooth, ordinary, and logits that overflow exp
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 shapes = pytest.mark.parametrize(("grid", "size"), SHAPES)
@@ -55,6 +58,36 @@ def test_log_sum_exp(grid: tuple, size: tuple, scale: float) -> None:
     ours, theirs = upsampled.log_sum_exp(x, size), reference(x, size).flatten(2).logsumexp(-1)
     torch.testing.assert_close(ours, theirs, **EXACT)
     torch.testing.assert_close(gradient(ours, x), gradient(theirs, x), **EXACT)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize(("grid", "size"), [((28, 28), (448, 448)), ((16, 16), (112, 112)), ((7, 9), (50, 37))])
+def test_single_precision_gradients(grid: tuple, size: tuple, scale: float) -> None:
+    """At every contrast within a few roundings of double precision: a series stands in where terms would cancel."""
+    x = maps(grid, scale, 4)
+    single = x.detach().float().requires_grad_()
+    exact = torch.autograd.grad(upsampled.log_sum_exp(x, size).sum(), x)[0]
+    ours = torch.autograd.grad(upsampled.log_sum_exp(single, size).sum(), single)[0]
+    assert (ours.double() - exact).abs().max() < 5e-6 * exact.abs().max()
+    naive = torch.autograd.grad(reference(single, size).flatten(2).logsumexp(-1).sum(), single)[0]
+    assert (ours.double() - exact).abs().max() < 1.5 * (naive.double() - exact).abs().max() + 1e-6 * exact.abs().max()
+
+
+@shapes
+@scales
+def test_volume_cross_entropy(grid: tuple, size: tuple, scale: float) -> None:
+    """One softmax over the pixels of all nine bins' maps."""
+    x, uv, index = maps(grid, scale), pixels(size)[:, 0], torch.tensor([7, 0])
+    flat = index * size[0] * size[1] + uv[:, 1].long() * size[0] + uv[:, 0].long()
+    theirs = F.cross_entropy(reference(x, size).flatten(1), flat, reduction="none")
+    ours = upsampled.volume_cross_entropy(x, index, uv, size)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12 * max(1.0, scale))
+    torch.testing.assert_close(gradient(ours, x), gradient(theirs, x), **EXACT)
+
+
+def test_no_gradient_is_made_where_none_is_asked_for() -> None:
+    x = maps((28, 28), 1.0).detach()
+    assert upsampled.log_sum_exp(x, (224, 224)).grad_fn is None
 
 
 @shapes

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("videopolicy", "train_stages", "eval", "robot", "scripts", "tests")
+FOLDERS = ("videopolicy", "train_stages", "eval", "robot", "bench", "scripts", "tests")
 SOURCES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 HEAVY = {  # each lives in one file, so that replacing it means changing one file
     "diffusers": "videopolicy/backbones/pipeline.py",

@@ -6,29 +6,25 @@ accelerate launch train_stages/joint.py --config_path configs/demo/joint_para.ya
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import torch
 
 from train_stages.report import describe
+from train_stages.validation import Validation
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import launch, to_dict
-from videopolicy.data.dataset import DataConfig, open_splits, spread
+from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
-from videopolicy.heads.para import ParaHead, ParaPrediction
-from videopolicy.policy import FeaturePolicy, HeadConfig, make_head
+from videopolicy.heads.choice import HeadConfig, make_head
+from videopolicy.policy import FeaturePolicy
 from videopolicy.training import checkpoint
+from videopolicy.training.balance import Balance
 from videopolicy.training.latents import attach_latents
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
 from videopolicy.training.objectives import JointObjective, draw
 from videopolicy.training.stage_one import checked, load_stage_one
-from videopolicy.types import Observation
-from videopolicy.viz.draw import save_heatmaps
-
-TERMS = {"para": ("spatial", "height", "gripper"), "regression": ("position", "gripper")}
 
 
 @dataclass(frozen=True)
@@ -39,14 +35,14 @@ class Config:
     init_from: Path | None = None  # stage-one run or checkpoint; null trains from scratch
     data: DataConfig = DataConfig()
     backbone: SVDConfig = SVDConfig()
-    head: HeadConfig = HeadConfig()
+    head: HeadConfig = HeadConfig(n_steps=6)  # a waypoint for each of the 6 future frames
     noise: NoiseConfig = NoiseConfig(high_share=0.5)
     train: TrainConfig = TrainConfig(n_steps=3000)
     lr_unet: float = 1e-6
     lr_head: float = 1e-4
     head_sigma_min: float = 80.0  # head losses count only above this noise level
     fixed_noise: bool = True  # there, train on the very noise sample that the policy acts with
-    loss_balance: Literal["sum", "ema"] = "ema"
+    loss_balance: Balance = "ema"
     dry_run: bool = False
 
 
@@ -75,9 +71,7 @@ def main(cfg: Config) -> dict[str, float]:
         load_stage_one(found, backbone)
         stage_one = checkpoint.weights_digest(found)
     head = make_head(cfg.head, backbone, labels, data.fps)
-    objective = JointObjective(
-        backbone, head, cfg.head_sigma_min, cfg.fixed_noise, cfg.loss_balance, TERMS[cfg.head.kind]
-    )
+    objective = JointObjective(backbone, head, cfg.head_sigma_min, cfg.fixed_noise, cfg.loss_balance)
     groups = {
         "unet": (backbone.unet_parameters(), cfg.lr_unet),
         "head": ([*head.parameters(), backbone.start_embedding], cfg.lr_head),
@@ -94,42 +88,13 @@ def main(cfg: Config) -> dict[str, float]:
     attach_latents(backbone, accelerator, clips, val_clips)
 
     # Validate as the policy acts: from the first frame alone, at the deploy noise level.
-    chosen = spread(len(val_clips), 64)
-    val = torch.utils.data.default_collate([val_clips[i] for i in chosen])
     policy = FeaturePolicy(backbone, head, cfg.backbone.image_size, cfg.train.mixed_precision)
-    observations = [
-        Observation(f[0].numpy(), data.camera_of(e), data.state(e)[t, :3], 0.0, 0.0)
-        for f, (e, t) in zip(val["frames"], (val_clips.samples[i] for i in chosen), strict=True)
-    ]
+    validation = Validation(policy, data, val_clips)
 
-    @torch.inference_mode()
     def validate(step: int) -> dict[str, float]:
         objective.eval()
-        prediction = policy.predict(observations)
-        chunks = head.decode(prediction, [o.camera for o in observations])
-        position = torch.from_numpy(np.stack([c.position for c in chunks]))
-        gripper = torch.from_numpy(np.stack([c.gripper for c in chunks]))
-        valid = val["valid"]
-        error = (position - val["position"]).norm(dim=-1)[valid]
-        results = {
-            "position_mm": float(1000 * error.mean()),
-            "position_median_mm": float(1000 * error.median()),
-            "gripper_accuracy": float(((gripper > 0.5) == (val["gripper"] > 0.5))[valid].float().mean()),
-        }
-        if isinstance(prediction, ParaPrediction):
-            outside = head.height_bins.outside(val["height"]) if isinstance(head, ParaHead) else ~valid
-            results["height_outside_bins"] = float(outside[valid].float().mean())
-            pixel = torch.from_numpy(np.stack([c.pixel for c in chunks if c.pixel is not None]))
-            results["pixel"] = float((pixel - val["pixel"]).norm(dim=-1)[valid].mean())
-            if accelerator.is_main_process and step == cfg.train.n_steps:
-                save_heatmaps(
-                    cfg.run / "previews" / f"step_{step:06d}.png",
-                    val,
-                    prediction.heatmap,
-                    pixel,
-                    cfg.backbone.image_size,
-                )
-        return results
+        last = accelerator.is_main_process and step == cfg.train.n_steps
+        return validation.measure(cfg.run / "previews" / f"step_{step:06d}.png" if last else None)
 
     # Train, saving as we go; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():

@@ -1,6 +1,5 @@
 """A backbone and a head as a policy: observations in, action chunks out; and how both come back from a checkpoint."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,43 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import Backbone
+from videopolicy.backbones.image import ImageBackbone, ImageConfig
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
-from videopolicy.bins import Bins
 from videopolicy.config import from_dict
-from videopolicy.errors import BadInput, choices
+from videopolicy.errors import BadInput
+from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.heads.head import ActionHead
-from videopolicy.heads.para import ParaConfig, ParaHead
-from videopolicy.heads.regression import RegressionConfig, RegressionHead
 from videopolicy.images import resized
 from videopolicy.training import checkpoint
 from videopolicy.types import ActionChunk, Observation
-
-HeadKind = Literal["para", "regression"]
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """Which head reads the features. Only this differs between the policies that are compared."""
-
-    kind: HeadKind = "para"
-    n_steps: int = 6  # N_W, waypoints per chunk
-    para: ParaConfig = ParaConfig()
-    regression: RegressionConfig = RegressionConfig()
-
-
-def make_head(cfg: HeadConfig, backbone: SVDBackbone, labels: dict, fps: int) -> ParaHead | RegressionHead:
-    """The head for a backbone, its bins and scales from the training labels' statistics."""
-    shape = (backbone.feature_channels, backbone.n_feature_frames, cfg.n_steps)
-    if cfg.kind == "para":
-        low, high = labels["height"]
-        margin = 0.05 * (high - low) + 0.005
-        bins = Bins(low - margin, high + margin, cfg.para.n_height)
-        grid = (backbone.cfg.grid, backbone.cfg.grid)
-        return ParaHead(cfg.para, *shape, grid, backbone.cfg.image_size, bins, 1 / fps)
-    if cfg.kind == "regression":
-        mean, std = (torch.tensor(labels[k]) for k in ("position_mean", "position_std"))
-        return RegressionHead(cfg.regression, *shape, mean, std, 1 / fps)
-    raise choices("head.kind", cfg.kind, ("para", "regression"))
 
 
 class FeaturePolicy:
@@ -91,10 +62,14 @@ def load(path: Path, device: str = "cpu") -> tuple[FeaturePolicy, dict]:
     config, state = checkpoint.read_config(path), checkpoint.read_state(path)
     if "head" not in config:
         raise BadInput(f"{path} is a stage-one checkpoint, without an action head; name one of train_stages/joint.py")
-    backbone = SVDBackbone(from_dict(SVDConfig, config["backbone"]), state["fps"])
-    checkpoint.check_frozen(path, state, backbone.identity)
+    backbone: SVDBackbone | ImageBackbone
+    if state["stage"] == "light":  # its network is in the checkpoint whole: no other weights are looked for
+        backbone = ImageBackbone(from_dict(ImageConfig, {**config["backbone"], "weights": "random"}))
+    else:
+        backbone = SVDBackbone(from_dict(SVDConfig, config["backbone"]), state["fps"])
+        checkpoint.check_frozen(path, state, backbone.identity)
     head = make_head(from_dict(HeadConfig, config["head"]), backbone, state["labels"], state["fps"])
     both = nn.ModuleDict({"backbone": backbone, "head": head})
     checkpoint.load_model(path, both, accept=lambda key: key.startswith(("backbone.", "head.")))  # not the loss's
     both.eval().to(device)
-    return FeaturePolicy(backbone, head, backbone.cfg.image_size, config["train"]["mixed_precision"]), config
+    return FeaturePolicy(backbone, head, backbone.image_size, config["train"]["mixed_precision"]), config

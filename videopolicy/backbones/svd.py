@@ -87,6 +87,14 @@ class SVDBackbone(nn.Module):
         return self.cfg.n_frames - 1
 
     @property
+    def grid(self) -> tuple[int, int]:
+        return self.cfg.grid, self.cfg.grid
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.cfg.image_size
+
+    @property
     def deploy_augmentation(self) -> float:
         """Noise strength on the conditioning frame when sampling or acting."""
         return DEPLOY_AUGMENTATION if self.cfg.augmentation == "live" else 0.0

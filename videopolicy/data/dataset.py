@@ -57,9 +57,9 @@ class ClipDataset(TorchDataset):
         min_change: float = 0.0,
     ) -> None:
         self.data, self.n_frames, self.n_steps = data, n_frames, n_steps
-        if n_steps % (n_frames - 1):
+        if n_frames > 1 and n_steps % (n_frames - 1):
             raise BadInput(f"n_steps is {n_steps}; allowed: multiples of the {n_frames - 1} frames after the first")
-        self.stride = n_steps // (n_frames - 1)  # frame k of a clip shows its waypoint k * stride
+        self.stride = n_steps // max(n_frames - 1, 1)  # frame k of a clip shows its waypoint k * stride
         self.image_size = image_size  # frames are resized to what the model sees, and labels are in its pixels
         self._cache: dict[int, np.ndarray] = {}
         self._cache_bytes = int(cache_gb * 2**30)

@@ -1,7 +1,7 @@
 """What every action head is given and must give."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -22,14 +22,15 @@ class Targets:
     gripper: Float[Tensor, "batch step"]
     position: Float[Tensor, "batch step 3"]  # [m]
     valid: Bool[Tensor, "batch step"]
+    rotation: Float[Tensor, "batch step 3"] | None = None  # Euler angles about x, y, z [rad], where the data has them
 
     @staticmethod
     def of(batch: dict[str, Tensor]) -> "Targets":
-        return Targets(**{f.name: batch[f.name] for f in fields(Targets)})
+        return Targets(**{f.name: batch[f.name] for f in fields(Targets) if f.name in batch})
 
     def where(self, keep: Bool[Tensor, " batch"]) -> "Targets":
         """The same labels, valid only in the samples to keep."""
-        return Targets(self.pixel, self.height, self.gripper, self.position, self.valid & keep[:, None])
+        return replace(self, valid=self.valid & keep[:, None])
 
 
 class Standardised(nn.Module):
@@ -68,6 +69,7 @@ class ActionHead(Protocol):
     """Features to predictions; predictions to a loss in training, to action chunks in use."""
 
     n_steps: int
+    terms: tuple[str, ...]  # names of the losses that are minimised
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 

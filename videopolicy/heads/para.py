@@ -1,6 +1,8 @@
 """The pixel-aligned head: where in the image, how high above the table, how open the gripper. Sections 3.2, 3.3."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -13,36 +15,50 @@ from videopolicy.bins import Bins
 from videopolicy.camera import Camera
 from videopolicy.errors import BadInput
 from videopolicy.heads import upsampled
+from videopolicy.heads.argmax import argmax
 from videopolicy.heads.head import Standardised, Targets, masked_mean
+from videopolicy.heads.peak import Peak, refine
+from videopolicy.heads.viterbi import most_likely_path
 from videopolicy.types import ActionChunk
 
 
 @dataclass(frozen=True)
 class ParaConfig:
+    volume_loss: Literal["factored", "joint"] = "factored"  # equations 1 and 2, or one softmax over pixel x height
     n_height: int = 32  # N_H
-    n_gripper: int = 2  # N_G; the signal is binary
+    n_gripper: int = 32  # N_G
+    n_rotation: int = 0  # bins for each of three Euler angles; 0: no rotation is predicted
+    gripper_head: Literal["per_pixel", "indexed_mlp"] = "per_pixel"  # linear in the features at the pixel, or an MLP
     width: int = 64  # channels of the trunk
     n_layers: int = 2  # 3x3 convolutions in the trunk
     window: float = 1.5  # sub-cell refinement: mean over the pixels this close to the best one [grid cells]
+    stiffness: float = 0.0  # Viterbi over the chunk, nats per squared cell between steps; 0: each step by itself
 
     def __post_init__(self) -> None:
-        if self.n_layers < 0:
-            raise BadInput(f"head.para.n_layers is {self.n_layers}; allowed: at least 0")
+        for name, least in (("n_layers", 0), ("n_height", 1), ("n_gripper", 2), ("n_rotation", 0), ("width", 1)):
+            if getattr(self, name) < least:
+                raise BadInput(f"head.para.{name} is {getattr(self, name)}; allowed: at least {least}")
         if not 0 < self.window <= 100:
             raise BadInput(f"head.para.window is {self.window}; allowed: above 0 to 100 grid cells")
+        if not 0 <= self.stiffness < math.inf:
+            raise BadInput(f"head.para.stiffness is {self.stiffness}; allowed: at least 0")
 
 
 @dataclass(frozen=True)
 class ParaPrediction:
     """Logits on the head's grid; upsampled only in thought."""
 
-    heatmap: Float[Tensor, "batch step row col"]  # Z
-    height: Float[Tensor, "batch step bin row col"]  # H_vol
-    gripper: Float[Tensor, "batch step bin2 row col"]  # G
+    volume: Float[Tensor, "batch step bin row col"]  # Z: one bin where the loss is factored, a bin per height if joint
+    hidden: Float[Tensor, "batch frame channel row col"]  # the rest is linear in what stands here at a pixel
+    everywhere: dict[str, Float[Tensor, "batch step _"]] | None = None  # the same logits at every pixel, without hidden
+
+    @property
+    def heatmap(self) -> Float[Tensor, "batch step row col"]:
+        return self.volume.logsumexp(2)
 
 
 class ParaHead(nn.Module):
-    """A small trunk, then 1x1 convolutions read as upsampled to the full image."""
+    """A small trunk, then linear maps read as upsampled to the full image."""
 
     def __init__(
         self,
@@ -58,8 +74,6 @@ class ParaHead(nn.Module):
         super().__init__()
         if n_steps % n_frames:
             raise BadInput(f"n_steps is {n_steps}; allowed: multiples of the backbone's {n_frames} feature frames")
-        if cfg.n_gripper < 2:
-            raise BadInput(f"n_gripper is {cfg.n_gripper}; allowed: at least 2 (closed and open)")
         self.cfg, self.height_bins, self.period, self.image_size = cfg, height, period, image_size
         self.n_steps, self.grid = n_steps, grid
         self.gripper_bins = Bins(0.0, 1.0, cfg.n_gripper)
@@ -70,81 +84,141 @@ class ParaHead(nn.Module):
         for _ in range(cfg.n_layers):
             layers += [nn.Conv2d(cfg.width, cfg.width, 3, padding=1), nn.SiLU()]
         self.trunk = nn.Sequential(*layers)
-        self.out = nn.Conv2d(cfg.width, self.steps_per_frame * (1 + cfg.n_height + cfg.n_gripper), 1)
+        joint = cfg.volume_loss == "joint"
+        self.volume = nn.Conv2d(cfg.width, self.steps_per_frame * (cfg.n_height if joint else 1), 1)
+        sizes = {"height": 0 if joint else cfg.n_height, "gripper": cfg.n_gripper}
+        sizes |= {f"rotation_{a}": cfg.n_rotation for a in "xyz"}
+        self.sizes = {name: n for name, n in sizes.items() if n}
+        self.terms = ("volume" if joint else "spatial", *self.sizes)
+        if cfg.gripper_head == "indexed_mlp":
+            self.gripper_mlp = nn.Sequential(nn.Linear(cfg.width, cfg.width), nn.SiLU())
+        self.readers = nn.ModuleDict(
+            {name: nn.Linear(cfg.width, self.steps_per_frame * n) for name, n in self.sizes.items()}
+        )
 
     def forward(self, features: FeatureMap) -> ParaPrediction:
         b = len(features.dense)
         embedded = self.embed(rearrange(features.dense, "b t c h w -> (b t) c h w"))
         embedded = rearrange(embedded, "(b t) c h w -> b t c h w", b=b) + self.frame_embedding
-        maps = self.out(self.trunk(rearrange(embedded, "b t c h w -> (b t) c h w"))).float()
-        maps = rearrange(maps, "(b t) (n c) h w -> b (t n) c h w", b=b, n=self.steps_per_frame)
-        heatmap, height, gripper = maps.split([1, self.cfg.n_height, self.cfg.n_gripper], 2)
-        return ParaPrediction(heatmap[:, :, 0], height, gripper)
+        hidden = self.trunk(rearrange(embedded, "b t c h w -> (b t) c h w"))
+        volume = rearrange(self.volume(hidden).float(), "(b t) (n k) h w -> b (t n) k h w", b=b, n=self.steps_per_frame)
+        return ParaPrediction(volume, rearrange(hidden.float(), "(b t) c h w -> b t c h w", b=b))
+
+    def read(self, prediction: ParaPrediction, pixel: Float[Tensor, "batch step 2"]) -> dict[str, Tensor]:
+        """Logits (batch step bin) of height, gripper and rotation at each step's pixel.
+
+        Features are read before they are mapped to bins: linear maps and bilinear upsampling commute, so this equals
+        upsampling every bin's map, at the cost of one pixel.
+        """
+        if prediction.everywhere is not None:
+            return prediction.everywhere
+        n = self.steps_per_frame
+        pixel = rearrange(pixel, "b (t n) c -> b t n c", n=n)
+        with torch.autocast(pixel.device.type, enabled=False):
+            weights = upsampled.cell_weights(pixel.to(prediction.hidden), self.image_size, self.grid)
+            here = torch.einsum("btchw,btnh,btnw->btnc", prediction.hidden, *weights)
+            logits = {}
+            for name, reader in self.readers.items():
+                x = self.gripper_mlp(here) if name == "gripper" and self.cfg.gripper_head == "indexed_mlp" else here
+                weight, bias = (rearrange(p, "(n k) ... -> n k ...", n=n) for p in (reader.weight, reader.bias))
+                logits[name] = rearrange(torch.einsum("btnc,nkc->btnk", x, weight) + bias, "b t n k -> b (t n) k")
+        return logits
 
     def loss(self, prediction: ParaPrediction, targets: Targets) -> dict[str, Tensor]:
-        """Equation 1 for the pixel; equation 2 for height and gripper, read at the true pixel (teacher forcing)."""
-        spatial = upsampled.cross_entropy(prediction.heatmap, targets.pixel, self.image_size)
-        height = _bin_loss(prediction.height, targets.pixel, self.image_size, self.height_bins.encode(targets.height))
-        gripper = _bin_loss(
-            prediction.gripper, targets.pixel, self.image_size, self.gripper_bins.encode(targets.gripper)
-        )
-        terms = {"spatial": spatial, "height": height, "gripper": gripper}
+        """Equation 1 for the pixel; equation 2 for height and gripper, read at the true pixel (teacher forcing).
+
+        Joint: one cross-entropy over pixel and height instead of two.
+        """
+        labels = self._labels(targets)
+        if self.cfg.volume_loss == "joint":
+            volume, index = prediction.volume, labels["height"]
+            terms = {"volume": upsampled.volume_cross_entropy(volume, index, targets.pixel, self.image_size)}
+        else:
+            terms = {"spatial": upsampled.cross_entropy(prediction.volume[:, :, 0], targets.pixel, self.image_size)}
+        for name, logits in self.read(prediction, targets.pixel).items():
+            terms[name] = F.cross_entropy(rearrange(logits, "b n k -> b k n"), labels[name], reduction="none")
         return {name: masked_mean(value, targets.valid) for name, value in terms.items()}
 
     @torch.no_grad()
     def decode(self, prediction: ParaPrediction, cameras: list[Camera]) -> list[ActionChunk]:
         """Best pixel (refined below the cell), height and gripper there, lifted by each image's camera. Section 3.3."""
-        pixel, confidence = self.pixels(prediction.heatmap)
-        height = self.height_bins.decode(upsampled.read(prediction.height, pixel, self.image_size))
-        gripper = upsampled.read(prediction.gripper, pixel, self.image_size).softmax(-1) @ self.gripper_bins.centres(
-            pixel
-        )
+        peak = self.locate(prediction)
+        logits = self.read(prediction, peak.pixel)
+        if "height" in logits:
+            height = self.height_bins.decode(logits["height"])
+        else:
+            height = self.height_bins.low + (peak.bin + 0.5) * self.height_bins.width
+        gripper = logits["gripper"].softmax(-1) @ self.gripper_bins.centres(height)
         low, high = (self.gripper_bins.width / 2, 1 - self.gripper_bins.width / 2)
         gripper = ((gripper - low) / (high - low)).clamp(0, 1)  # the outermost bins mean fully closed and fully open
-        chunks = []
-        for i, camera in enumerate(cameras):
-            uv = pixel[i].double().cpu().numpy()
-            position = camera.resized(self.image_size).lift(uv, height[i].double().cpu().numpy())
-            chunks.append(
-                ActionChunk(
-                    position, gripper[i].double().cpu().numpy(), self.period, uv, confidence[i].double().cpu().numpy()
-                )
+        rotation = None
+        if self.cfg.n_rotation:
+            rotation = torch.stack([_angle(logits[f"rotation_{a}"]) for a in "xyz"], -1).double().cpu().numpy()
+        pixel, height, gripper, confidence = (
+            x.double().cpu().numpy() for x in (peak.pixel, height, gripper, peak.confidence)
+        )
+        return [
+            ActionChunk(
+                camera.resized(self.image_size).lift(pixel[i], height[i]),
+                gripper[i],
+                self.period,
+                pixel[i],
+                confidence[i],
+                None if rotation is None else rotation[i],
             )
-        return chunks
+            for i, camera in enumerate(cameras)
+        ]
 
-    def pixels(self, heatmap: Float[Tensor, "batch step row col"]) -> tuple[Tensor, Tensor]:
-        """Best pixels (batch step 2) and the probability mass around them (batch step).
+    def locate(self, prediction: ParaPrediction) -> Peak:
+        """Best pixels of each step, and best bins of a joint volume.
 
-        The argmax over the full image sits at cell centres, as the maxima of any bilinear surface do; the mean over
+        The argmax over the full image sits near cell centres, as the maxima of any bilinear surface do; the mean over
         the probability within `window` grid cells of it is finer than the grid.
         """
-        width, height = self.image_size
-        probability = upsampled.upsample(heatmap, self.image_size).flatten(2).softmax(-1)
-        best = probability.argmax(-1)
-        u, v = (torch.arange(n, device=heatmap.device) + 0.5 for n in (width, height))
-        grid_v, grid_u = (x.flatten() for x in torch.meshgrid(v, u, indexing="ij"))
-        cell_u, cell_v = width / self.grid[1], height / self.grid[0]
-        away = ((grid_u - grid_u[best][..., None]) / cell_u) ** 2 + ((grid_v - grid_v[best][..., None]) / cell_v) ** 2
-        near = away <= self.cfg.window**2
-        weight = probability * near
-        mass = weight.sum(-1)
-        return torch.stack([(weight * grid_u).sum(-1), (weight * grid_v).sum(-1)], -1) / mass[..., None], mass
+        if self.cfg.stiffness == 0:
+            at = argmax(prediction.volume, self.image_size)
+        else:
+            row, col = most_likely_path(prediction.heatmap, self.cfg.stiffness)
+            (width, height), (rows, cols) = self.image_size, self.grid
+            v, u = (row * height + height // 2) // rows, (col * width + width // 2) // cols
+            flat = rearrange(prediction.volume, "b n k h w -> b n (h w) k")
+            best = flat.gather(2, (row * cols + col)[..., None, None].expand(-1, -1, 1, flat.shape[-1])).argmax(-1)
+            at = (best[..., 0], v, u)
+        return refine(prediction.volume, at, self.image_size, self.cfg.window)
 
     def encode(self, targets: Targets) -> ParaPrediction:
         """Logits that say exactly these targets, as sharply as this head can: what the oracle decodes."""
         rows, cols = self.grid
-        scale = targets.pixel.new_tensor([cols / self.image_size[0], rows / self.image_size[1]])
-        cell = targets.pixel * scale - 0.5
+        cell = targets.pixel * targets.pixel.new_tensor([cols / self.image_size[0], rows / self.image_size[1]]) - 0.5
         col, row = (torch.arange(n, device=cell.device) for n in (cols, rows))
         distance = (col[None, :] - cell[..., 0, None, None]) ** 2 + (row[:, None] - cell[..., 1, None, None]) ** 2
-        ones = torch.ones(rows, cols, device=cell.device)
-        bins = [
-            12.0 * F.one_hot(b.encode(x), b.n)[..., None, None] * ones
-            for b, x in ((self.height_bins, targets.height), (self.gripper_bins, targets.gripper))
-        ]
-        return ParaPrediction(-2.0 * distance, *bins)
+        labels = self._labels(targets)
+        logits = {name: 12.0 * F.one_hot(labels[name], n).to(cell.dtype) for name, n in self.sizes.items()}
+        volume = -2.0 * distance[:, :, None]
+        if self.cfg.volume_loss == "joint":
+            volume = volume + 12.0 * F.one_hot(labels["height"], self.height_bins.n)[..., None, None]
+        return ParaPrediction(volume, cell.new_zeros(len(cell), 1, 1, rows, cols), logits)
+
+    def _labels(self, targets: Targets) -> dict[str, Tensor]:
+        labels = {
+            "height": self.height_bins.encode(targets.height.nan_to_num(0.0)),
+            "gripper": self.gripper_bins.encode(targets.gripper.nan_to_num(0.0)),
+        }
+        if self.cfg.n_rotation:
+            if targets.rotation is None:
+                raise BadInput(
+                    f"head.para.n_rotation is {self.cfg.n_rotation}, but the data has no rotations; allowed: 0"
+                )
+            turn = ((targets.rotation.nan_to_num(0.0) + math.pi) / (2 * math.pi)).remainder(1.0)
+            index = (turn * self.cfg.n_rotation).long().clamp(max=self.cfg.n_rotation - 1)
+            labels |= {f"rotation_{a}": index[..., i] for i, a in enumerate("xyz")}
+        return labels
 
 
-def _bin_loss(maps: Tensor, pixel: Tensor, size: tuple[int, int], index: Tensor) -> Float[Tensor, "batch step"]:
-    logits = upsampled.read(maps, pixel, size)
-    return F.cross_entropy(rearrange(logits, "b n k -> b k n"), index, reduction="none")
+def _angle(logits: Float[Tensor, "batch step bin"]) -> Float[Tensor, "batch step"]:
+    """The mean over the most likely bin of the circle and its neighbours [rad, -pi to pi]."""
+    n, p = logits.shape[-1], logits.float().softmax(-1)
+    near = p.argmax(-1, keepdim=True) + torch.arange(-1, 2, device=p.device)
+    weight = p.gather(-1, near.remainder(n))
+    turn = ((weight * near).sum(-1) / weight.sum(-1) + 0.5) / n
+    return (turn.remainder(1.0) - 0.5) * 2 * math.pi

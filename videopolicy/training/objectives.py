@@ -1,17 +1,19 @@
-"""What the two stages minimise. Each is one module with one forward, so that a data-parallel wrapper sees every use."""
+"""What each stage minimises. Each is one module with one forward, so that a data-parallel wrapper sees every use."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from videopolicy.backbones.image import ImageBackbone
 from videopolicy.backbones.svd import SVDBackbone
+from videopolicy.data.augment import augmented
 from videopolicy.diffusion import NoiseConfig, like, sample_sigma, velocity
+from videopolicy.heads.coordinates import CoordinateHead
 from videopolicy.heads.head import Targets
 from videopolicy.heads.para import ParaHead
-from videopolicy.heads.regression import RegressionHead
+from videopolicy.training.balance import Balance, LossBalance
 from videopolicy.training.distill import Readout
 
 DROPOUT = 0.1  # conditioning is dropped as in SVD: 10 % embedding only, 10 % both, 10 % image latent only
@@ -68,6 +70,22 @@ class VideoObjective(nn.Module):
         return {"diffusion": diffusion, "distill": distill, "total": diffusion + self.weight * distill}
 
 
+class HeadObjective(nn.Module):
+    """An image backbone's features to a head's losses; pictures and pixel labels moved by each sample's homography."""
+
+    def __init__(self, backbone: ImageBackbone, head: ParaHead | CoordinateHead, loss_balance: Balance) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self.balance = LossBalance(loss_balance, head.terms)
+
+    def forward(self, batch: dict[str, Tensor], H: Float[Tensor, "batch 3 3"] | None) -> dict[str, Tensor]:
+        if H is not None:
+            batch = augmented(batch, H, self.backbone.image_size)
+        features = self.backbone(batch["frames"][:, 0], batch["start_pixel"])
+        losses = self.head.loss(self.head(features), Targets.of(batch))
+        return {**losses, "total": self.balance(losses)}
+
+
 class JointObjective(nn.Module):
     """Stage two: the diffusion loss and the head's losses from one forward.
 
@@ -76,22 +94,18 @@ class JointObjective(nn.Module):
     sample that the policy will act with.
     """
 
-    averages: Tensor
-
     def __init__(
         self,
         backbone: SVDBackbone,
-        head: ParaHead | RegressionHead,
+        head: ParaHead | CoordinateHead,
         head_sigma_min: float,
         fixed_noise: bool,
-        loss_balance: Literal["sum", "ema"],
-        terms: tuple[str, ...],
+        loss_balance: Balance,
     ) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
-        self.head_sigma_min, self.fixed_noise, self.loss_balance = head_sigma_min, fixed_noise, loss_balance
-        self.terms = ("diffusion", *terms)
-        self.register_buffer("averages", torch.zeros(len(self.terms)))
+        self.head_sigma_min, self.fixed_noise = head_sigma_min, fixed_noise
+        self.balance = LossBalance(loss_balance, ("diffusion", *head.terms))
 
     def forward(self, batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
         reading = draws.sigma >= self.head_sigma_min
@@ -101,15 +115,7 @@ class JointObjective(nn.Module):
         losses = {"diffusion": diffusion_error(self.backbone, batch, draws, reading).mean()}
         features = self.backbone.features(batch["start_pixel"])  # of the same pass
         losses |= self.head.loss(self.head(features), Targets.of(batch).where(reading))
-        if self.loss_balance == "sum":
-            return {**losses, "total": torch.stack([losses[t] for t in self.terms]).sum()}
-        # Each term over its running mean, so that none outweighs the others by its unit.
-        values = torch.stack([losses[t] for t in self.terms])
-        if self.training:
-            now = values.detach()
-            moved = torch.where(self.averages == 0, now, self.averages.lerp(now, 0.02))
-            self.averages.copy_(torch.where(now == 0, self.averages, moved))  # 0: no sample of the batch counted
-        return {**losses, "total": (values / self.averages.clamp(min=1e-6)).sum()}
+        return {**losses, "total": self.balance(losses)}
 
 
 def kept_image(draws: Draws) -> Bool[Tensor, " batch"]:

@@ -1,0 +1,173 @@
+"""What exactness without full-resolution maps saves: the pixel-aligned head against its naive form, in one run.
+
+python -m bench.heads [--json FILE]
+
+One image, 28 x 28 features, 448 x 448 supervision, 12 steps, 32 bins, one thread. Time: medians of interleaved
+repeats. Memory: growth of the peak resident set in a process of its own.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from bench import naive
+from videopolicy.backbones.image import ImageBackbone, ImageConfig
+from videopolicy.bins import Bins
+from videopolicy.camera import Camera
+from videopolicy.heads import upsampled
+from videopolicy.heads.argmax import argmax
+from videopolicy.heads.head import Targets
+from videopolicy.heads.para import ParaConfig, ParaHead, ParaPrediction
+
+N_STEPS, CHANNELS = 12, 384  # ViT-S/16's
+ROWS = ("factored_loss", "volume_loss", "volume_argmax", "step_share_factored", "step_share_volume")
+DOWN = np.array([[1.0, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 1.2], [0, 0, 0, 1]])  # from above, all pixels can be lifted
+CAMERA = Camera(np.array([[540.8, 0, 224], [0, 540.8, 224], [0, 0, 1.0]]), DOWN, (448, 448))
+
+
+Forms = dict[str, Callable[[], object]]
+
+
+def forms(row: str, cells: int = 28) -> Forms:
+    """The two computations of a row, for `cells` x `cells` features of 16 x 16 pixels each."""
+    torch.manual_seed(0)
+    size = (16 * cells, 16 * cells)
+    if row.startswith("step_share"):
+        return share_forms("joint" if row.endswith("volume") else "factored", cells, size)
+    draw = torch.Generator().manual_seed(1)
+    pixel = torch.rand(1, N_STEPS, 2, generator=draw) * size[0]
+    if row == "volume_argmax":
+        logits = 3 * torch.randn(1, N_STEPS, 32, cells, cells)
+        return {"naive": lambda: naive.argmax(logits, size), "ours": lambda: argmax(logits, size)}
+    # From the features that the last, linear layer sees, as wide as the backbone's: what stands before is in both.
+    hidden = torch.randn(1, 1, CHANNELS, cells, cells, requires_grad=True)
+    if row == "volume_loss":
+        head = make_head("joint", CHANNELS, cells, size)
+        index = torch.randint(0, 32, (1, N_STEPS), generator=draw)
+
+        def volume() -> Tensor:
+            return rearrange(head.volume(hidden[:, 0]), "b (n k) h w -> b n k h w", n=N_STEPS)
+
+        return {
+            "naive": lambda: naive.volume_loss(volume(), index, pixel, size).mean().backward(),
+            "ours": lambda: upsampled.volume_cross_entropy(volume(), index, pixel, size).mean().backward(),
+        }
+    head = make_head("factored", CHANNELS, cells, size)
+    height, gripper = (torch.rand(1, N_STEPS, generator=draw) * scale for scale in (0.3, 1.0))
+    valid = torch.ones(1, N_STEPS, dtype=torch.bool)
+    targets = Targets(pixel, height, gripper, torch.zeros(1, N_STEPS, 3), valid)
+
+    def total(losses: dict[str, Tensor]) -> Tensor:
+        return torch.stack(list(losses.values())).sum()
+
+    def ours() -> None:
+        heatmaps = rearrange(head.volume(hidden[:, 0]), "b n h w -> b n 1 h w")
+        total(head.loss(ParaPrediction(heatmaps, hidden), targets)).backward()
+
+    return {"naive": lambda: total(naive.loss(head, hidden, targets)).backward(), "ours": ours}
+
+
+def share_forms(kind: str, cells: int, size: tuple[int, int]) -> Forms:
+    """A policy step's backbone, and what its head adds: forward, argmax, refinement and lifting."""
+    backbone = ImageBackbone(ImageConfig("dinov3_vits16", "random", size)).eval()
+    head = make_head(kind, ParaConfig().width, cells, size)
+    image, start = torch.zeros(1, *size, 3, dtype=torch.uint8), torch.tensor([[20.0, 10.0]])
+    camera = CAMERA.resized(size)
+    with torch.inference_mode():
+        features = backbone(image, start)
+
+    @torch.inference_mode()
+    def act() -> object:
+        return head.decode(head(features), [camera])
+
+    @torch.inference_mode()
+    def look() -> object:
+        return backbone(image, start)
+
+    return {"backbone": look, "head": act}
+
+
+def make_head(kind: str, width: int, cells: int, size: tuple[int, int]) -> ParaHead:
+    cfg = ParaConfig(volume_loss="joint" if kind == "joint" else "factored", width=width)
+    return ParaHead(cfg, CHANNELS, 1, N_STEPS, (cells, cells), size, Bins(-0.02, 0.33, 32), 0.2).eval()
+
+
+def seconds(row: str, repeats: int) -> dict[str, list[float]]:
+    """Wall time of each form, one after the other, `repeats` times after a warm-up."""
+    both = forms(row)
+    times: dict[str, list[float]] = {name: [] for name in both}
+    for i in range(repeats + 1):
+        for name, compute in both.items():
+            began = time.perf_counter()
+            compute()
+            if i:
+                times[name].append(time.perf_counter() - began)
+    return times
+
+
+def peak_bytes(row: str, form: str) -> int:
+    """Growth of the peak resident set while a form is computed, in a fresh process."""
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "32768", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "bench.heads", "--peak", row, form]
+    return int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+
+
+def print_peak(row: str, form: str) -> None:
+    forms(row, 4)[form]()  # what libraries load and compile at first use is no part of it
+    compute = forms(row)[form]
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before = _status("VmRSS")
+    compute()
+    print(_status("VmHWM") - before)
+
+
+def _status(field: str) -> int:
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field))
+    return 1024 * int(line.split()[1])
+
+
+def main(arguments: list[str] | None = None) -> list[dict]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="also write the rows here")
+    parser.add_argument("--repeats", type=int, default=5, help="interleaved repeats, at least 5")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
+    parser.add_argument("--peak", nargs=2, metavar=("ROW", "FORM"), help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    if args.repeats < 5:
+        parser.error(f"--repeats is {args.repeats}; allowed: at least 5")
+    torch.set_num_threads(1)
+    if args.peak:
+        print_peak(*args.peak)
+        return []
+    rows = []
+    for row in args.rows:
+        times = {name: float(np.median(t)) for name, t in seconds(row, args.repeats).items()}
+        memory = {name: peak_bytes(row, name) for name in times}
+        (slow, fast), share = times, row.startswith("step_share")
+        top, bottom = (fast, slow) if share else (slow, fast)
+        entry = {
+            "name": row,
+            "memory_ratio": memory[top] / max(memory[bottom], 1),
+            "time_ratio": times[top] / times[bottom],
+        }
+        rows.append(entry)
+        details = ", ".join(f"{n} {1000 * times[n]:.1f} ms {memory[n] / 2**20:.1f} MiB" for n in times)
+        form = "{:.1%} of time, {:.1%} of memory" if share else "{:.0f}x faster, {:.0f}x less memory"
+        print(f"{row:<20} {form.format(entry['time_ratio'], entry['memory_ratio']):<36} ({details})", flush=True)
+    if args.json:
+        args.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    return rows
+
+
+if __name__ == "__main__":
+    main()

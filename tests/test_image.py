@@ -1,0 +1,102 @@
+"""Image networks as backbones: grids, the start keypoint, and where weights come from."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from videopolicy.backbones.backbone import Backbone
+from videopolicy.backbones.image import ImageBackbone, ImageConfig, lite0
+from videopolicy.errors import BadInput
+
+GRIDS = {  # name to (size, grid)
+    "efficientnet_lite0": ((96, 64), (8, 12)),
+    "dinov2_vits14": ((70, 42), (3, 5)),
+    "dinov3_vits16": ((64, 48), (3, 4)),
+}
+VITS = ("dinov2_vits14", "dinov3_vits16")
+
+
+def make(name: str) -> ImageBackbone:
+    torch.manual_seed(0)
+    weights = "pretrained" if name == "efficientnet_lite0" else "random"
+    return ImageBackbone(ImageConfig(name, weights, GRIDS[name][0])).eval()
+
+
+def images(size: tuple[int, int], n: int = 2) -> torch.Tensor:
+    return torch.randint(0, 256, (n, size[1], size[0], 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_grid_is_the_size_over_the_patch(name: str) -> None:
+    backbone, (size, grid) = make(name), GRIDS[name]
+    assert isinstance(backbone, Backbone)
+    with torch.no_grad():
+        features = backbone(images(size), torch.full((2, 2), torch.nan))
+    assert features.dense.shape == (2, 1, backbone.feature_channels, *grid)
+    assert backbone.grid == grid
+    assert (features.token is not None) == (name in VITS)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_start_is_marked_where_it_is(name: str) -> None:
+    """Features change at its cell, or, as tokens attend to one another, most there; not where it is outside."""
+    backbone, (size, (rows, cols)) = make(name), GRIDS[name]
+    backbone.start_embedding.data *= 50 if name in VITS else 1
+    at = torch.tensor([[(2 + 0.5) * size[0] / cols, (1 + 0.5) * size[1] / rows], [torch.nan, torch.nan]])
+    with torch.no_grad():
+        marked, plain = (backbone(images(size), p).dense[:, 0] for p in (at, torch.full((2, 2), torch.nan)))
+    change = (marked - plain).square().sum(1)
+    assert change[0].flatten().argmax() == 1 * cols + 2
+    assert (change[1] == 0).all()
+
+
+def test_normalisation_keeps_its_statistics() -> None:
+    """Batches of sixteen similar pictures would spoil ImageNet's."""
+    backbone = make("efficientnet_lite0").train()
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = [m.running_mean.clone() for m in norms]
+    backbone(images(backbone.image_size), torch.full((2, 2), torch.nan)).dense.sum().backward()
+    assert all(torch.equal(m.running_mean, b) for m, b in zip(norms, before, strict=True))
+    assert all(m.weight.grad is not None for m in norms[:1])
+
+
+def test_weights_from_a_file_or_a_folder(tmp_path: Path) -> None:
+    """The same features as those they were taken from."""
+    backbone = make("dinov3_vits16")
+    save_file({k: v.contiguous() for k, v in backbone.net.state_dict().items()}, tmp_path / "model.safetensors")
+    size = backbone.image_size
+    for weights in (tmp_path, tmp_path / "model.safetensors"):
+        other = ImageBackbone(ImageConfig("dinov3_vits16", str(weights), size)).eval()
+        other.start_embedding.data.copy_(backbone.start_embedding.data)
+        with torch.no_grad():
+            a, b = (x(images(size), torch.full((2, 2), 20.0)).dense for x in (backbone, other))
+        torch.testing.assert_close(a, b)
+    torch.save(lite0().state_dict(), tmp_path / "lite0.pth")
+    ours, theirs = (
+        ImageBackbone(ImageConfig("efficientnet_lite0", w, (64, 64))) for w in ("pretrained", f"{tmp_path}/lite0.pth")
+    )
+    assert all(torch.equal(a, b) for a, b in zip(ours.net.parameters(), theirs.net.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", VITS)
+def test_weights_out_of_reach_name_three_ways(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    words = f"{name} cannot be fetched.*three ways: run once.*backbone.weights; or take.*efficientnet_lite0"
+    with pytest.raises(BadInput, match=words):
+        ImageBackbone(ImageConfig(name, image_size=(224, 224)))
+
+
+def test_bad_weights_and_sizes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"backbone.weights is 'nowhere'; allowed: pretrained, random, a file"):
+        ImageBackbone(ImageConfig("dinov3_vits16", "nowhere"))
+    with pytest.raises(BadInput, match="holds 0 weight files; allowed: a folder with one"):
+        ImageBackbone(ImageConfig("efficientnet_lite0", str(tmp_path)))
+    (tmp_path / "model.pth").write_bytes(b"no weights")
+    for name in ("dinov3_vits16", "efficientnet_lite0"):
+        with pytest.raises(BadInput, match=f"backbone.weights {tmp_path} does not hold {name}"):
+            ImageBackbone(ImageConfig(name, str(tmp_path)))
+    with pytest.raises(BadInput, match=r"image_size is \(100, 96\); allowed: multiples of 16, dinov3_vits16's patch"):
+        ImageBackbone(ImageConfig("dinov3_vits16", "random", (100, 96)))

@@ -1,0 +1,102 @@
+"""An action head on an image network, both fine-tuned: the light backbones. The same command resumes.
+
+accelerate launch train_stages/light.py --config_path configs/light_para.yaml
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from train_stages.report import describe
+from train_stages.validation import Validation
+from videopolicy.backbones.image import ImageBackbone, ImageConfig
+from videopolicy.config import launch, to_dict
+from videopolicy.data.augment import AugmentConfig, draw_homographies
+from videopolicy.data.dataset import DataConfig, open_splits
+from videopolicy.data.files import lock_folder, make_folder
+from videopolicy.errors import BadInput
+from videopolicy.heads.choice import HeadConfig, make_head
+from videopolicy.policy import FeaturePolicy
+from videopolicy.training.balance import Balance
+from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
+from videopolicy.training.objectives import HeadObjective
+
+
+@dataclass(frozen=True)
+class Config:
+    """Section 3.5 trains a ViT-S and the head together; rates and batch are ours."""
+
+    run: Path = Path("runs/light")
+    data: DataConfig = DataConfig()
+    backbone: ImageConfig = ImageConfig()
+    head: HeadConfig = HeadConfig()
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig = TrainConfig(n_steps=1000, warmup=50, schedule="cosine")
+    lr_backbone: float = 1e-4  # 0: frozen
+    lr_head: float = 1e-3
+    loss_balance: Balance = "sum"
+    dry_run: bool = False
+
+
+def main(cfg: Config) -> dict[str, float]:
+    # Set up: device, data, image network, head.
+    accelerator = make_accelerator(cfg.train)
+    torch.manual_seed(cfg.train.seed)
+    if cfg.data.min_change:
+        raise BadInput(f"data.min_change is {cfg.data.min_change}; allowed: 0, or a policy would not learn to wait")
+    size = cfg.backbone.image_size
+    data, clips, val_clips = open_splits(cfg.data, 1, cfg.head.n_steps, size)
+    labels = clips.label_statistics()
+    backbone = ImageBackbone(cfg.backbone)
+    head = make_head(cfg.head, backbone, labels, data.fps)
+    objective = HeadObjective(backbone, head, cfg.loss_balance)
+    groups = {
+        "backbone": (list(backbone.net.parameters()), cfg.lr_backbone),
+        "head": ([*head.parameters(), backbone.start_embedding], cfg.lr_head),
+    }
+    optimizer = make_optimizer(groups, cfg.train)
+    describe(accelerator, cfg, clips, val_clips, optimizer)
+    masked = f"{labels['outside_image']} outside the image, {labels['past_end']} past their episode's end"
+    accelerator.print(
+        f"waypoints: {labels['waypoints']}, of which masked: {masked}; starts outside: {labels['start_outside_image']}"
+    )
+    if cfg.dry_run:
+        return {}
+    make_folder(cfg.run / "previews")
+    validation = Validation(FeaturePolicy(backbone, head, size, cfg.train.mixed_precision), data, val_clips)
+
+    def validate(step: int) -> dict[str, float]:
+        objective.eval()
+        last = accelerator.is_main_process and step == cfg.train.n_steps
+        return validation.measure(cfg.run / "previews" / f"step_{step:06d}.png" if last else None)
+
+    K = torch.from_numpy(data.camera.resized(size).K)
+
+    def draws(n: int, step: int, rank: int) -> Tensor | None:
+        if cfg.augment.kind == "none":
+            return None
+        generator = torch.Generator().manual_seed(((cfg.train.seed * 1_000_003 + step) * 1009 + rank) % 2**63)
+        return draw_homographies(cfg.augment, n, K, generator).to(accelerator.device)
+
+    # Train, saving as we go; no other process may write to this run meanwhile.
+    with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():
+        return fit(
+            cfg.train,
+            accelerator,
+            objective,
+            optimizer,
+            clips,
+            draws=draws,
+            validate=validate,
+            run=cfg.run,
+            config=to_dict(cfg),
+            state={"fps": data.fps, "stage": "light", "labels": labels},
+            overfit=cfg.data.overfit,
+        )
+
+
+if __name__ == "__main__":
+    launch(main, Config)

@@ -1,0 +1,54 @@
+"""How well a policy's chunks agree with held-out ones, and a picture of its heatmaps."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from videopolicy.data.dataset import ClipDataset, spread
+from videopolicy.data.lerobot import Dataset
+from videopolicy.heads.para import ParaHead, ParaPrediction
+from videopolicy.policy import FeaturePolicy
+from videopolicy.types import Observation
+from videopolicy.viz.draw import save_heatmaps
+
+N = 64  # clips, evenly spread
+
+
+class Validation:
+    """Acts on held-out clips' first frames, as it would in use."""
+
+    def __init__(self, policy: FeaturePolicy, data: Dataset, clips: ClipDataset) -> None:
+        chosen = spread(len(clips), N)
+        self.policy = policy
+        self.batch = torch.utils.data.default_collate([clips[i] for i in chosen])
+        self.observations = [
+            Observation(f[0].numpy(), data.camera_of(e), data.state(e)[t, :3], 0.0, 0.0)
+            for f, (e, t) in zip(self.batch["frames"], (clips.samples[i] for i in chosen), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def measure(self, preview: Path | None = None) -> dict[str, float]:
+        """Errors over valid waypoints [mm, pixels], share of right grippers; a sheet of heatmaps where asked for."""
+        batch, head = self.batch, self.policy.head
+        prediction = self.policy.predict(self.observations)
+        chunks = head.decode(prediction, [o.camera for o in self.observations])
+        position = torch.from_numpy(np.stack([c.position for c in chunks]))
+        gripper = torch.from_numpy(np.stack([c.gripper for c in chunks]))
+        valid = batch["valid"]
+        error = (position - batch["position"]).norm(dim=-1)[valid]
+        results = {
+            "position_mm": float(1000 * error.mean()),
+            "position_median_mm": float(1000 * error.median()),
+            "gripper_accuracy": float(((gripper > 0.5) == (batch["gripper"] > 0.5))[valid].float().mean()),
+        }
+        if chunks[0].pixel is not None:
+            pixel = torch.from_numpy(np.stack([c.pixel for c in chunks if c.pixel is not None]))
+            results["pixel"] = float((pixel - batch["pixel"]).norm(dim=-1)[valid].mean())
+        if isinstance(head, ParaHead) and isinstance(prediction, ParaPrediction):
+            results["height_mm"] = float(1000 * (position[..., 2] - batch["height"])[valid].abs().mean())
+            outside = head.height_bins.outside(batch["height"])
+            results["height_outside_bins"] = float(outside[valid].float().mean())
+            if preview is not None:
+                save_heatmaps(preview, batch, prediction.heatmap, pixel, self.policy.image_size)
+        return results

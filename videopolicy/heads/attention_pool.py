@@ -1,0 +1,71 @@
+"""Attention pooling: a learned query per step looks where it wants, and regresses coordinates from what it sees."""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from videopolicy.backbones.backbone import FeatureMap
+from videopolicy.errors import BadInput
+from videopolicy.heads.coordinates import CoordinateHead, mlp
+from videopolicy.heads.head import Standardised
+from videopolicy.heads.position import position_encoding
+
+
+@dataclass(frozen=True)
+class AttentionPoolConfig:
+    width: int = 256
+    n_heads: int = 4
+
+    def __post_init__(self) -> None:
+        if self.n_heads < 1 or self.width < 4 or self.width % (4 * self.n_heads):
+            raise BadInput(
+                f"head.attention_pool has width {self.width} and n_heads {self.n_heads}; allowed: a width that is a"
+                " multiple of 4 times n_heads"
+            )
+
+
+class AttentionPool(nn.Module):
+    """Queries (step width) over the cells of all frames, with their positions."""
+
+    def __init__(self, cfg: AttentionPoolConfig, channels: int, n_frames: int, n_steps: int) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(Standardised(channels), nn.Conv2d(channels, cfg.width, 1))
+        self.frame_embedding = nn.Parameter(torch.zeros(n_frames, cfg.width, 1))
+        self.query = nn.Parameter(torch.randn(n_steps, cfg.width))
+        self.attention = nn.MultiheadAttention(cfg.width, cfg.n_heads, batch_first=True)
+        self.norm = nn.LayerNorm(cfg.width)
+
+    def forward(self, features: FeatureMap) -> Float[Tensor, "batch step width"]:
+        b, _, _, rows, cols = features.dense.shape
+        cells = self.embed(rearrange(features.dense, "b t c h w -> (b t) c h w"))
+        cells = rearrange(cells, "(b t) c h w -> b t c (h w)", b=b) + self.frame_embedding
+        value = rearrange(cells, "b t c k -> b (t k) c")
+        where = position_encoding(rows, cols, value.shape[-1], value)
+        key = value + repeat(where, "k c -> (t k) c", t=len(self.frame_embedding))
+        query = repeat(self.query, "n c -> b n c", b=b)
+        # The values carry their position too, or a query could not say where it looked.
+        return self.norm(query + self.attention(query, key, key, need_weights=False)[0])
+
+
+class AttentionPoolHead(CoordinateHead):
+    """Attention pool and a three-layer MLP per step."""
+
+    def __init__(
+        self,
+        cfg: AttentionPoolConfig,
+        channels: int,
+        n_frames: int,
+        n_steps: int,
+        position_mean: Tensor,
+        position_std: Tensor,
+        period: float,
+    ) -> None:
+        super().__init__(n_steps, position_mean, position_std, period)
+        self.pool = AttentionPool(cfg, channels, n_frames, n_steps)
+        self.net = mlp(cfg.width, cfg.width, 4)
+
+    def forward(self, features: FeatureMap) -> Float[Tensor, "batch step 4"]:
+        return self.net(self.pool(features)).float()

@@ -1,0 +1,60 @@
+"""Which head reads the features: the one thing that differs between the policies that are compared."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from videopolicy.backbones.backbone import Backbone
+from videopolicy.bins import Bins
+from videopolicy.errors import BadInput, choices
+from videopolicy.heads.act import ActConfig, ActHead
+from videopolicy.heads.attention_pool import AttentionPoolConfig, AttentionPoolHead
+from videopolicy.heads.coordinates import CoordinateHead
+from videopolicy.heads.para import ParaConfig, ParaHead
+from videopolicy.heads.regression import RegressionConfig, RegressionHead
+from videopolicy.heads.spatial_softmax import SpatialSoftmaxConfig, SpatialSoftmaxHead
+from videopolicy.heads.tracks import TracksConfig, TracksHead
+
+HeadKind = Literal["para", "regression", "attention_pool", "spatial_softmax", "tracks", "act"]
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """A kind, and the configuration of each kind; those of the others are not read."""
+
+    kind: HeadKind = "para"
+    n_steps: int = 12  # N_W, waypoints per chunk
+    para: ParaConfig = ParaConfig()
+    regression: RegressionConfig = RegressionConfig()
+    attention_pool: AttentionPoolConfig = AttentionPoolConfig()
+    spatial_softmax: SpatialSoftmaxConfig = SpatialSoftmaxConfig()
+    tracks: TracksConfig = TracksConfig()
+    act: ActConfig = ActConfig()
+
+    def __post_init__(self) -> None:
+        if self.n_steps < 1:
+            raise BadInput(f"head.n_steps is {self.n_steps}; allowed: at least 1")
+
+
+def make_head(cfg: HeadConfig, backbone: Backbone, labels: dict, fps: int) -> ParaHead | CoordinateHead:
+    """The head for a backbone, its bins and scales from the training labels' statistics."""
+    shape = (backbone.feature_channels, backbone.n_feature_frames, cfg.n_steps)
+    image_size, period = backbone.image_size, 1 / fps
+    if cfg.kind == "para":
+        low, high = labels["height"]
+        margin = 0.05 * (high - low) + 0.005
+        bins = Bins(low - margin, high + margin, cfg.para.n_height)
+        return ParaHead(cfg.para, *shape, backbone.grid, image_size, bins, period)
+    scale = (torch.tensor(labels["position_mean"]), torch.tensor(labels["position_std"]), period)
+    if cfg.kind == "regression":
+        return RegressionHead(cfg.regression, *shape, *scale)
+    if cfg.kind == "attention_pool":
+        return AttentionPoolHead(cfg.attention_pool, *shape, *scale)
+    if cfg.kind == "spatial_softmax":
+        return SpatialSoftmaxHead(cfg.spatial_softmax, *shape, *scale)
+    if cfg.kind == "tracks":
+        return TracksHead(cfg.tracks, *shape, image_size, *scale)
+    if cfg.kind == "act":
+        return ActHead(cfg.act, *shape, image_size, *scale)
+    raise choices("head.kind", cfg.kind, HeadKind.__args__)

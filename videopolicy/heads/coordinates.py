@@ -1,0 +1,47 @@
+"""What all heads that regress coordinates share: their targets, their loss, and their decoding."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from videopolicy.camera import Camera
+from videopolicy.heads.head import Targets, masked_mean
+from videopolicy.types import ActionChunk
+
+
+class CoordinateHead(nn.Module):
+    """Predicts (batch step 4): xyz in standard deviations of the training positions, and a gripper logit."""
+
+    terms: tuple[str, ...] = ("position", "gripper")
+    position_mean: Tensor
+    position_std: Tensor
+
+    def __init__(self, n_steps: int, position_mean: Tensor, position_std: Tensor, period: float) -> None:
+        super().__init__()
+        self.n_steps, self.period = n_steps, period
+        self.register_buffer("position_mean", position_mean)
+        self.register_buffer("position_std", position_std)
+
+    def goal(self, targets: Targets) -> Float[Tensor, "batch step 3"]:
+        """Positions to predict; masked ones, which may be NaN, whose gradient a mask on the loss would not stop, 0."""
+        goal = targets.position.where(targets.valid[..., None], self.position_mean)
+        return (goal - self.position_mean) / self.position_std
+
+    def loss(self, prediction: Float[Tensor, "batch step 4"], targets: Targets) -> dict[str, Tensor]:
+        """L1 of the positions, binary cross-entropy of the gripper."""
+        closed_or_open = targets.gripper.where(targets.valid, 0.0).clamp(0, 1)
+        position = (prediction[..., :3] - self.goal(targets)).abs().mean(-1)
+        gripper = F.binary_cross_entropy_with_logits(prediction[..., 3], closed_or_open, reduction="none")
+        return {"position": masked_mean(position, targets.valid), "gripper": masked_mean(gripper, targets.valid)}
+
+    @torch.no_grad()
+    def decode(self, prediction: Float[Tensor, "batch step 4"], cameras: list[Camera]) -> list[ActionChunk]:
+        position = (prediction[..., :3] * self.position_std + self.position_mean).double().cpu().numpy()
+        gripper = prediction[..., 3].sigmoid().double().cpu().numpy()
+        return [ActionChunk(p, g, self.period) for p, g in zip(position, gripper, strict=True)]
+
+
+def mlp(n_in: int, width: int, n_out: int) -> nn.Sequential:
+    """Three layers."""
+    return nn.Sequential(nn.Linear(n_in, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, n_out))

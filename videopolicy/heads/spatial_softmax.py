@@ -1,0 +1,51 @@
+"""Spatial softmax: the mean position of each of a few learned keypoints, and coordinates from those."""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from videopolicy.backbones.backbone import FeatureMap
+from videopolicy.errors import BadInput
+from videopolicy.heads.coordinates import CoordinateHead, mlp
+from videopolicy.heads.head import Standardised
+
+
+@dataclass(frozen=True)
+class SpatialSoftmaxConfig:
+    n_keypoints: int = 32
+    width: int = 512  # of the hidden layers
+
+    def __post_init__(self) -> None:
+        if self.n_keypoints < 1:
+            raise BadInput(f"head.spatial_softmax.n_keypoints is {self.n_keypoints}; allowed: at least 1")
+
+
+class SpatialSoftmaxHead(CoordinateHead):
+    """Keypoints as in end-to-end visuomotor policies (Levine et al. 2016, section 4), then a three-layer MLP."""
+
+    def __init__(
+        self,
+        cfg: SpatialSoftmaxConfig,
+        channels: int,
+        n_frames: int,
+        n_steps: int,
+        position_mean: Tensor,
+        position_std: Tensor,
+        period: float,
+    ) -> None:
+        super().__init__(n_steps, position_mean, position_std, period)
+        self.maps = nn.Sequential(Standardised(channels), nn.Conv2d(channels, cfg.n_keypoints, 1))
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.net = mlp(2 * n_frames * cfg.n_keypoints, cfg.width, n_steps * 4)
+
+    def forward(self, features: FeatureMap) -> Float[Tensor, "batch step 4"]:
+        b = len(features.dense)
+        maps = self.maps(rearrange(features.dense, "b t c h w -> (b t) c h w")).float()
+        mass = (maps.flatten(2) / self.log_temperature.exp()).softmax(-1).reshape(maps.shape)
+        v, u = (2 * (torch.arange(n, device=maps.device) + 0.5) / n - 1 for n in maps.shape[-2:])
+        points = torch.stack([(mass.sum(2) * u).sum(-1), (mass.sum(3) * v).sum(-1)], -1)
+        flat = rearrange(points, "(b t) k c -> b (t k c)", b=b)
+        return rearrange(self.net(flat).float(), "b (n c) -> b n c", n=self.n_steps)
