@@ -2,7 +2,7 @@
 
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videopolicy.heads.head import Targets, masked_mean
@@ -12,9 +12,10 @@ from videopolicy.heads.para import ParaHead
 def full_maps(head: ParaHead, hidden: Tensor) -> Tensor:
     """Every output map of one frame's features at the image's resolution (batch step bin height width)."""
     n = head.steps_per_frame
-    kernels = [head.volume, *head.readers.values()]
-    weight = torch.cat([rearrange(k.weight.flatten(1), "(n k) c -> n k c", n=n) for k in kernels], 1)
-    bias = torch.cat([rearrange(k.bias, "(n k) -> n k", n=n) for k in kernels], 1)
+    kernels: list[nn.Module] = [head.volume, *head.readers.values()]
+    weights, biases = ([k.get_parameter(name) for k in kernels] for name in ("weight", "bias"))
+    weight = torch.cat([rearrange(w.flatten(1), "(n k) c -> n k c", n=n) for w in weights], 1)
+    bias = torch.cat([rearrange(b, "(n k) -> n k", n=n) for b in biases], 1)
     maps = F.conv2d(hidden[:, 0], weight.flatten(0, 1)[..., None, None], bias.flatten())
     maps = F.interpolate(maps, head.image_size[::-1], mode="bilinear", align_corners=False)
     return rearrange(maps, "b (n k) h w -> b n k h w", n=n)

@@ -42,6 +42,9 @@ class ImageBackbone(nn.Module):
     """
 
     n_feature_frames = 1
+    net: Any  # timm's networks hide what they are
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, cfg: ImageConfig) -> None:
         super().__init__()

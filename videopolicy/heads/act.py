@@ -65,13 +65,12 @@ class ActHead(CoordinateHead):
         super().__init__(n_steps, position_mean, position_std, period)
         self.cfg = cfg
         self.tokens = (max(image_size[1] // cfg.stride, 1), max(image_size[0] // cfg.stride, 1))
-        layer = {"dropout": cfg.dropout, "batch_first": True}
-        sizes = (cfg.width, cfg.n_heads, cfg.feedforward)
+        sizes = (cfg.width, cfg.n_heads, cfg.feedforward, cfg.dropout)
         self.embed = nn.Sequential(Standardised(channels), nn.Conv2d(channels, cfg.width, 1))
         self.frame_embedding = nn.Parameter(torch.zeros(n_frames, cfg.width))
-        encoder = nn.TransformerEncoderLayer(*sizes, **layer)
+        encoder = nn.TransformerEncoderLayer(*sizes, batch_first=True)
         self.encoder = nn.TransformerEncoder(encoder, cfg.n_encoder_layers, enable_nested_tensor=False)
-        decoder = nn.TransformerDecoderLayer(*sizes, **layer)
+        decoder = nn.TransformerDecoderLayer(*sizes, batch_first=True)
         self.decoder = nn.TransformerDecoder(decoder, cfg.n_decoder_layers, nn.LayerNorm(cfg.width))
         self.query = nn.Parameter(torch.randn(n_steps, cfg.width))
         self.latent = nn.Linear(cfg.n_latent, cfg.width)
@@ -79,7 +78,7 @@ class ActHead(CoordinateHead):
         # The variational encoder: a token to summarise, and one per step of the true chunk.
         self.action = nn.Linear(4, cfg.width)
         self.summary = nn.Parameter(torch.randn(1 + n_steps, cfg.width))
-        posterior = nn.TransformerEncoderLayer(*sizes, **layer)
+        posterior = nn.TransformerEncoderLayer(*sizes, batch_first=True)
         self.posterior = nn.TransformerEncoder(posterior, cfg.n_encoder_layers, enable_nested_tensor=False)
         self.to_latent = nn.Linear(cfg.width, 2 * cfg.n_latent)
 
@@ -114,9 +113,9 @@ class ActHead(CoordinateHead):
         chunk = self.chunk(prediction, mean + (0.5 * log_variance).exp() * noise)
         divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(-1)
         kl = masked_mean(divergence[:, None], targets.valid.any(-1, keepdim=True))
-        return {**super().loss(chunk, targets), "kl": self.cfg.kl_weight * kl}
+        return {**self.coordinate_loss(chunk, targets), "kl": self.cfg.kl_weight * kl}
 
     @torch.no_grad()
     def decode(self, prediction: Float[Tensor, "batch token width"], cameras: list[Camera]) -> list[ActionChunk]:
         latent = prediction.new_zeros(len(prediction), self.cfg.n_latent)
-        return super().decode(self.chunk(prediction, latent), cameras)
+        return self.chunks(self.chunk(prediction, latent))

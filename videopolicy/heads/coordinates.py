@@ -1,5 +1,7 @@
 """What all heads that regress coordinates share: their targets, their loss, and their decoding."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -28,7 +30,13 @@ class CoordinateHead(nn.Module):
         goal = targets.position.where(targets.valid[..., None], self.position_mean)
         return (goal - self.position_mean) / self.position_std
 
-    def loss(self, prediction: Float[Tensor, "batch step 4"], targets: Targets) -> dict[str, Tensor]:
+    def loss(self, prediction: Any, targets: Targets) -> dict[str, Tensor]:
+        return self.coordinate_loss(prediction, targets)
+
+    def decode(self, prediction: Any, cameras: list[Camera]) -> list[ActionChunk]:
+        return self.chunks(prediction)
+
+    def coordinate_loss(self, prediction: Float[Tensor, "batch step 4"], targets: Targets) -> dict[str, Tensor]:
         """L1 of the positions, binary cross-entropy of the gripper."""
         closed_or_open = targets.gripper.where(targets.valid, 0.0).clamp(0, 1)
         position = (prediction[..., :3] - self.goal(targets)).abs().mean(-1)
@@ -36,7 +44,7 @@ class CoordinateHead(nn.Module):
         return {"position": masked_mean(position, targets.valid), "gripper": masked_mean(gripper, targets.valid)}
 
     @torch.no_grad()
-    def decode(self, prediction: Float[Tensor, "batch step 4"], cameras: list[Camera]) -> list[ActionChunk]:
+    def chunks(self, prediction: Float[Tensor, "batch step 4"]) -> list[ActionChunk]:
         position = (prediction[..., :3] * self.position_std + self.position_mean).double().cpu().numpy()
         gripper = prediction[..., 3].sigmoid().double().cpu().numpy()
         return [ActionChunk(p, g, self.period) for p, g in zip(position, gripper, strict=True)]

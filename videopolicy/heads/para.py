@@ -120,7 +120,8 @@ class ParaHead(nn.Module):
             logits = {}
             for name, reader in self.readers.items():
                 x = self.gripper_mlp(here) if name == "gripper" and self.cfg.gripper_head == "indexed_mlp" else here
-                weight, bias = (rearrange(p, "(n k) ... -> n k ...", n=n) for p in (reader.weight, reader.bias))
+                weight = rearrange(reader.get_parameter("weight"), "(n k) c -> n k c", n=n)
+                bias = rearrange(reader.get_parameter("bias"), "(n k) -> n k", n=n)
                 logits[name] = rearrange(torch.einsum("btnc,nkc->btnk", x, weight) + bias, "b t n k -> b (t n) k")
         return logits
 
@@ -154,15 +155,13 @@ class ParaHead(nn.Module):
         rotation = None
         if self.cfg.n_rotation:
             rotation = torch.stack([_angle(logits[f"rotation_{a}"]) for a in "xyz"], -1).double().cpu().numpy()
-        pixel, height, gripper, confidence = (
-            x.double().cpu().numpy() for x in (peak.pixel, height, gripper, peak.confidence)
-        )
+        uv, z, opening, confidence = (x.double().cpu().numpy() for x in (peak.pixel, height, gripper, peak.confidence))
         return [
             ActionChunk(
-                camera.resized(self.image_size).lift(pixel[i], height[i]),
-                gripper[i],
+                camera.resized(self.image_size).lift(uv[i], z[i]),
+                opening[i],
                 self.period,
-                pixel[i],
+                uv[i],
                 confidence[i],
                 None if rotation is None else rotation[i],
             )

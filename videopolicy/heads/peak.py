@@ -33,8 +33,8 @@ def refine(
         centre + torch.arange(-int(reach), int(reach) + 1, device=x.device)
         for centre, reach in ((u0, reach_u), (v0, reach_v), (best, 1))
     )
-    inside = [(i >= 0) & (i < n) for i, n in ((near, n_maps), (v, height), (u, width))]
-    inside = inside[0][:, :, None, None] & inside[1][:, None, :, None] & inside[2][:, None, None, :]
+    near_in, v_in, u_in = ((i >= 0) & (i < n) for i, n in ((near, n_maps), (v, height), (u, width)))
+    inside = near_in[:, :, None, None] & v_in[:, None, :, None] & u_in[:, None, None, :]
     disc = (((v - v0) / reach_v) ** 2)[:, :, None] + (((u - u0) / reach_u) ** 2)[:, None, :] <= 1
     chosen = x.gather(1, near.clamp(0, n_maps - 1)[:, :, None, None].expand(-1, -1, rows, cols))
     weight_v, weight_u = rows_at(v + 0.5, height, rows), rows_at(u + 0.5, width, cols)

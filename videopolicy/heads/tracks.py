@@ -63,12 +63,12 @@ class TracksHead(CoordinateHead):
         side = targets.pixel.new_tensor(self.image_size)
         goal = (2 * targets.pixel / side - 1).where(targets.valid[..., None], 0.0)
         track = (prediction.track - goal).abs().mean(-1)
-        return {"track": masked_mean(track, targets.valid), **super().loss(prediction.coordinates, targets)}
+        return {"track": masked_mean(track, targets.valid), **self.coordinate_loss(prediction.coordinates, targets)}
 
     @torch.no_grad()
     def decode(self, prediction: TracksPrediction, cameras: list[Camera]) -> list[ActionChunk]:
         pixel = (prediction.track + 1) / 2 * prediction.track.new_tensor(self.image_size)
-        chunks = super().decode(prediction.coordinates, cameras)
+        chunks = self.chunks(prediction.coordinates)
         return [
             ActionChunk(c.position, c.gripper, c.period, uv)
             for c, uv in zip(chunks, pixel.double().cpu().numpy(), strict=True)
