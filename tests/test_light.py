@@ -1,0 +1,76 @@
+"""Light backbones: every head trains on them, stops, goes on, and acts from its checkpoint."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import agentview, background
+from flows import config
+
+from train_stages import light
+from videopolicy import policy
+from videopolicy.data.files import read_jsonl
+from videopolicy.errors import BadInput
+from videopolicy.heads.choice import HeadKind
+from videopolicy.types import Observation
+
+
+def train(run: Path, data: Path, **overrides: object) -> dict[str, float]:
+    return light.main(config(light.Config, "light", run=run, data__root=data, **overrides))
+
+
+def seen() -> Observation:
+    return Observation(background(64), agentview(64), np.array([-0.1, 0.0, 0.15]), 1.0, 0.0)
+
+
+@pytest.mark.parametrize("kind", HeadKind.__args__)
+def test_every_head_trains_and_acts(written_dataset: Path, tmp_path: Path, kind: str) -> None:
+    small = {"width": 32, "feedforward": 64, "n_heads": 2, "n_encoder_layers": 1}
+    act = {f"head__act__{name}": value for name, value in small.items()}
+    results = train(tmp_path / "run", written_dataset, head__kind=kind, train__n_steps=2, **act)
+    assert np.isfinite(results["position_mm"])
+    loaded, _ = policy.load(tmp_path / "run")
+    (chunk,) = loaded.act_batch([seen()])
+    assert chunk.position.shape == (6, 3)
+    assert np.isfinite(chunk.position).all()
+    assert ((chunk.gripper >= 0) & (chunk.gripper <= 1)).all()
+    assert (chunk.pixel is not None) == (kind in ("para", "tracks"))
+
+
+@pytest.mark.parametrize("augment", ["none", "camera"])
+def test_interrupted_is_uninterrupted(written_dataset: Path, tmp_path: Path, augment: str) -> None:
+    """Two steps and two more are four steps: the same losses, from the same pictures."""
+    train(tmp_path / "whole", written_dataset, augment__kind=augment)
+    train(tmp_path / "parts", written_dataset, augment__kind=augment, train__n_steps=2)
+    train(tmp_path / "parts", written_dataset, augment__kind=augment)
+    whole, parts = (
+        {r["step"]: r["total"] for r in read_jsonl(tmp_path / run / "metrics.jsonl") if "total" in r}
+        for run in ("whole", "parts")
+    )
+    assert list(whole) == list(parts) == [0, 1, 2, 3]
+    assert whole == parts
+
+
+def test_overfitting_one_batch_lowers_its_loss(written_dataset: Path, tmp_path: Path) -> None:
+    train(tmp_path / "run", written_dataset, data__overfit=True, train__n_steps=30, lr_head=0.003)
+    values = [r["total"] for r in read_jsonl(tmp_path / "run/metrics.jsonl") if "total" in r]
+    assert values[-1] < 0.8 * values[0]
+
+
+def test_joint_volumes_train_too(written_dataset: Path, tmp_path: Path) -> None:
+    train(tmp_path / "run", written_dataset, head__para__volume_loss="joint", train__n_steps=2, loss_balance="ema")
+    last = [r for r in read_jsonl(tmp_path / "run/metrics.jsonl") if "volume" in r][-1]
+    assert last["volume"] > 0
+    assert "height" not in last
+
+
+def test_what_makes_no_sense_is_refused(written_dataset: Path, tmp_path: Path) -> None:
+    for overrides, words in (
+        ({"head__kind": "act", "loss_balance": "ema"}, "loss_balance is ema; allowed with head.kind act: sum"),
+        ({"data__min_change": 4}, r"data.min_change is 4.0; allowed: 0"),
+        ({"head__n_steps": 0}, r"head.n_steps is 0; allowed: at least 1"),
+        ({"backbone__image_size": "[50, 64]"}, r"image_size is \(50, 64\); allowed: multiples of 32"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            train(tmp_path / "run", written_dataset, **overrides)
+    assert not (tmp_path / "run").exists()
