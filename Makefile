@@ -12,7 +12,7 @@ LAUNCH := accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_p
 SUBMAKE := $(MAKE)  # under another name, or `make -n` would run the line that holds it
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-scratch svd-tiny test lint smoke clean
+.PHONY: help setup demo demo-scratch svd-tiny test lint bench smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -66,6 +66,9 @@ lint: setup  ## ruff and mypy
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+
+bench: setup  ## what the heads' exact losses save, against the naive form: ratios of time and memory, two minutes
+	OMP_NUM_THREADS=1 $(RUN) python -m bench.heads
 
 smoke: setup  ## the whole demo in miniature, about two minutes; the numbers mean nothing
 	$(RUN) python -m pytest tests/test_flow.py
