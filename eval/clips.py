@@ -25,7 +25,7 @@ def record_block(playground: Playground, job: dict) -> dict:
         for attempt in range(20):
             rng = np.random.default_rng(episode_seed("corpus", job["seed"], job["block"], episode, attempt))
             flags = {k: bool(rng.random() < share) for k, share in SHARES.items()}
-            poses = [playground.default_camera()]
+            poses = [playground.own_view]
             poses += [playground.random_camera(rng) for _ in range(job["n_views"] - 1)]
             if episode == attempt == 0:
                 markers = _test_cameras(playground, poses)

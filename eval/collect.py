@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from eval.corpus import CorpusConfig, collect_corpus
-from eval.grid import GridConfig, collect_grid
+from eval.grid import GridConfig, ViewsConfig
 from eval.pool import Pool
+from eval.record import record
 from videopolicy.config import dump, launch
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.errors import BadInput
@@ -22,11 +23,13 @@ class Config:
     """What to collect, and where to."""
 
     output: Path = Path("data/left_half")
-    kind: Literal["grid", "corpus"] = "grid"
+    kind: Literal["grid", "views", "corpus"] = "grid"
     grid: GridConfig = GridConfig()  # demonstrations of the task on the position grid
+    views: ViewsConfig = ViewsConfig()  # demonstrations of the task before moved cameras
     corpus: CorpusConfig = CorpusConfig()  # clips of everything else, for pretraining
     image_size: int = 224  # [pixels]
     fps: int = 4  # frames and waypoints per second
+    n_tries: int = 4  # where the expert fails it tries again, everything moved by at most 4 mm
     n_workers: int = 2
     seed: int = 0
 
@@ -37,13 +40,15 @@ def main(cfg: Config) -> dict:
         raise BadInput(f"fps is {cfg.fps}; allowed: 1, 2, 4, 5, 10, 20 (divisors of the 20 Hz control rate)")
     if cfg.n_workers < 1:
         raise BadInput(f"n_workers is {cfg.n_workers}; allowed: at least 1")
-    cfg.grid.check()
+    if cfg.n_tries < 1:
+        raise BadInput(f"n_tries is {cfg.n_tries}; allowed: at least 1")
     cfg.corpus.check()
+    spots = [] if cfg.kind == "corpus" else (cfg.grid if cfg.kind == "grid" else cfg.views).spots(cfg.seed)
     make_folder(cfg.output)
     started = time.perf_counter()
     with lock_folder(cfg.output), Pool(cfg.n_workers) as pool:
         common = (pool, cfg.output, cfg.image_size, cfg.fps, cfg.seed)
-        found = collect_grid(cfg.grid, *common) if cfg.kind == "grid" else collect_corpus(cfg.corpus, *common)
+        found = collect_corpus(cfg.corpus, *common) if cfg.kind == "corpus" else record(spots, *common, cfg.n_tries)
     seconds = time.perf_counter() - started
     new = found["new"]
     print(f"{new} new episodes in {seconds:.0f} s ({60 * new / seconds:.1f} a minute)")

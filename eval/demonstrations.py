@@ -30,19 +30,19 @@ def describe(scene: Scene) -> dict:
     return {"camera": scene.camera, "markers": MARKERS, "images": images, "errors": errors}
 
 
-def collect(scene: Scene, attempts: list[tuple[np.ndarray, np.ndarray]], fps: int) -> dict:
+def collect(scene: Scene, attempts: list[tuple[np.ndarray, np.ndarray]], fps: int, plate_xy: np.ndarray | None) -> dict:
     """The first of several attempts (bowl position, start jitter) at which the expert places the bowl, or the last."""
     result: dict = {}
     for n, (bowl_xy, start_jitter) in enumerate(attempts, 1):
-        result = {**demonstrate(scene, bowl_xy, start_jitter, fps), "bowl_xy": bowl_xy.tolist(), "attempts": n}
+        scene.reset(bowl_xy, START + start_jitter, plate_xy)
+        result = {**demonstrate(scene, fps), "bowl_xy": bowl_xy.tolist(), "attempts": n}
         if result["placed"]:
             break
     return result
 
 
-def demonstrate(scene: Scene, bowl_xy: np.ndarray, start_jitter: np.ndarray, fps: int) -> dict:
-    """One demonstration by the expert; frames, states and actions, `fps` per second."""
-    scene.reset(bowl_xy, START + start_jitter)
+def demonstrate(scene: Scene, fps: int) -> dict:
+    """One demonstration by the expert from the scene as it stands; frames, states and actions, `fps` per second."""
     executor = LiberoExecutor(scene, "teleport", stop_when_placed=False)  # the retreat belongs to a demonstration
     expert = ExpertPolicy(scene, 1 / fps)
     frames, state, action = [], [], []

@@ -1,89 +1,57 @@
-"""Demonstrations of the task by the scripted expert, on cells of the position grid's left half."""
+"""Which demonstrations make a dataset: cells of the position grid, or random ones before 64 cameras."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from eval.pool import Pool
-from eval.positions import episode_seed, training_cells
-from videopolicy.data.lerobot import Episode, Writer
+from eval.orbit import PHIS, THETAS
+from eval.positions import PLATE_XY, X_RANGE, Y_RANGE, Part, Shift, episode_seed, is_apart, training_cells
 from videopolicy.errors import BadInput
-from videopolicy.progress import Progress
 
-TASK = "pick up the black bowl and place it on the plate"
+
+@dataclass(frozen=True)
+class Spot:
+    """One demonstration to record: where bowl and plate stand, and who looks."""
+
+    bowl_xy: np.ndarray
+    extra: dict  # what the episode says of itself
+    plate_xy: np.ndarray | None = None  # None: moves with the bowl
+    view: tuple[float, float] | None = None  # (theta, phi) of `eval.orbit`; None: LIBERO's own
 
 
 @dataclass(frozen=True)
 class GridConfig:
-    """Which demonstrations."""
+    """Demonstrations on cells of the position grid."""
 
-    n_positions: int = 96  # of the left half's 128 grid cells
-    start_jitter: float = 0.01  # the arm starts this far from its start pose, at most [m]
-    n_tries: int = 4  # a cell where the expert fails is tried again, moved by at most 4 mm
+    part: Part = "left"
+    n_positions: int = 96  # of the part's cells, in a seeded order
+    shift: Shift = "both"
 
-    def check(self) -> None:
-        if self.n_tries < 1:
-            raise BadInput(f"grid.n_tries is {self.n_tries}; allowed: at least 1")
-        training_cells(self.n_positions, 0)
-
-
-def collect_grid(cfg: GridConfig, pool: Pool, output: Path, image_size: int, fps: int, seed: int) -> dict:
-    """Run the expert at every cell that has no episode yet; episodes are written in the order of the cells."""
-    cells = training_cells(cfg.n_positions, seed)
-    # Open the dataset with the running simulator's camera, after its self-test.
-    (_, scene), *_ = pool.run([{"kind": "describe", "image_size": image_size}])
-    print(f"camera self-test passed: markers within {scene['errors'].max():.2f} px")
-    writer = Writer(output, fps, "agentview", scene["camera"], TASK)
-    writer.write_markers(scene["markers"], *scene["images"])
-    n_before = writer.n_episodes
-    kept = _kept_cells(writer, cells)
-    if n_before:
-        print(f"{output} already holds {n_before} of {len(cells)} episodes")
-
-    # Every cell after the last one kept.
-    todo = list(range(max(kept, default=-1) + 1, len(cells)))
-    jobs = [_job(cfg, cells[i], i, image_size, fps, seed) for i in todo]
-    n_failed = 0
-    progress = Progress("collect", len(cells), len(cells) - len(todo))
-    for number, result in pool.run_in_order(jobs):
-        cell = todo[number]
-        n_failed += result["attempts"] - result["placed"]
-        if result["placed"]:
-            extra = {"cell": cell, "bowl_xy": result["bowl_xy"], "attempts": result["attempts"]}
-            extra |= {"placed": True, "control_steps": result["control_steps"]}
-            writer.append(Episode(result["frames"], result["state"], result["action"], extra))
-        progress.update(cell + 1, f"{n_failed} attempts failed")
-    progress.close()
-    writer.finish()
-    extras = writer.extras()
-    first = sum(e["attempts"] == 1 for e in extras)
-    print(
-        f"kept {len(extras)} episodes, {writer.info['total_frames']} frames; {n_failed} attempts failed and were"
-        f" not kept; the expert placed {first}/{len(cells)} positions at the first try"
-    )
-    for i in sorted(set(range(len(cells))) - {e["cell"] for e in extras}):
-        print(f"no episode at bowl position {cells[i].round(3).tolist()}: the expert failed {cfg.n_tries} times")
-    return {"episodes": len(extras), "new": len(extras) - n_before, "failures": n_failed, "first_try": first}
+    def spots(self, seed: int) -> list[Spot]:
+        found = []
+        for cell in training_cells(self.part, self.n_positions, seed):
+            extra = {"row": cell.row, "col": cell.col}
+            if self.shift == "both":
+                found.append(Spot(cell.bowl_xy, extra))
+            elif is_apart(cell.bowl_xy):
+                found.append(Spot(cell.bowl_xy, extra, PLATE_XY))
+        return found
 
 
-def _kept_cells(writer: Writer, cells: np.ndarray) -> list[int]:
-    """Cells that have an episode; `BadInput` where the folder was collected with another seed or more positions."""
-    for extra in writer.extras():
-        i = extra.get("cell", len(cells))
-        if i >= len(cells) or np.abs(cells[i] - extra["bowl_xy"]).max() > 0.005:
-            raise BadInput(
-                f"{writer.root} holds an episode at {extra.get('bowl_xy')}, which is not position {i} of {len(cells)}"
-                " of this configuration; name another output"
-            )
-    return [extra["cell"] for extra in writer.extras()]
+@dataclass(frozen=True)
+class ViewsConfig:
+    """Demonstrations at random positions before each of the viewpoint axis's 64 cameras."""
 
+    n_each: int = 10
 
-def _job(cfg: GridConfig, cell: np.ndarray, i: int, image_size: int, fps: int, seed: int) -> dict:
-    """The job for cell i: start poses, and bowl positions that move by at most 4 mm from the second attempt on."""
-    rng = np.random.default_rng(episode_seed("collect", seed, i))
-    jitter = rng.uniform(-0.004, 0.004, (cfg.n_tries, 2))
-    jitter[0] = 0
-    start = rng.uniform(-cfg.start_jitter, cfg.start_jitter, (cfg.n_tries, 3))
-    attempts = list(zip(cell + jitter, start, strict=True))
-    return {"kind": "collect", "image_size": image_size, "attempts": attempts, "fps": fps}
+    def spots(self, seed: int) -> list[Spot]:
+        if self.n_each < 1:
+            raise BadInput(f"views.n_each is {self.n_each}; allowed: at least 1")
+        found = []
+        for theta in THETAS:
+            for phi in PHIS:
+                for i in range(self.n_each):
+                    rng = np.random.default_rng(episode_seed("views", seed, theta, phi, i))
+                    bowl_xy = rng.uniform(*np.array([X_RANGE, Y_RANGE]).T)
+                    found.append(Spot(bowl_xy, {"theta": theta, "phi": phi, "number": i}, view=(theta, float(phi))))
+        return found

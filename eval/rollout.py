@@ -14,11 +14,13 @@ import numpy as np
 import torch
 
 from eval.pool import Pool
-from eval.positions import distance_to_training, episode_seed, held_out_positions, validation_cells
+from eval.positions import Shift
+from eval.suites import SPLITS, TRAINED_ON, Split, Trial, trials
 from videopolicy.camera import Camera
 from videopolicy.config import dump, launch
 from videopolicy.data.files import append_jsonl, lock_folder, make_folder, read_jsonl
 from videopolicy.data.lerobot import Dataset
+from videopolicy.data.splits import Select, selected
 from videopolicy.data.video import write_video
 from videopolicy.errors import BadInput, choices
 from videopolicy.heads.head import Targets
@@ -29,7 +31,6 @@ from videopolicy.training import checkpoint
 from videopolicy.types import ActionChunk
 
 EXECUTORS = ("teleport", "osc")
-SPLITS = ("seen", "unseen")  # of a report; `validation` is for tuning
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class Config:
     output: Path = Path("runs/rollout")
     policies: dict[str, str] = field(default_factory=dict)  # name in the report -> stage-two run
     oracle: bool = True  # also execute ground-truth waypoints through the pixel-aligned head's encoding
-    n_episodes: int = 40  # per policy and split
+    n_episodes: int | None = None  # per policy and split; null: all that the axis has, 40 of seen and unseen
     n_oracle: int = 10  # the same of the oracle, which hardly varies
-    splits: tuple[str, ...] = SPLITS
+    splits: tuple[Split, ...] = ("seen", "unseen")  # the demo's halves, axes of the suite, or validation for tuning
+    shift: Shift = "both"  # what moves with the position: bowl and plate, or the bowl alone
     executor: str = "teleport"
     n_execute: int = 4  # waypoints of each chunk that are executed
     step_cap: int = 600  # control steps of an episode
     max_chunks: int = 12
-    start_jitter: float = 0.01  # [m]
     n_workers: int = 2
     n_threads: int = 1  # of the policy's process
     seed: int = 1000
@@ -76,14 +77,16 @@ def main(cfg: Config) -> list[dict]:
     # Load what is to be compared, and the dataset that says at what size and rate it acts.
     device = "cuda" if torch.cuda.is_available() else "cpu"
     contestants, data_root = [], Path()
+    select: Select = "all"
     for name, run in cfg.policies.items():
         policy, config = load(Path(run), device)
         contestants.append(Contestant(name, policy, _digest(cfg, checkpoint.find(Path(run)), policy.precision)))
-        if data_root not in (Path(), Path(config["data"]["root"])):
+        if data_root != Path() and (data_root, select) != (Path(config["data"]["root"]), config["data"]["select"]):
             raise BadInput(
-                f"{name} was trained on {config['data']['root']}, the others on {data_root}; compare like with like"
+                f"{name} was trained on {config['data']['root']} ({config['data']['select']}), the others on"
+                f" {data_root} ({select}); compare like with like"
             )
-        data_root = Path(config["data"]["root"])
+        data_root, select = Path(config["data"]["root"]), config["data"]["select"]
         if cfg.n_execute > policy.head.n_steps:
             raise BadInput(
                 f"n_execute is {cfg.n_execute}; allowed: at most the {policy.head.n_steps} steps of {name}'s chunks"
@@ -94,7 +97,8 @@ def main(cfg: Config) -> list[dict]:
             raise BadInput("oracle needs a policy with a para head; allowed otherwise: oracle false")
         contestants.append(Contestant("oracle", para.policy, _digest(cfg, None), oracle=True))
     dataset = Dataset(data_root)
-    jobs = episode_jobs(cfg, dataset)
+    image_size = dataset.camera.size[0]
+    jobs = episode_jobs(cfg, dataset, select)
 
     # Look at what an earlier run of the same command has finished.
     make_folder(cfg.output / "videos")
@@ -106,69 +110,64 @@ def main(cfg: Config) -> list[dict]:
                 " name another output, or remove that folder"
             )
 
+    (cfg.output / "config.yaml").write_text(dump(cfg))
+
     # Run what is missing.
     with lock_folder(cfg.output), Pool(cfg.n_workers) as pool:
-        (_, scene), *_ = pool.run([{"kind": "describe", "image_size": dataset.camera.size[0]}])
+        (_, scene), *_ = pool.run([{"kind": "describe", "image_size": image_size}])
         print(f"camera self-test passed: markers within {scene['errors'].max():.2f} px")
         for contestant in contestants:
             its = {k: j for k, j in jobs.items() if not contestant.oracle or k[1] < cfg.n_oracle}
-            run_missing(cfg, pool, contestant, its, records, dataset.fps)
+            run_missing(cfg, pool, contestant, its, records, dataset.fps, image_size)
         if pool.n_restarts:
             print(f"{pool.n_restarts} simulator(s) died and were replaced; their episodes were repeated")
     return list(records.values())
 
 
-def episode_jobs(cfg: Config, dataset: Dataset) -> dict[tuple[str, int], dict]:
-    """One job per (split, episode): positions and jitters are the same for every policy."""
-    jobs = {}
+def episode_jobs(cfg: Config, dataset: Dataset, select: Select) -> dict[tuple[str, int], Trial]:
+    """One trial per (split, episode): positions and jitters are the same for every policy."""
+    extras = dataset.extras()
+    trained = np.array([extras[e]["bowl_xy"] for e in selected(select, extras, len(dataset), dataset.root)])
+    found: dict[tuple[str, int], Trial] = {}
     for split in cfg.splits:
-        if split == "validation":
-            trained = np.array([e["bowl_xy"] for e in dataset.extras()])
-            positions = validation_cells(trained)[: cfg.n_episodes]
-        else:
-            positions = held_out_positions(split, cfg.n_episodes, cfg.seed)
-        for i, bowl_xy in enumerate(positions):
-            rng = np.random.default_rng(episode_seed("rollout", cfg.seed, split, i))
-            jobs[split, i] = {
-                "kind": "episode",
-                "image_size": dataset.camera.size[0],
-                "bowl_xy": bowl_xy,
-                "start_jitter": rng.uniform(-cfg.start_jitter, cfg.start_jitter, 3),
-                "executor": cfg.executor,
-                "step_cap": cfg.step_cap,
-                "period": 1 / dataset.fps,
-                "n_execute": cfg.n_execute,
-                "max_chunks": cfg.max_chunks,
-            }
-    return jobs
+        if TRAINED_ON.get(split, select) != select:
+            raise BadInput(
+                f"splits has {split!r}, which tests policies trained on data.select {TRAINED_ON[split]!r}; these were"
+                f" trained on {select!r}"
+            )
+        found |= {(split, i): t for i, t in enumerate(trials(split, cfg.n_episodes, cfg.seed, trained, cfg.shift))}
+    return found
 
 
 def run_missing(
     cfg: Config,
     pool: Pool,
     contestant: Contestant,
-    jobs: dict[tuple[str, int], dict],
+    jobs: dict[tuple[str, int], Trial],
     records: dict[tuple[str, str, int], dict],
     fps: int,
+    image_size: int,
 ) -> None:
     """The missing episodes of one policy, each a line of episodes.jsonl and a small video; `records` grows."""
     name = contestant.name
     missing = [key for key in jobs if (name, *key) not in records]
     progress = Progress(f"rollout {name}", len(jobs), len(jobs) - len(missing))
-    n_steps = contestant.policy.head.n_steps
-    for number, result in pool.run(
-        [{**jobs[key], "oracle": contestant.oracle, "n_steps": n_steps} for key in missing], contestant.answer
-    ):
+    protocol = {name: getattr(cfg, name) for name in ("executor", "step_cap", "n_execute", "max_chunks")}
+    protocol |= {"kind": "episode", "image_size": image_size, "period": 1 / fps}
+    protocol |= {"oracle": contestant.oracle, "n_steps": contestant.policy.head.n_steps}
+    for number, result in pool.run([{**jobs[key].job(), **protocol} for key in missing], contestant.answer):
         split, i = missing[number]
-        bowl_xy = jobs[split, i]["bowl_xy"]
+        trial = jobs[split, i]
         write_video(cfg.output / "videos" / f"{name}_{split}_{i:03d}.mp4", result.pop("frames"), fps)
         record = {
             "policy": name,
             "split": split,
             "episode": i,
-            "seed": episode_seed("rollout", cfg.seed, split, i),
-            "bowl_xy": bowl_xy.round(4).tolist(),
-            "distance": round(distance_to_training(bowl_xy), 4),
+            "seed": trial.seed,
+            "bowl_xy": trial.bowl_xy.round(4).tolist(),
+            "distance": round(trial.distance, 4),
+            "view": trial.view,
+            "init_state": trial.init_state,
             "executor": cfg.executor,
             "step_cap": cfg.step_cap,
             "digest": contestant.digest,
@@ -200,9 +199,11 @@ def _check(cfg: Config) -> None:
         if name == "oracle" or not re.fullmatch(r"[\w+.-]+", name):
             raise BadInput(f"policies has the name {name!r}; allowed: letters, digits, + - . _, and not 'oracle'")
     for split in cfg.splits:
-        if split not in (*SPLITS, "validation"):
-            raise choices("splits", split, (*SPLITS, "validation"))
-    for key in ("n_episodes", "n_oracle", "n_execute", "n_workers", "n_threads", "max_chunks", "step_cap"):
+        if split not in SPLITS:
+            raise choices("splits", split, SPLITS)
+    if cfg.n_episodes is not None and cfg.n_episodes < 1:
+        raise BadInput(f"n_episodes is {cfg.n_episodes}; allowed: at least 1, or null")
+    for key in ("n_oracle", "n_execute", "n_workers", "n_threads", "max_chunks", "step_cap"):
         if getattr(cfg, key) < 1:
             raise BadInput(f"{key} is {getattr(cfg, key)}; allowed: at least 1")
 
@@ -210,7 +211,7 @@ def _check(cfg: Config) -> None:
 def _digest(cfg: Config, path: Path | None, precision: str = "fp32") -> str:
     """What identifies an evaluated policy: its weights, and how it is rolled out."""
     weights = checkpoint.weights_digest(path) if path else "oracle"
-    protocol = [cfg.executor, cfg.n_execute, cfg.step_cap, cfg.max_chunks, cfg.start_jitter, cfg.seed]
+    protocol = [cfg.executor, cfg.n_execute, cfg.step_cap, cfg.max_chunks, cfg.shift, cfg.seed]
     protocol.append(precision)
     return hashlib.sha256(json.dumps([weights, protocol]).encode()).hexdigest()[:16]
 

@@ -1,28 +1,39 @@
 """The scene of demonstrations and evaluation: bowl and plate of libero_spatial task 0, alone on the table."""
 
 import re
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Float
 
-from eval.positions import EVALUATED, PLATE_OFFSET
-from eval.simulation import MARKERS, START, Simulation, read_task
+from eval.positions import EVALUATED, PLATE_OFFSET, Variant
+from eval.simulation import MARKERS, START, Simulation, read_init_states, read_task
 from videopolicy.camera import check_markers
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, choices
 
 BOWL, PLATE = "akita_black_bowl_1", "plate_1"
 DISTRACTORS = ("wooden_cabinet_1", "flat_stove_1", "akita_black_bowl_2", "cookies_1", "glazed_rim_porcelain_ramekin_1")
+SECOND_BOWL = "akita_black_bowl_2"
 LIFTED = 0.04  # [m] above rest: the bowl counts as grasped
 
 
 class Scene(Simulation):
-    """Bowl and plate of libero_spatial task 0, alone on the table, with the Panda arm and one camera."""
+    """Bowl and plate of libero_spatial task 0 with the Panda arm and one camera.
 
-    def __init__(self, image_size: int, camera_name: str = "agentview") -> None:
-        super().__init__(_without_distractors(read_task(EVALUATED)), image_size, camera_name)
+    `clean` is without the task's other objects and furniture, `full` with them; `no_second_bowl` is full without the
+    bowl that looks like the one to be moved, which a policy without language cannot tell from it.
+    """
+
+    def __init__(self, image_size: int, variant: Variant = "clean", camera_name: str = "agentview") -> None:
+        if variant not in get_args(Variant):
+            raise choices("scene", variant, get_args(Variant))
+        bddl = read_task(EVALUATED)
+        super().__init__(_without_distractors(bddl) if variant == "clean" else bddl, image_size, camera_name)
+        self.variant = variant
         # The arm at `START`, objects out of its way: found once, the beginning of every reset.
-        for name, y in ((BOWL, -0.4), (PLATE, 0.4)):
-            self.put(name, np.array([0.2, y, self.position(name)[2]]))
+        if variant == "clean":
+            for name, y in ((BOWL, -0.4), (PLATE, 0.4)):
+                self.put(name, np.array([0.2, y, self.position(name)[2]]))
         self._home = self.move_to_start()
         self.n_control_steps = 0
         self._bowl_rest_height = 0.0
@@ -44,11 +55,30 @@ class Scene(Simulation):
     def lifted(self) -> bool:
         return bool(self.bowl[2] > self._bowl_rest_height + LIFTED)
 
-    def reset(self, bowl_xy: Float[np.ndarray, " 2"], start: Float[np.ndarray, " 3"] = START) -> None:
-        """Put bowl and plate (rigidly together) at a position, arm at `start`, everything at rest."""
+    def reset(
+        self,
+        bowl_xy: Float[np.ndarray, " 2"],
+        start: Float[np.ndarray, " 3"] = START,
+        plate_xy: Float[np.ndarray, " 2"] | None = None,
+    ) -> None:
+        """Put bowl and plate at a position, arm at `start`, everything at rest; no `plate_xy`: both move together."""
         self.restore(self._home)
-        for name, xy in ((BOWL, bowl_xy), (PLATE, bowl_xy + PLATE_OFFSET)):
+        for name, xy in ((BOWL, bowl_xy), (PLATE, bowl_xy + PLATE_OFFSET if plate_xy is None else plate_xy)):
             self.put(name, np.array([*xy, 0.01]))
+        self._settle(start)
+
+    def reset_to(self, init_state: int, start: Float[np.ndarray, " 3"] = START) -> None:
+        """All objects as in one of LIBERO's fixed initial states of the task, arm at `start`, everything at rest."""
+        states = read_init_states(EVALUATED)
+        if not 0 <= init_state < len(states):
+            raise BadInput(f"init_state is {init_state}; allowed: 0 to {len(states) - 1}")
+        self.restore(self._home)
+        self.put_objects(states[init_state])
+        if self.variant == "no_second_bowl":
+            self.put(SECOND_BOWL, np.array([1.5, 0.0, 0.0]))  # behind the camera
+        self._settle(start)
+
+    def _settle(self, start: Float[np.ndarray, " 3"]) -> None:
         self.forward()
         for _ in range(12):
             self.control(start, 1.0)
@@ -58,7 +88,7 @@ class Scene(Simulation):
     def self_test(self) -> Float[np.ndarray, " n"]:
         """Errors [pixels] of the camera self-test; raises `BadInput` when image and calibration disagree.
 
-        The arm is put back to its start, out of the markers' way.
+        Of the camera as it now stands. The arm is put back to its start, out of the markers' way.
         """
         self.restore(self._home)
         self.forward()

@@ -34,7 +34,7 @@ CONTROL_RATE = 20  # [Hz]
 MAX_DELTA = 0.05  # [m] of OSC_POSE for an action of 1
 BASE_X = -0.66  # the robot's base in world coordinates [m]
 START = np.array([-0.12, 0.0, 0.20])  # where episodes begin: in front of the camera, above the table [m]
-MARKERS = np.array([[-0.30, -0.20, 0.02], [0.0, 0.22, 0.02], [0.05, -0.10, 0.10]])  # for the camera self-test [m]
+MARKERS = np.array([[-0.10, -0.24, 0.02], [0.0, 0.22, 0.02], [0.05, -0.10, 0.10]])  # for the camera self-test [m]
 
 
 def read_task(task: str) -> str:
@@ -49,6 +49,15 @@ def read_task(task: str) -> str:
 def task_names(suite: str) -> list[str]:
     """All tasks of a LIBERO suite, in alphabetical order."""
     return [f"{suite}/{p.stem}" for p in sorted((Path(get_libero_path("bddl_files")) / suite).glob("*.bddl"))]
+
+
+def read_init_states(task: str) -> Float[np.ndarray, "state value"]:
+    """The fixed initial states of a LIBERO task: time, positions and velocities of its simulation."""
+    path = Path(get_libero_path("init_states")) / f"{task}.pruned_init.npz"
+    if not path.is_file():
+        raise BadInput(f"LIBERO has no fixed initial states for {task}; allowed: a task of a suite that has them")
+    with np.load(path, allow_pickle=False) as held:
+        return held["states"]
 
 
 class Simulation:
@@ -76,6 +85,9 @@ class Simulation:
         base = self._sim.data.body_xpos[self._sim.model.body_name2id("robot0_base")]
         support = max(0.0, self._env.workspace_offset[2])  # the floor is at 0, whatever its problem class says
         self._origin = np.array([base[0] - BASE_X, base[1], support])
+        model = self._sim.model._model
+        at = model.camera(camera_name).id
+        self._own_view = model.cam_pos[at] - self._origin, model.cam_quat[at].copy()
         self.n_control_steps = 0
 
     # -- state -----------------------------------------------------------------------------------------------------
@@ -112,6 +124,18 @@ class Simulation:
         qpos[:3] = position + self._origin
         self._sim.data.set_joint_qpos(f"{name}_joint0", qpos)
         self._sim.data.set_joint_qvel(f"{name}_joint0", np.zeros(6))
+
+    def put_objects(self, state: Float[np.ndarray, " value"]) -> None:
+        """Everything but the robot as in a flattened state of this problem; takes effect at the next `forward`."""
+        model, data = self._sim.model._model, self._sim.data._data
+        if len(state) != 1 + model.nq + model.nv:
+            raise BadInput(f"the state has {len(state)} values; allowed: the problem's {1 + model.nq + model.nv}")
+        robot = {model.joint(name).id for name in self._robot.robot_joints + self._robot.gripper.joints}
+        for joint in sorted(set(range(model.njnt)) - robot):
+            free = model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_FREE
+            q, v = model.jnt_qposadr[joint], model.jnt_dofadr[joint]
+            data.qpos[q : q + (7 if free else 1)] = state[1 + q : 1 + q + (7 if free else 1)]
+            data.qvel[v : v + (6 if free else 1)] = 0
 
     def forward(self) -> None:
         """Let positions that were set take effect, and make the controller forget its last goal."""
@@ -154,11 +178,16 @@ class Simulation:
 
     # -- pictures --------------------------------------------------------------------------------------------------
 
+    @property
+    def own_view(self) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 4"]]:
+        """Position [m] and orientation (quaternion w x y z of MuJoCo's camera axes) that LIBERO gives its camera."""
+        return self._own_view[0].copy(), self._own_view[1].copy()
+
     def look(self, position: Float[np.ndarray, " 3"], orientation: Float[np.ndarray, " 4"]) -> None:
-        """Move the camera (MuJoCo's own coordinates and quaternion w x y z); takes effect at once."""
+        """Move the camera to a position [m] and orientation as in `own_view`; takes effect at once."""
         model, data = self._sim.model._model, self._sim.data._data
         camera = model.camera(self._camera_name).id
-        model.cam_pos[camera], model.cam_quat[camera] = position, orientation
+        model.cam_pos[camera], model.cam_quat[camera] = position + self._origin, orientation
         mujoco.mj_kinematics(model, data)
         mujoco.mj_camlight(model, data)
 

@@ -20,3 +20,17 @@ def rates(outcomes: list[str]) -> dict:
         "weighted": round(100 * (place + 0.5 * grasp) / n, 1),
         "wilson95": list(wilson95(place, n)),
     }
+
+
+def paired(first: dict[tuple, str], second: dict[tuple, str]) -> dict | None:
+    """McNemar's exact test on the episodes that both policies ran; None where they share none.
+
+    Arguments map an episode to its outcome. Only episodes that one placed and the other did not say which is better:
+    under the null hypothesis each of the two is as likely.
+    """
+    shared = first.keys() & second.keys()
+    if not shared:
+        return None
+    won, lost = (sum(a[key] == "place" != b[key] for key in shared) for a, b in ((first, second), (second, first)))
+    p = float(binomtest(won, won + lost, 0.5).pvalue) if won + lost else 1.0
+    return {"n": len(shared), "only_first": won, "only_second": lost, "p": p}

@@ -16,6 +16,7 @@ import numpy as np
 from eval.clips import record_block
 from eval.demonstrations import ExpertPolicy, collect, describe
 from eval.executors import LiberoExecutor
+from eval.orbit import orbit
 from eval.playground import Playground
 from eval.scene import Scene
 from eval.simulation import START, Simulation, task_names
@@ -40,13 +41,19 @@ class RemotePolicy:
 
 def run_episode(scene: Scene, connection: Connection, job: dict) -> dict:
     """One closed-loop episode of the parent's policy, or of the expert's waypoints through the parent's head."""
-    scene.reset(job["bowl_xy"], START + job["start_jitter"])
+    start = START + job["start_jitter"]
+    if job["init_state"] is None:
+        scene.reset(job["bowl_xy"], start, job["plate_xy"])
+    else:
+        scene.reset_to(job["init_state"], start)
+    before = {"camera": scene.camera.to_json(), "start": scene.ee_position.round(5).tolist()}
     executor = LiberoExecutor(scene, job["executor"], job["step_cap"])
     policy = RemotePolicy(connection)
     if job["oracle"]:
         policy = OraclePolicy(connection, scene, job["period"], job["n_steps"], job["n_execute"])
     result = rollout(policy, executor, job["n_execute"], job["max_chunks"])
     return {
+        **before,
         "outcome": executor.outcome,
         "chunks": len(result.chunks),
         "control_steps": scene.n_control_steps,
@@ -85,13 +92,16 @@ def run(job: dict, simulation: Simulation | None, connection: Connection) -> tup
         playground = simulation if fits else replaced(simulation, lambda: Playground(task, size))
         assert isinstance(playground, Playground)
         return record_block(playground, job), playground
-    fits = isinstance(simulation, Scene) and simulation.image_size == size
-    scene = simulation if fits else replaced(simulation, lambda: Scene(size))
+    variant = job.get("scene", "clean")
+    fits = isinstance(simulation, Scene) and (simulation.image_size, simulation.variant) == (size, variant)
+    scene = simulation if fits else replaced(simulation, lambda: Scene(size, variant))
     assert isinstance(scene, Scene)
+    view = job.get("view")
+    scene.look(*(scene.own_view if view is None else orbit(*view)))
     if job["kind"] == "describe":
         return describe(scene), scene
     if job["kind"] == "collect":
-        return collect(scene, job["attempts"], job["fps"]), scene
+        return collect(scene, job["attempts"], job["fps"], job["plate_xy"]), scene
     return run_episode(scene, connection, job), scene
 
 

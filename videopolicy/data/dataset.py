@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch.utils.data import Dataset as TorchDataset
 
 from videopolicy.data.lerobot import Dataset
+from videopolicy.data.splits import Select, selected
 from videopolicy.data.targets import Waypoints, waypoints
 from videopolicy.errors import BadInput
 from videopolicy.images import resized
@@ -20,7 +21,8 @@ class DataConfig:
     """Which clips to train on."""
 
     root: Path = Path("data/left_half")
-    n_val_episodes: int = 8  # held out for validation, evenly spread; all views of an event count as one
+    select: Select = "all"  # training set of an out-of-distribution axis; validation episodes are taken from it
+    n_val_episodes: int = 8  # held out for validation, evenly spread; all views of an event count as one; 0: none
     n_train_episodes: int | None = None  # train on that many of the others, evenly spread; null: on all of them
     # Pauses: frames that differ by less from the last one kept are left out, as OpenVLA leaves idle steps out of
     # LIBERO's demonstrations (Kim et al. 2024). Root mean square over pixels [grey levels]; 0: every frame is kept.
@@ -136,21 +138,22 @@ class ClipDataset(TorchDataset):
 def open_splits(
     cfg: DataConfig, n_frames: int, n_steps: int, image_size: tuple[int, int]
 ) -> tuple[Dataset, ClipDataset, ClipDataset]:
-    """The dataset, and its training and validation clips."""
+    """The dataset, and its training and validation clips; these are the training clips where none are held out."""
     data = Dataset(cfg.root)
     clips = [
         ClipDataset(data, e, n_frames, n_steps, image_size, cfg.cache_gb, cfg.min_change)
         for e in split_episodes(data, cfg)
+        if e
     ]
-    return data, clips[0], clips[1]
+    return data, clips[0], clips[-1]
 
 
 def split_episodes(data: Dataset, cfg: DataConfig) -> tuple[list[int], list[int]]:
     """Episodes to train on, and episodes held out."""
-    groups = _groups(data)
-    if not 0 < cfg.n_val_episodes < len(groups):
+    groups = _groups(data, cfg.select)
+    if not 0 <= cfg.n_val_episodes < len(groups):
         raise BadInput(
-            f"data.n_val_episodes is {cfg.n_val_episodes}; allowed: 1 to {len(groups) - 1} of {cfg.root}'s"
+            f"data.n_val_episodes is {cfg.n_val_episodes}; allowed: 0 to {len(groups) - 1} of {cfg.root}'s"
             f" {len(groups)} episodes, all views of an event counted as one"
         )
     held_out = {e for g in spread(len(groups), cfg.n_val_episodes) for e in groups[g]}
@@ -164,7 +167,7 @@ def split_episodes(data: Dataset, cfg: DataConfig) -> tuple[list[int], list[int]
     return [e for i in spread(len(others), n_train) for e in others[i]], sorted(held_out)
 
 
-def _groups(data: Dataset) -> list[list[int]]:
+def _groups(data: Dataset, select: Select) -> list[list[int]]:
     """Episodes that show the same events from several cameras belong together: all held out, or none."""
     extras = data.extras()
     if len(extras) not in (0, len(data)):
@@ -172,7 +175,9 @@ def _groups(data: Dataset) -> list[list[int]]:
     groups: dict[tuple, list[int]] = {}
     for e, extra in enumerate(extras):
         groups.setdefault((extra.get("block"), extra.get("episode", e)), []).append(e)
-    return list(groups.values()) or [[e] for e in range(len(data))]
+    every = list(groups.values()) or [[e] for e in range(len(data))]
+    chosen = set(selected(select, extras, len(data), data.root))
+    return [kept for group in every if (kept := [e for e in group if e in chosen])]
 
 
 def changes(frames: UInt8[np.ndarray, "frame height width 3"], least: float) -> Int[np.ndarray, " kept"]:

@@ -1,0 +1,135 @@
+"""Figures of a report, as pictures embedded in its page."""
+
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from eval.positions import X_RANGE, Y_RANGE
+from eval.statistics import wilson95
+from videopolicy.data.video import read_video, write_video
+from videopolicy.viz.draw import labelled_grid
+
+COLOURS = ("#1b7f4d", "#b5472f", "#7cc29b", "#e0a090", "#3b5fa0", "#8a6fb0")
+
+
+def embed_figure(figure: Figure) -> str:
+    """The figure as a data URI; closes it."""
+    for axes in figure.axes:
+        if "top" in axes.spines:
+            axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=140, bbox_inches="tight")
+    plt.close(figure)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def embed_file(path: Path, kind: str) -> str:
+    return f"data:{kind};base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def rate_figure(
+    records: list[dict], policies: list[str], group: Callable[[dict], float], labels: dict[float, str], xlabel: str
+) -> str:
+    """Place rate of each policy over groups of episodes, with Wilson intervals and k/n."""
+    figure, axes = plt.subplots(figsize=(1.5 + 0.95 * len(labels), 3))
+    groups = sorted(labels)
+    for number, policy in enumerate(policies):
+        shift = 0.16 * (number - (len(policies) - 1) / 2)
+        first = True
+        for x, value in enumerate(groups):
+            placed = [r["outcome"] == "place" for r in records if r["policy"] == policy and group(r) == value]
+            if placed:
+                _point(axes, x + shift, sum(placed), len(placed), COLOURS[number], policy if first else None)
+                first = False
+    axes.set_xticks(range(len(groups)), [labels[g] for g in groups])
+    axes.set(ylim=(-5, 108), ylabel="placed [%]", xlabel=xlabel)
+    axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=4)
+    return embed_figure(figure)
+
+
+def _point(axes: Axes, x: float, k: int, n: int, colour: str, label: str | None) -> None:
+    low, high = wilson95(k, n)
+    y = 100 * k / n
+    error = [[max(0.0, y - low)], [max(0.0, high - y)]]
+    axes.errorbar(x, y, error, fmt="o", ms=4, color=colour, label=label, capsize=2, lw=1)
+    axes.annotate(f"{k}/{n}", (x, y), textcoords="offset points", xytext=(3, 4), fontsize=5.5)
+
+
+def polar_figure(records: list[dict], policies: list[str]) -> str:
+    """Place rate by the camera's direction (angle) and its distance from LIBERO's own (radius), one disc a policy."""
+    figure, discs = plt.subplots(
+        1, len(policies), figsize=(3.1 * len(policies), 3.4), subplot_kw={"projection": "polar"}, squeeze=False
+    )
+    views = sorted({tuple(r["view"]) for r in records})
+    for disc, policy in zip(discs[0], policies, strict=True):
+        rates, counts = [], []
+        for view in views:
+            placed = [r["outcome"] == "place" for r in records if r["policy"] == policy and tuple(r["view"]) == view]
+            rates.append(np.mean(placed) if placed else np.nan)
+            counts.append(len(placed))
+        angle, radius = np.radians([v[1] for v in views]), [v[0] for v in views]
+        disc.scatter(angle, radius, c=rates, cmap="RdYlGn", vmin=0, vmax=1, s=60, edgecolor="0.4", lw=0.4)
+        disc.set_theta_zero_location("N")  # phi = 0 raises the camera
+        disc.set_rticks([10, 20], ["10°", "20°"], fontsize=6)
+        disc.set_xticks(np.radians(range(0, 360, 90)), ["raised", "image left", "lowered", "image right"], fontsize=6)
+        disc.set_title(f"{policy} (n = {min(counts)} to {max(counts)} a camera)", fontsize=8)
+    return embed_figure(figure)
+
+
+def position_map(
+    records: list[dict], policies: list[str], trained: Float[np.ndarray, "n 2"], box: np.ndarray | None = None
+) -> str:
+    """Bowl positions as the camera sees the table: trained on (grey), and tested (share of episodes placed)."""
+    figure, maps = plt.subplots(1, len(policies), figsize=(3.4 * len(policies), 2.6), squeeze=False)
+    for axes, policy in zip(maps[0], policies, strict=True):
+        axes.scatter(trained[:, 1], trained[:, 0], s=8, c="0.75", marker="s", label="trained on")
+        mine = [r for r in records if r["policy"] == policy]
+        placed: dict[tuple, list[bool]] = {}
+        for r in mine:
+            placed.setdefault(tuple(np.round(r["bowl_xy"], 2)), []).append(r["outcome"] == "place")
+        xy = np.array(list(placed))
+        if len(xy):
+            shown = axes.scatter(
+                xy[:, 1],
+                xy[:, 0],
+                c=[np.mean(p) for p in placed.values()],
+                s=22,
+                cmap="RdYlGn",
+                vmin=0,
+                vmax=1,
+                edgecolor="0.3",
+                lw=0.4,
+            )
+        axes.set(xlim=np.array(Y_RANGE) + [-0.03, 0.03], ylim=np.array(X_RANGE)[::-1] + [0.03, -0.03])
+        axes.set_title(f"{policy} (n = {len(mine)})", fontsize=8)
+        axes.set_xlabel("y [m], image right", fontsize=7)
+        axes.set_ylabel("x [m], towards the camera", fontsize=7)
+        axes.tick_params(labelsize=6)
+        axes.set_aspect("equal")
+    if len(xy):
+        figure.colorbar(shown, ax=list(maps[0]), label="share placed", shrink=0.7)
+    return embed_figure(figure)
+
+
+def rollout_grid(folder: Path, records: list[dict], name: str, n: int = 20) -> str:
+    """A playing sheet of the first `n` episodes with coloured frames: placed green, grasped yellow, missed red."""
+    chosen = sorted(records, key=lambda r: r["episode"])[:n]
+    clips = []
+    for r in chosen:
+        path = folder / "videos" / f"{r['policy']}_{r['split']}_{r['episode']:03d}.mp4"
+        clips.append(read_video(path, r["chunks"] + 1))
+    labels = [f"{r['outcome'].upper()} {100 * r['distance']:.0f} cm" for r in chosen]
+    sheet = labelled_grid(clips, labels, [r["outcome"] for r in chosen], columns=5, tile=112)
+    file = folder / f"grid_{name}.mp4"
+    write_video(file, sheet, 2)
+    return embed_file(file, "video/mp4")

@@ -1,0 +1,224 @@
+"""Turn the rollouts of the out-of-distribution axes into `summary.json` and one self-contained `report.html`.
+
+python -m eval.ood runs/ood
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import yaml
+
+from eval import figures
+from eval.lifting import sensitivity
+from eval.machine import provenance
+from eval.sheets import heatmap_sheet
+from eval.statistics import paired, rates
+from eval.suites import SPLITS, TRAINED_ON, Split
+from videopolicy.data.files import read_jsonl
+from videopolicy.data.lerobot import Dataset
+from videopolicy.data.splits import selected
+from videopolicy.errors import BadInput
+from videopolicy.heads.para import ParaHead
+from videopolicy.policy import FeaturePolicy, load
+from videopolicy.training import checkpoint
+
+TITLES = {
+    "left_right": "Left → right: trained on the left half of the table, tested on the right",
+    "near_far": "Near → far: trained near the robot, tested far from it",
+    "viewpoint": "Default → all viewpoints: trained with one camera, tested with 64",
+    "hemisphere": "Hemisphere: trained with cameras on one side, tested on the other",
+    "distractors": "Distractors: trained on a clear table, tested among LIBERO's objects and furniture",
+    "distractors_one_bowl": "Distractors without the second, identical bowl",
+    "corners_32": "32 demonstrations in the corners, tested in between",
+    "dense_64": "64 demonstrations spread over the table, tested in between",
+}
+
+
+@dataclass
+class Axis:
+    """Everything rolled out on one axis with one executor."""
+
+    name: Split
+    executor: str
+    folder: Path
+    runs: dict[str, str]  # policy to its training run
+    records: list[dict] = field(default_factory=list)
+
+    @property
+    def policies(self) -> list[str]:
+        return [name for name in self.runs if self.of(name)]
+
+    def of(self, policy: str) -> list[dict]:
+        return [r for r in self.records if r["policy"] == policy]
+
+
+def main(root: Path) -> dict:
+    axes = open_axes(root)
+    rows = [_row(axis, policy) for axis in axes for policy in axis.policies]
+    summary = {
+        "rows": [r for r in rows if r["executor"] == "teleport"],
+        "osc": [r for r in rows if r["executor"] == "osc"],
+        "oracle": [_row(axis, "oracle") for axis in axes if axis.of("oracle")],
+        "paired": [pair for axis in axes for pair in _pairs(axis)],
+        "per_theta": [row for axis in axes if axis.name in ("viewpoint", "hemisphere") for row in _per_theta(axis)],
+        **provenance(),
+    }
+    policy, trained = _pixel_aligned(axes)
+    if policy is not None:
+        camera = trained.camera.resized(policy.image_size)
+        assert isinstance(policy.head, ParaHead)
+        summary["sensitivity"] = sensitivity(camera, policy.head.height_bins.width)
+        summary["image_size"] = policy.image_size
+    (root / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    page = jinja2.Environment(autoescape=True).from_string(Path(__file__).with_name("ood.html.j2").read_text())
+    html = page.render(
+        summary=summary,
+        titles=TITLES,
+        sections=[_section(axis) for axis in axes if axis.executor == "teleport"],
+        command=f"python -m eval.ood {root}",
+    )
+    (root / "report.html").write_text(html)
+    print(table(rows + summary["oracle"]))
+    print(f"report: {root / 'report.html'}")
+    return summary
+
+
+def open_axes(root: Path) -> list[Axis]:
+    """The axes rolled out under `root/rollout/`, in the suite's order, the teleport servo before plain control."""
+    found: dict[tuple[str, str], Axis] = {}
+    for folder in sorted((root / "rollout").glob("*/")):
+        records = read_jsonl(folder / "episodes.jsonl")
+        if not records:
+            continue
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        for split in dict.fromkeys(r["split"] for r in records):
+            key = (split, config["executor"])
+            if key in found:
+                raise BadInput(f"{folder} and {found[key].folder} both hold {split} with executor {key[1]}")
+            mine = [r for r in records if r["split"] == split]
+            found[key] = Axis(split, config["executor"], folder, config["policies"], mine)
+    if not found:
+        raise BadInput(f"no finished episodes under {root}/rollout/*/episodes.jsonl; run eval.rollout first")
+    order = {name: i for i, name in enumerate((*TITLES, *SPLITS))}
+    return sorted(found.values(), key=lambda axis: (axis.executor != "teleport", order[axis.name]))
+
+
+def table(rows: list[dict]) -> str:
+    """The success table as text."""
+    lines = [f"{'axis':<22}{'policy':<19}{'executor':<9}{'n':>4} {'place %':>8} {'grasp %':>8}   Wilson 95 % of place"]
+    for r in rows:
+        low, high = r["wilson95"]
+        name = f"{r['axis']:<22}{r['policy']:<19}{r['executor']:<9}"
+        lines.append(f"{name}{r['n']:>4} {r['place']:>8.1f} {r['grasp']:>8.1f}   {low:.1f} to {high:.1f}")
+    return "\n".join(lines)
+
+
+def _row(axis: Axis, policy: str) -> dict:
+    records = axis.of(policy)
+    names = {"axis": axis.name, "policy": policy, "executor": axis.executor, "step_cap": records[0]["step_cap"]}
+    return (
+        names
+        | rates([r["outcome"] for r in records])
+        | (_training(Path(axis.runs[policy])) if policy in axis.runs else {})
+    )
+
+
+def _training(run: Path) -> dict:
+    """What a policy was trained with."""
+    if not run.is_dir():
+        return {}
+    config = checkpoint.read_config(checkpoint.find(run))
+    metrics = read_jsonl(run / "metrics.jsonl")
+    seconds = [m["seconds"] for m in metrics if "seconds" in m]
+    return {
+        "head": config["head"]["kind"],
+        "augment": config.get("augment", {}).get("kind", "none"),
+        "steps": config["train"]["n_steps"],
+        "minutes": round(seconds[-1] / 60, 1) if seconds else None,
+        "seed": config["train"]["seed"],
+    }
+
+
+def _pairs(axis: Axis) -> list[dict]:
+    found = []
+    for first, second in combinations(axis.policies, 2):
+        a, b = ({(r["split"], r["episode"]): r["outcome"] for r in axis.of(p)} for p in (first, second))
+        if (result := paired(a, b)) is not None:
+            found.append({"axis": axis.name, "executor": axis.executor, "first": first, "second": second, **result})
+    return found
+
+
+def _per_theta(axis: Axis) -> list[dict]:
+    found = []
+    for policy in axis.policies:
+        for theta in sorted({r["view"][0] for r in axis.of(policy)}):
+            outcomes = [r["outcome"] for r in axis.of(policy) if r["view"][0] == theta]
+            head = {"axis": axis.name, "executor": axis.executor, "policy": policy, "theta": theta}
+            found.append(head | rates(outcomes))
+    return found
+
+
+def _pixel_aligned(axes: list[Axis]) -> tuple[FeaturePolicy | None, Dataset]:
+    """The first pixel-aligned policy that is still there, and the dataset it was trained on."""
+    for axis in axes:
+        for run in axis.runs.values():
+            if Path(run).is_dir():
+                policy, config = load(Path(run))
+                if isinstance(policy.head, ParaHead):
+                    return policy, Dataset(Path(config["data"]["root"]))
+    return None, None  # type: ignore[return-value]
+
+
+def _section(axis: Axis) -> dict:
+    """Figures of one axis."""
+    policies = axis.policies
+    mine = [r for r in axis.records if r["policy"] in policies]
+    section: dict[str, Any] = {"name": axis.name, "title": TITLES.get(axis.name, axis.name)}
+    if axis.name in ("viewpoint", "hemisphere"):
+        labels = {t: f"{t:.1f}°" for t in sorted({r["view"][0] for r in mine})}
+        xlabel = "angle between the test camera and the one trained with"
+        section["curve"] = figures.rate_figure(mine, policies, lambda r: r["view"][0], labels, xlabel)
+        section["polar"] = figures.polar_figure(mine, policies)
+    elif not axis.name.startswith("distractors"):
+        labels = {b: f"{5 * b:.0f} to {5 * b + 5:.0f}" for b in sorted({_bin(r) for r in mine})}
+        xlabel = "distance to the nearest training position [cm]"
+        section["curve"] = figures.rate_figure(mine, policies, _bin, labels, xlabel)
+    trained = _trained_positions(axis)
+    if trained is not None and mine[0]["init_state"] is None:
+        section["map"] = figures.position_map(mine, policies, trained)
+    section["grids"] = [(p, figures.rollout_grid(axis.folder, axis.of(p), f"{p}_{axis.name}")) for p in policies]
+    sheets = (heatmap_sheet(axis.folder, Path(axis.runs[p]), axis.of(p)) for p in policies)
+    section["heatmaps"] = next((sheet for sheet in sheets if sheet is not None), None)
+    return section
+
+
+def _bin(record: dict) -> float:
+    return float(np.floor(100 * record["distance"] / 5))
+
+
+def _trained_positions(axis: Axis) -> np.ndarray | None:
+    """Where the bowl stood in the demonstrations trained on."""
+    for run in axis.runs.values():
+        if Path(run).is_dir():
+            data = checkpoint.read_config(checkpoint.find(Path(run)))["data"]
+            dataset = Dataset(Path(data["root"]))
+            extras = dataset.extras()
+            chosen = selected(TRAINED_ON.get(axis.name, data["select"]), extras, len(dataset), dataset.root)
+            return np.array([extras[e]["bowl_xy"] for e in chosen])
+    return None
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m eval.ood FOLDER (that holds rollout/*/episodes.jsonl)")
+    try:
+        main(Path(sys.argv[1]))
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,50 @@
+"""Sheets of heatmaps on test scenes."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from eval.figures import embed_file
+from videopolicy.camera import Camera
+from videopolicy.data.video import read_video
+from videopolicy.heads.para import ParaHead
+from videopolicy.images import resized
+from videopolicy.policy import load
+from videopolicy.types import Observation
+from videopolicy.viz.draw import save_heatmaps
+
+
+def heatmap_sheet(folder: Path, run: Path, records: list[dict], n: int = 5) -> str | None:
+    """Heatmaps of a pixel-aligned policy on the first pictures of its test episodes; None for other policies.
+
+    One row an episode: the picture with the start keypoint, then a map for each step with its peak in blue.
+    """
+    if not run.is_dir():
+        return None
+    policy, _ = load(run)
+    if not isinstance(policy.head, ParaHead):
+        return None
+    observations = []
+    for r in sorted(records, key=lambda r: r["episode"])[:n]:
+        video = folder / "videos" / f"{r['policy']}_{r['split']}_{r['episode']:03d}.mp4"
+        image = read_video(video, r["chunks"] + 1)[0]
+        observations.append(Observation(image, Camera.from_json(r["camera"]), np.array(r["start"]), 1.0, 0.0))
+    with torch.inference_mode():
+        prediction = policy.predict(observations)
+        peak = policy.head.locate(prediction)
+    size = policy.image_size
+    cameras = [o.camera.resized(size) for o in observations]
+    batch = {
+        "frames": torch.from_numpy(np.stack([resized(o.image, size) for o in observations]))[:, None],
+        "start_pixel": torch.from_numpy(
+            np.stack([c.project(o.ee_position) for c, o in zip(cameras, observations, strict=True)])
+        ),
+        "valid": torch.zeros(peak.pixel.shape[:2], dtype=torch.bool),
+        "pixel": peak.pixel,
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "sheet.png"
+        save_heatmaps(path, batch, prediction.heatmap, peak.pixel.cpu(), size)
+        return embed_file(path, "image/png")

@@ -1,0 +1,157 @@
+"""The six out-of-distribution axes: what each trains on, and the episodes that it is tested on.
+
+Positions, views and their numbers are fixed by the seed and the same for every policy, so that policies can be compared
+episode by episode.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float
+
+from eval.orbit import PHIS, THETAS
+from eval.positions import (
+    PLATE_OFFSET,
+    PLATE_XY,
+    X_RANGE,
+    Y_RANGE,
+    Shift,
+    Variant,
+    cells,
+    distance_to_training,
+    episode_seed,
+    held_out_positions,
+    is_apart,
+    stratified,
+    validation_cells,
+)
+from videopolicy.data.splits import N_GRID, SUBLATTICE, Select, corner_cells
+from videopolicy.errors import BadInput, choices
+
+Axis = Literal["left_right", "near_far", "viewpoint", "hemisphere", "distractors", "corners_32", "dense_64"]
+AXES: tuple[Axis, ...] = get_args(Axis)
+Split = Literal[Axis, "seen", "unseen", "validation", "inner_left", "distractors_one_bowl"]
+TRAINED_ON: dict[Split, Select] = {  # the training set that belongs to an axis
+    "left_right": "left",
+    "near_far": "near",
+    "viewpoint": "dense_64",  # seen by LIBERO's own camera
+    "hemisphere": "hemisphere",
+    "distractors": "dense_64",
+    "corners_32": "corners_32",
+    "dense_64": "dense_64",
+    "distractors_one_bowl": "dense_64",
+    "inner_left": "outer_left",
+}
+SPLITS: tuple[Split, ...] = get_args(Split)
+N_POSITIONS, N_EACH = 20, 5  # test positions of an axis, and episodes at each
+N_VIEW = 3  # episodes before each test camera
+N_STATES = 50  # fixed initial states that LIBERO ships for the task
+DEFAULT_XY = PLATE_XY - PLATE_OFFSET  # where they have the bowl, within a centimetre
+BOX = np.array([X_RANGE, Y_RANGE]).T
+JITTER = 0.01  # [m], at most, of objects and of the arm's start
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One episode: where things stand and who looks, and what it is grouped by."""
+
+    bowl_xy: Float[np.ndarray, " 2"]
+    start_jitter: Float[np.ndarray, " 3"]
+    distance: float  # to the nearest training position; of seen and unseen, beyond the trained half [m]
+    seed: int
+    plate_xy: Float[np.ndarray, " 2"] | None = None  # None: moves with the bowl
+    view: tuple[float, float] | None = None  # (theta, phi) of `eval.orbit`; None: LIBERO's own camera
+    scene: Variant = "clean"
+    init_state: int | None = None  # of LIBERO's fixed ones; positions are then its own
+
+    def job(self) -> dict:
+        """What a simulator process needs to know."""
+        names = ("bowl_xy", "plate_xy", "start_jitter", "view", "scene", "init_state")
+        return {name: getattr(self, name) for name in names}
+
+
+def trials(split: Split, n: int | None, seed: int, trained: Float[np.ndarray, "n 2"], shift: Shift) -> list[Trial]:
+    """The episodes of a split, the first `n` of them where that is given; `trained` are the training positions.
+
+    Every position of an axis comes once before any comes again, so that the first `n` are spread.
+    """
+    if split not in SPLITS:
+        raise choices("splits", split, SPLITS)
+    if split in ("seen", "unseen", "validation"):
+        positions = validation_cells(trained)[:n] if split == "validation" else held_out_positions(split, n or 40, seed)
+        found = []
+        for i, bowl_xy in enumerate(positions):
+            key = episode_seed("rollout", seed, split, i)
+            start = np.random.default_rng(key).uniform(-JITTER, JITTER, 3)
+            found.append(Trial(bowl_xy, start, distance_to_training(bowl_xy), key))
+        return found
+    found = _axis_trials(split, seed, trained)
+    if shift == "bowl":
+        if any(t.init_state is not None for t in found):
+            raise BadInput(f"shift is 'bowl', but {split} has LIBERO's own positions; allowed for it: both")
+        found = [replace(t, plate_xy=PLATE_XY) for t in found if is_apart(t.bowl_xy)]
+    return found if n is None else found[:n]
+
+
+def _axis_trials(split: Split, seed: int, trained: Float[np.ndarray, "n 2"]) -> list[Trial]:
+    if split in ("distractors", "distractors_one_bowl"):
+        scene: Variant = "full" if split == "distractors" else "no_second_bowl"
+        return [
+            _trial((split, state, episode), DEFAULT_XY, seed, trained, scene=scene, init_state=state)
+            for episode in range(2)
+            for state in range(N_STATES)
+        ]
+    if split in ("viewpoint", "hemisphere"):
+        views = [(t, float(p)) for t in THETAS for p in PHIS if split == "viewpoint" or (p >= 180 and t > 0)]
+        found = []
+        for episode in range(N_VIEW):
+            for view in views:
+                key = (split, *view, episode)
+                position = np.random.default_rng(episode_seed("position", seed, *key)).uniform(*BOX)
+                found.append(_trial(key, position, seed, trained, view=view))
+        return found
+    return [
+        _trial((split, i, episode), position, seed, trained, moved=True)
+        for episode in range(N_EACH)
+        for i, position in enumerate(_positions(split, seed))
+    ]
+
+
+def _positions(split: Split, seed: int) -> Float[np.ndarray, "position 2"]:
+    """The test positions of an axis that moves objects."""
+    if split in ("left_right", "near_far"):
+        return stratified("right" if split == "left_right" else "far", N_POSITIONS, seed)
+    if split == "inner_left":  # for tuning: trained on the half's outer columns
+        inner = [c for c in cells("left") if c.col >= N_GRID // 4]
+        chosen = np.random.default_rng(seed).permutation(len(inner))[:N_POSITIONS]
+        return np.stack([inner[i].bowl_xy for i in chosen])
+    corners = corner_cells()
+    others = [
+        c
+        for c in cells("all")
+        if not ((c.row, c.col) in corners if split == "corners_32" else {c.row, c.col} <= SUBLATTICE)
+    ]
+    chosen = np.random.default_rng([seed, *split.encode()]).permutation(len(others))[:N_POSITIONS]
+    return np.stack([others[i].bowl_xy for i in chosen])
+
+
+def _trial(
+    key: tuple,
+    position: np.ndarray,
+    seed: int,
+    trained: np.ndarray,
+    moved: bool = False,
+    view: tuple[float, float] | None = None,
+    scene: Variant = "clean",
+    init_state: int | None = None,
+) -> Trial:
+    """An episode with its jitter: of the start pose, and of objects where `moved`, by at most a centimetre."""
+    number = episode_seed("rollout", seed, *key)
+    rng = np.random.default_rng(number)
+    angle, radius = rng.uniform(0, 2 * np.pi), JITTER * np.sqrt(rng.uniform())
+    if moved:
+        position = position + radius * np.array([np.cos(angle), np.sin(angle)])
+    start = rng.uniform(-JITTER, JITTER, 3)
+    distance = float(np.linalg.norm(trained - position, axis=-1).min())
+    return Trial(position, start, distance, number, None, view, scene, init_state)
