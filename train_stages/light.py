@@ -54,7 +54,7 @@ def main(cfg: Config) -> dict[str, float]:
     head = make_head(cfg.head, backbone, labels, data.fps)
     objective = HeadObjective(backbone, head, cfg.loss_balance)
     groups = {
-        "backbone": (list(backbone.net.parameters()), cfg.lr_backbone),
+        "backbone": ([p for p in backbone.net.parameters() if p.requires_grad], cfg.lr_backbone),
         "head": ([*head.parameters(), backbone.start_embedding], cfg.lr_head),
     }
     optimizer = make_optimizer(groups, cfg.train)
