@@ -51,7 +51,7 @@ def run_episode(scene: Scene, connection: Connection, job: dict) -> dict:
     policy = RemotePolicy(connection)
     if job["oracle"]:
         policy = OraclePolicy(connection, scene, job["period"], job["n_steps"], job["n_execute"])
-    result = rollout(policy, executor, job["n_execute"], job["max_chunks"])
+    result = rollout(policy, executor, job["n_execute"], job["max_chunks"], job["ensemble"])
     return {
         **before,
         "outcome": executor.outcome,
