@@ -52,6 +52,7 @@ class Pool:
     def __init__(self, n_workers: int) -> None:
         self.workers = [Worker() for _ in range(n_workers)]
         self.n_restarts = 0
+        self.deaths: list[int] = []  # of simulators, by job of the last `run`
 
     def __enter__(self) -> "Pool":
         return self
@@ -67,7 +68,7 @@ class Pool:
         replaced and its job repeated, at most `n_tries` times; an exception inside a job is raised here.
         """
         waiting = list(range(len(jobs)))[::-1]
-        tries = [0] * len(jobs)
+        self.deaths = deaths = [0] * len(jobs)
         running: dict[int, int] = {}  # worker number -> job number
         for number in range(len(self.workers)):
             if waiting:
@@ -87,8 +88,8 @@ class Pool:
                 try:
                     kind, value = connection.recv()
                 except (EOFError, ConnectionResetError, OSError):
-                    tries[job] += 1
-                    if tries[job] == n_tries:
+                    deaths[job] += 1
+                    if deaths[job] == n_tries:
                         raise RuntimeError(f"the simulator died {n_tries} times in job {job}: {jobs[job]}") from None
                     self._replace(number)
                     self._start(number, job, jobs, running)

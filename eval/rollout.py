@@ -181,6 +181,7 @@ def run_missing(
             "step_cap": cfg.step_cap,
             "ensemble": contestant.ensemble,
             "digest": contestant.digest,
+            "restarts": pool.deaths[number],  # of the simulator, after each of which the episode began again
             **result,
         }
         append_jsonl(cfg.output / "episodes.jsonl", record)
