@@ -17,9 +17,10 @@ from videopolicy.backbones.backbone import FeatureMap, splat, to_pixels
 from videopolicy.backbones.image import Lite0Features
 from videopolicy.bins import Bins
 from videopolicy.config import dump, launch
-from videopolicy.data.dataset import ClipDataset, DataConfig, open_splits, spread
+from videopolicy.data.dataset import ClipDataset, DataConfig, open_splits
 from videopolicy.data.files import make_folder
 from videopolicy.data.lerobot import Dataset, read_info
+from videopolicy.data.splits import spread
 from videopolicy.errors import BadInput
 from videopolicy.heads.head import Targets
 from videopolicy.heads.para import ParaConfig, ParaHead

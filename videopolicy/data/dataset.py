@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch.utils.data import Dataset as TorchDataset
 
 from videopolicy.data.lerobot import Dataset
-from videopolicy.data.splits import Select, selected
+from videopolicy.data.splits import Select, selected, spread
 from videopolicy.data.targets import Waypoints, waypoints
 from videopolicy.data.visibility import check_above, check_pictures
 from videopolicy.errors import BadInput
@@ -194,11 +194,6 @@ def changes(frames: UInt8[np.ndarray, "frame height width 3"], least: float) -> 
         if np.sqrt(np.square(difference).mean()) >= least:
             kept.append(i)
     return np.array(kept)
-
-
-def spread(total: int, n: int) -> list[int]:
-    """At most `n` of `total` indices, evenly spread, the first and the last among them."""
-    return np.linspace(0, total - 1, min(n, total)).round().astype(int).tolist()
 
 
 def batch_indices(n_samples: int, batch_size: int, seed: int, step: int, overfit: bool = False) -> list[int]:

@@ -64,3 +64,8 @@ def selected(select: Select, extras: list[dict], n_episodes: int, where: object)
     if not chosen:
         raise BadInput(f"data.select {select!r} leaves none of the {n_episodes} episodes of {where}")
     return chosen
+
+
+def spread(total: int, n: int) -> list[int]:
+    """At most `n` of `total` indices, evenly spread, the first and the last among them."""
+    return np.linspace(0, total - 1, min(n, total)).round().astype(int).tolist()
