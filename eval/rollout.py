@@ -24,7 +24,7 @@ from videopolicy.data.splits import Select, selected
 from videopolicy.data.video import write_video
 from videopolicy.errors import BadInput, choices
 from videopolicy.heads.act import ActHead
-from videopolicy.heads.head import Targets
+from videopolicy.heads.head import ActionHead, Targets
 from videopolicy.heads.para import ParaHead
 from videopolicy.policy import FeaturePolicy, load
 from videopolicy.progress import Progress
@@ -85,8 +85,7 @@ def main(cfg: Config) -> list[dict]:
     select: Select = "all"
     for name, run in cfg.policies.items():
         policy, config = load(Path(run), device)
-        averages = {"act": isinstance(policy.head, ActHead), "all": True, "none": False}[cfg.ensemble]
-        m = cfg.ensemble_m if averages else None
+        m = ensemble_of(cfg, policy.head)
         digest = _digest(cfg, checkpoint.find(Path(run)), policy.precision, m)
         contestants.append(Contestant(name, policy, digest, ensemble=m))
         if data_root != Path() and (data_root, select) != (Path(config["data"]["root"]), config["data"]["select"]):
@@ -189,6 +188,12 @@ def run_missing(
         outcomes = [r["outcome"] for r in records.values() if r["policy"] == name]
         progress.update(len(outcomes), f"{outcomes.count('place')}/{len(outcomes)} placed")
     progress.close()
+
+
+def ensemble_of(cfg: Config, head: ActionHead) -> float | None:
+    """m of a policy's temporal ensembling; None where its chunks are executed as they are."""
+    averages = {"act": isinstance(head, ActHead), "all": True, "none": False}[cfg.ensemble]
+    return cfg.ensemble_m if averages else None
 
 
 def through_head(head: ParaHead, camera: Camera, truth: ActionChunk) -> ActionChunk:
