@@ -70,7 +70,7 @@ class Contestant:
     def answer(self, requests: list[tuple[str, Any]]) -> list[ActionChunk]:
         """Chunks for the simulators that are waiting, in one forward."""
         if self.oracle and isinstance(self.policy.head, ParaHead):
-            return [through_head(self.policy.head, camera, truth) for _, (camera, truth) in requests]
+            return [through_head(self.policy.head, seen.camera, truth) for _, (seen, truth) in requests]
         return self.policy.act_batch([observation for _, observation in requests])
 
 

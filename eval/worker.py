@@ -2,7 +2,7 @@
 
 Speaks with `eval.pool` over the socket whose descriptor is its first argument. It receives jobs as dictionaries and
 sends `("result", value)`, `("bad_input", line)`, `("error", traceback)`, or requests that are answered by an action
-chunk: `("act", observation)` and `("oracle", (camera, true chunk))`.
+chunk: `("act", observation)` and `("oracle", (observation, true chunk))`.
 """
 
 import sys
@@ -77,11 +77,13 @@ class OraclePolicy(RemotePolicy):
     def act(self, observation: Observation) -> ActionChunk:
         truth = self.expert.chunk(self.n_steps)
         self.expert.step += self.n_execute
-        self.connection.send(("oracle", (observation.camera, truth)))
+        self.connection.send(("oracle", (observation, truth)))
         return self.connection.recv()
 
 
-def run(job: dict, simulation: Simulation | None, connection: Connection) -> tuple[Any, Simulation | None]:
+def run(
+    job: dict, simulation: Simulation | None, connection: Connection, scene_class: type[Scene]
+) -> tuple[Any, Simulation | None]:
     """A job's result, and the simulation that is now open: the one before, where it fits."""
     if job["kind"] == "tasks":
         return {suite: task_names(suite) for suite in job["suites"]}, simulation
@@ -94,7 +96,7 @@ def run(job: dict, simulation: Simulation | None, connection: Connection) -> tup
         return record_block(playground, job), playground
     variant = job.get("scene", "clean")
     fits = isinstance(simulation, Scene) and (simulation.image_size, simulation.variant) == (size, variant)
-    scene = simulation if fits else replaced(simulation, lambda: Scene(size, variant))
+    scene = simulation if fits else replaced(simulation, lambda: scene_class(size, variant))
     assert isinstance(scene, Scene)
     view = job.get("view")
     scene.look(*(scene.own_view if view is None else orbit(*view)))
@@ -112,7 +114,7 @@ def replaced(old: Simulation | None, make: Callable[[], Simulation]) -> Simulati
     return make()
 
 
-def main() -> None:
+def main(scene_class: type[Scene] = Scene) -> None:
     connection = Connection(int(sys.argv[1]))
     simulation = None
     while True:
@@ -121,7 +123,7 @@ def main() -> None:
         except (EOFError, KeyboardInterrupt):
             break
         try:
-            value, simulation = run(job, simulation, connection)
+            value, simulation = run(job, simulation, connection, scene_class)
             connection.send(("result", value))
         except KeyboardInterrupt:
             break
