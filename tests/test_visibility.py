@@ -16,14 +16,8 @@ from videopolicy.data.video import write_video
 from videopolicy.errors import BadInput
 
 
-def write(root: Path, change: Callable[[int, Episode], Episode], n: int = 3) -> Path:
-    """Three episodes, changed before they are written."""
-    writer, plain, camera = builders.open_writer(root), builders.background(), builders.agentview(64)
-    writer.write_markers(builders.MARKERS, builders.discs(plain, camera.project(builders.MARKERS)), plain)
-    for i in range(n):
-        writer.append(change(i, builders.episode(i, 6)))
-    writer.finish()
-    return root
+def write(root: Path, change: Callable[[int, Episode], Episode]) -> Path:
+    return builders.write_dataset(root, (6, 6, 6), change=change)
 
 
 def moved(episode: Episode, **coordinates: float | np.ndarray) -> Episode:
