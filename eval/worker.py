@@ -20,6 +20,7 @@ from eval.orbit import orbit
 from eval.playground import Playground
 from eval.scene import Scene
 from eval.simulation import START, Simulation, task_names
+from eval.stills import take
 from videopolicy.errors import BadInput
 from videopolicy.rollout import rollout
 from videopolicy.types import ActionChunk, Observation
@@ -102,6 +103,8 @@ def run(
     scene.look(*(scene.own_view if view is None else orbit(*view)))
     if job["kind"] == "describe":
         return describe(scene), scene
+    if job["kind"] == "still":
+        return take(scene, job["bowl_xy"], job["margin"], job["period"]), scene
     if job["kind"] == "collect":
         return collect(scene, job["attempts"], job["fps"], job["plate_xy"]), scene
     return run_episode(scene, connection, job), scene
