@@ -21,6 +21,7 @@ import torch
 from eval.pool import Answer, Pool
 from eval.positions import held_out_positions
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
+from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.policy import FeaturePolicy, load
 from videopolicy.types import ActionChunk
@@ -70,7 +71,10 @@ def main(arguments: list[str] | None = None) -> list[dict]:
         if getattr(args, name) < 1:
             parser.error(f"--{name} is {getattr(args, name)}; allowed: at least 1")
     torch.set_num_threads(1)
-    policy = load(args.policy)[0] if args.policy else untrained(args.size)
+    try:
+        policy = load(args.policy)[0] if args.policy else untrained(args.size)
+    except BadInput as error:
+        parser.error(str(error))
     answer, jobs = looking(policy), episodes(args.episodes, args.size, args.chunks, policy.head.n_steps)
 
     sides = {"naive": (1, "bench.standard"), "one_worker": (1, "eval.worker"), "ours": (args.workers, "eval.worker")}

@@ -51,5 +51,15 @@ def test_different_episodes_are_no_comparison() -> None:
     times = {"naive": [2.0], "ours": [1.0]}
     with pytest.raises(RuntimeError, match="the sides ran different episodes"):
         rollout.row("ours", times, {s: {"control_steps": n, "chunks": 4} for s, n in (("naive", 80), ("ours", 60))}, 1)
-    with pytest.raises(SystemExit):
-        rollout.main(["--chunks", "0"])
+
+
+def test_what_cannot_be_measured_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for arguments, words in (
+        (["--chunks", "0"], "--chunks is 0; allowed: at least 1"),
+        (["--size", "100"], "image_size is (100, 100); allowed: multiples of 32"),
+        (["--policy", str(tmp_path)], f"no checkpoint in {tmp_path}"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            rollout.main(arguments)
+        assert caught.value.code == 2
+        assert words in capsys.readouterr().err
