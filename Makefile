@@ -95,8 +95,9 @@ lint: setup  ## ruff and mypy
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
-bench: setup  ## what the heads' exact losses save, against the naive form: ratios of time and memory, two minutes
+bench: setup  ## what exact losses and rendering only when re-planning save, against the naive forms; five minutes
 	OMP_NUM_THREADS=1 $(RUN) python -m bench.heads
+	OMP_NUM_THREADS=1 $(RUN) python -m bench.rollout
 
 smoke: setup  ## the whole demo in miniature, about two minutes; the numbers mean nothing
 	$(RUN) python -m pytest tests/test_flow.py

@@ -2,7 +2,7 @@
 
 Speaks with `eval.pool` over the socket whose descriptor is its first argument. It receives jobs as dictionaries and
 sends `("result", value)`, `("bad_input", line)`, `("error", traceback)`, or requests that are answered by an action
-chunk: `("act", observation)` and `("oracle", (camera, true chunk))`.
+chunk: `("act", observation)` and `("oracle", (observation, true chunk))`.
 """
 
 import sys
@@ -20,6 +20,7 @@ from eval.orbit import orbit
 from eval.playground import Playground
 from eval.scene import Scene
 from eval.simulation import START, Simulation, task_names
+from eval.stills import take
 from videopolicy.errors import BadInput
 from videopolicy.rollout import rollout
 from videopolicy.types import ActionChunk, Observation
@@ -51,7 +52,7 @@ def run_episode(scene: Scene, connection: Connection, job: dict) -> dict:
     policy = RemotePolicy(connection)
     if job["oracle"]:
         policy = OraclePolicy(connection, scene, job["period"], job["n_steps"], job["n_execute"])
-    result = rollout(policy, executor, job["n_execute"], job["max_chunks"])
+    result = rollout(policy, executor, job["n_execute"], job["max_chunks"], job["ensemble"])
     return {
         **before,
         "outcome": executor.outcome,
@@ -77,11 +78,13 @@ class OraclePolicy(RemotePolicy):
     def act(self, observation: Observation) -> ActionChunk:
         truth = self.expert.chunk(self.n_steps)
         self.expert.step += self.n_execute
-        self.connection.send(("oracle", (observation.camera, truth)))
+        self.connection.send(("oracle", (observation, truth)))
         return self.connection.recv()
 
 
-def run(job: dict, simulation: Simulation | None, connection: Connection) -> tuple[Any, Simulation | None]:
+def run(
+    job: dict, simulation: Simulation | None, connection: Connection, scene_class: type[Scene]
+) -> tuple[Any, Simulation | None]:
     """A job's result, and the simulation that is now open: the one before, where it fits."""
     if job["kind"] == "tasks":
         return {suite: task_names(suite) for suite in job["suites"]}, simulation
@@ -94,12 +97,14 @@ def run(job: dict, simulation: Simulation | None, connection: Connection) -> tup
         return record_block(playground, job), playground
     variant = job.get("scene", "clean")
     fits = isinstance(simulation, Scene) and (simulation.image_size, simulation.variant) == (size, variant)
-    scene = simulation if fits else replaced(simulation, lambda: Scene(size, variant))
+    scene = simulation if fits else replaced(simulation, lambda: scene_class(size, variant))
     assert isinstance(scene, Scene)
     view = job.get("view")
     scene.look(*(scene.own_view if view is None else orbit(*view)))
     if job["kind"] == "describe":
         return describe(scene), scene
+    if job["kind"] == "still":
+        return take(scene, job["bowl_xy"], job["margin"], job["period"]), scene
     if job["kind"] == "collect":
         return collect(scene, job["attempts"], job["fps"], job["plate_xy"]), scene
     return run_episode(scene, connection, job), scene
@@ -112,7 +117,7 @@ def replaced(old: Simulation | None, make: Callable[[], Simulation]) -> Simulati
     return make()
 
 
-def main() -> None:
+def main(scene_class: type[Scene] = Scene) -> None:
     connection = Connection(int(sys.argv[1]))
     simulation = None
     while True:
@@ -121,7 +126,7 @@ def main() -> None:
         except (EOFError, KeyboardInterrupt):
             break
         try:
-            value, simulation = run(job, simulation, connection)
+            value, simulation = run(job, simulation, connection, scene_class)
             connection.send(("result", value))
         except KeyboardInterrupt:
             break

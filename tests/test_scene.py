@@ -87,6 +87,20 @@ def test_markers_are_where_the_camera_projects_them(description: dict) -> None:
         check_markers(description["camera"], description["markers"], shown[:, ::-1], hidden[:, ::-1])
 
 
+def test_a_wider_picture_holds_the_narrower_one(pool: Pool) -> None:
+    """The same pixels in its middle, and what its camera projects is where the picture's own camera says."""
+    job = {"kind": "still", "image_size": SIZE, "bowl_xy": np.array([-0.2, -0.1]), "period": 0.25}
+    narrow, wide = (value for _, value in sorted(pool.run([{**job, "margin": m} for m in (0, 16)])))
+    middle = wide.wide[16:-16, 16:-16].astype(float)
+    assert np.abs(middle - narrow.wide).mean() < 0.5
+    assert np.abs(np.roll(middle, 1, 0) - narrow.wide).mean() > 2
+    np.testing.assert_allclose(narrow.camera.K, wide.camera.K, atol=1e-9)
+    assert wide.wide_camera.size == (SIZE + 32, SIZE + 32)
+    grasp = wide.plan[wide.grasp]
+    np.testing.assert_allclose(grasp[:2], [-0.2, -0.06], atol=0.01)
+    np.testing.assert_allclose(wide.wide_camera.project(grasp) - 16, narrow.camera.project(grasp), atol=1e-9)
+
+
 def test_a_dead_simulator_is_replaced_and_its_job_repeated() -> None:
     with Pool(1) as pool:
         jobs = [{"kind": "describe", "image_size": SIZE}] * 2

@@ -115,6 +115,8 @@ TORCH_FREE = [
     "eval.playground",
     "eval.collect",
     "eval.executors",
+    "eval.stills",
+    "bench.standard",
     "videopolicy.camera",
     "videopolicy.types",
 ]
