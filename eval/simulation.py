@@ -22,14 +22,17 @@ from jaxtyping import Float, UInt8
 logging.disable(logging.WARNING)  # robosuite warns of a private macro file that nobody needs
 with contextlib.redirect_stdout(None):
     from libero.libero import get_libero_path
+    from libero.libero.benchmark.libero_suite_task_map import libero_task_map
     from libero.libero.envs.env_wrapper import ControlEnv
     from robosuite.utils import camera_utils
 logging.disable(logging.NOTSET)
 
+from eval.surface import box_surface  # noqa: E402
 from videopolicy.camera import Camera  # noqa: E402
 from videopolicy.errors import BadInput  # noqa: E402
 
 RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)  # column of `mat_texid` that holds a material's colour texture
+SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 CONTROL_RATE = 20  # [Hz]
 MAX_DELTA = 0.05  # [m] of OSC_POSE for an action of 1
 BASE_X = -0.66  # the robot's base in world coordinates [m]
@@ -49,6 +52,17 @@ def read_task(task: str) -> str:
 def task_names(suite: str) -> list[str]:
     """All tasks of a LIBERO suite, in alphabetical order."""
     return [f"{suite}/{p.stem}" for p in sorted((Path(get_libero_path("bddl_files")) / suite).glob("*.bddl"))]
+
+
+def benchmark_task(suite: str, number: int) -> str:
+    """A task by its number in LIBERO's own order of a suite."""
+    if suite not in libero_task_map:
+        others = len(libero_task_map) - len(SUITES)
+        raise BadInput(f"suite is {suite!r}; allowed: {', '.join(SUITES)}, or one of LIBERO-PRO's {others} others")
+    tasks = libero_task_map[suite]
+    if not 0 <= number < len(tasks):
+        raise BadInput(f"task is {number}; allowed: 0 to {len(tasks) - 1} of {suite}")
+    return f"{suite}/{tasks[number]}"
 
 
 def read_init_states(task: str) -> Float[np.ndarray, "state value"]:
@@ -116,6 +130,20 @@ class Simulation:
         """Where an object or fixture is [m]."""
         return self._sim.data.body_xpos[self._env.obj_body_id[name]] - self._origin
 
+    def site(self, name: str) -> Float[np.ndarray, " 3"]:
+        """Where a region of an object, a fixture or the table is [m]."""
+        return self._sim.data.get_site_xpos(name) - self._origin
+
+    def surface(self, name: str, spacing: float = 0.005) -> Float[np.ndarray, "n 3"]:
+        """Points on an object or fixture as it collides, each of its shapes counted as its oriented bounding box [m]."""
+        model, data = self._sim.model._model, self._sim.data._data
+        root = self._env.obj_body_id[name]
+        found = []
+        for g in np.flatnonzero((model.body_rootid[model.geom_bodyid] == root) & (model.geom_contype > 0)):
+            centre, half = model.geom_aabb[g, :3], model.geom_aabb[g, 3:]
+            found.append((centre + box_surface(half, spacing)) @ data.geom_xmat[g].reshape(3, 3).T + data.geom_xpos[g])
+        return np.concatenate(found) - self._origin
+
     # -- motion ----------------------------------------------------------------------------------------------------
 
     def put(self, name: str, position: Float[np.ndarray, " 3"]) -> None:
@@ -136,6 +164,13 @@ class Simulation:
             q, v = model.jnt_qposadr[joint], model.jnt_dofadr[joint]
             data.qpos[q : q + (7 if free else 1)] = state[1 + q : 1 + q + (7 if free else 1)]
             data.qvel[v : v + (6 if free else 1)] = 0
+
+    def limit_speed(self, limit: float) -> None:
+        """No object moves faster than a limit [m/s] as the next control step begins."""
+        model, data = self._sim.model._model, self._sim.data._data
+        for joint in np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE):
+            velocity = data.qvel[model.jnt_dofadr[joint] : model.jnt_dofadr[joint] + 3]
+            velocity *= min(1.0, limit / max(float(np.linalg.norm(velocity)), 1e-9))
 
     def forward(self) -> None:
         """Let positions that were set take effect, and make the controller forget its last goal."""
