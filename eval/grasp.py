@@ -16,6 +16,7 @@ HAND, HAND_WIDTH, PALM = 0.102, 0.025, 0.031  # half sizes along y and x, and he
 OWN_GAP, OTHER_GAP = 0.001, 0.006  # kept from the object itself, and from everything else
 LEAST_HOLD = 0.006  # of the object's height between the pads
 FLOOR = 0.010  # the lowest grip above the support surface
+NEAR = 0.02  # cost of a metre to the side of the robot: of two equal grasps it takes the one that is nearer
 STEP = 0.0025  # of the search
 
 
@@ -48,7 +49,7 @@ def find_grasps(
             if len(held) == 0 or np.ptp(held[:, 2]) < LEAST_HOLD:
                 continue
             uneven = abs(held[:, 1].max() + held[:, 1].min()) / 2
-            cost = uneven + 2 * abs(x - middle[0]) + 0.5 * abs(y - middle[1]) + height - low[2]
+            cost = uneven + 2 * abs(x - middle[0]) + 0.5 * abs(y - middle[1]) + height - low[2] + NEAR * abs(y)
             found.append(Grasp(np.array([x, y, height]), float(cost)))
     return _different(sorted(found, key=lambda grasp: grasp.cost), n_best)
 

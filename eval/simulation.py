@@ -8,6 +8,7 @@ every other arena moved to agree with it). Images are upright (robosuite renders
 import contextlib
 import logging
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -74,23 +75,40 @@ def read_init_states(task: str) -> Float[np.ndarray, "state value"]:
         return held["states"]
 
 
+def _open(bddl: str, camera_name: str) -> ControlEnv:
+    with contextlib.redirect_stdout(None), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "problem.bddl"
+        path.write_text(bddl)
+        np.random.seed(0)  # LIBERO places objects and furniture by numpy's global generator
+        wrapper = ControlEnv(
+            str(path),
+            use_camera_obs=False,
+            camera_names=[camera_name],
+            hard_reset=False,
+            initialization_noise=None,
+            ignore_done=True,
+        )
+        wrapper.reset()
+    return wrapper
+
+
+def _missing(error: Exception, bddl: str) -> BadInput | None:
+    """What LIBERO lacks to open a problem, where that is what an error says."""
+    if isinstance(error, KeyError):
+        kind = str(error.args[0])
+        return BadInput(f"this LIBERO has no objects of kind {kind!r}, which the task needs") if kind in bddl else None
+    file = re.search(r"(?:Error opening file|No such file or directory:) '([^']+)'", str(error))
+    return BadInput(f"LIBERO's asset {file[1]} is missing; allowed: an installation with all of them") if file else None
+
+
 class Simulation:
     """A LIBERO problem with the Panda arm: its objects, one camera, and 20 Hz operational-space control."""
 
     def __init__(self, bddl: str, image_size: int, camera_name: str = "agentview") -> None:
-        with contextlib.redirect_stdout(None), tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "problem.bddl"
-            path.write_text(bddl)
-            np.random.seed(0)  # LIBERO places objects and furniture by numpy's global generator
-            self._wrapper = ControlEnv(
-                str(path),
-                use_camera_obs=False,
-                camera_names=[camera_name],
-                hard_reset=False,
-                initialization_noise=None,
-                ignore_done=True,
-            )
-            self._wrapper.reset()
+        try:
+            self._wrapper = _open(bddl, camera_name)
+        except (OSError, KeyError, ValueError) as error:
+            raise (_missing(error, bddl) or error) from error
         self._env = self._wrapper.env
         self._sim = self._env.sim
         self._robot = self._env.robots[0]
@@ -135,7 +153,7 @@ class Simulation:
         return self._sim.data.get_site_xpos(name) - self._origin
 
     def surface(self, name: str, spacing: float = 0.005) -> Float[np.ndarray, "n 3"]:
-        """Points on an object or fixture as it collides, each of its shapes counted as its oriented bounding box [m]."""
+        """Points on an object or fixture as it collides [m]; each of its shapes counts as its oriented bounding box."""
         model, data = self._sim.model._model, self._sim.data._data
         root = self._env.obj_body_id[name]
         found = []
