@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from eval.executors import LiberoExecutor, Workspace
 from eval.simulation import START
+from videopolicy.errors import BadInput
 from videopolicy.types import ActionChunk
 
 
@@ -52,7 +53,8 @@ def describe(scene: Stage, first: dict | None = None) -> dict:
     """
     if first is not None:
         scene.set_up({**first, "bowl_xy": first["attempts"][0][0]}, START)
-        scene.plan(1.0)
+        if len(scene.plan(1.0)[0]) == 1:
+            raise BadInput(f"the hand, which opens 8 cm along y, has no room to grasp the object of {first['task']}")
     return {**scene.self_test(), "camera": scene.camera}
 
 

@@ -10,21 +10,26 @@ import numpy as np
 from jaxtyping import Float
 
 # The Panda hand, open, about its grip site [m]; measured on robosuite's collision meshes.
-INNER, OUTER, WIDTH = 0.0385, 0.055, 0.012  # of a fingertip: along y from the site, and to each side along x
+INNER, OUTER, WIDTH = 0.0385, 0.0535, 0.012  # of a fingertip: along y from the site, and to each side along x
 TIP, PAD = -0.0095, (-0.005, 0.012)  # lowest point of a finger, and the pads' reach in height
 HAND, HAND_WIDTH, PALM = 0.102, 0.025, 0.031  # half sizes along y and x, and height of its lower side
-OWN_GAP, OTHER_GAP = 0.001, 0.006  # kept from the object itself, and from everything else
-LEAST_HOLD = 0.006  # of the object's height between the pads
 FLOOR = 0.010  # the lowest grip above the support surface
-NEAR = 0.02  # cost of a metre to the side of the robot: of two equal grasps it takes the one that is nearer
+GAPS = (0.006, 0.003, 0.0)  # kept from everything but the object itself: as much as there is room for
+LEAST_HOLD = 0.012  # of the object's height between the pads
 STEP = 0.0025  # of the search
+
+# What a grasp costs [m], for each metre that it is
+ASIDE, ALONG = 2.0, 0.5  # off the object's middle, along x and y
+NARROW = 10.0  # short of the largest gap
+NEAR = 0.02  # to the side of the robot: of two equal grasps it takes the one that is nearer
 
 
 @dataclass(frozen=True)
 class Grasp:
-    """A place for the grip site, and how much is against it [m]: off centre, uneven between the fingers, high."""
+    """A place for the grip site, how far the object slides along y as the fingers close, and the cost [m]."""
 
     position: Float[np.ndarray, " 3"]
+    slide: float
     cost: float
 
 
@@ -33,24 +38,28 @@ def find_grasps(
 ) -> list[Grasp]:
     """Different ways to grasp an object, the best first; none where it has no part that the fingers can close around.
 
-    At every place over the object the hand is lowered until something is in its way, which its own object may be.
+    At every place over the object the hand is lowered until something is in its way, which may be the object itself.
     """
     low, high = object_points.min(0), object_points.max(0)
     middle = (low + high) / 2
-    reach = np.linalg.norm(high[:2] - middle[:2]) + HAND + OTHER_GAP
+    reach = np.linalg.norm(high[:2] - middle[:2]) + HAND + GAPS[0]
     others = other_points[np.abs(other_points[:, :2] - middle[:2]).max(-1) < reach]
     found = []
-    for x in middle[0] + _ticks(min(0.03, (high[0] - low[0]) / 2), 2 * STEP):
-        for y in middle[1] + _ticks((high[1] - low[1]) / 2, STEP):
-            height = max(FLOOR, _lowest(object_points, x, y, OWN_GAP), _lowest(others, x, y, OTHER_GAP))
-            held = object_points - [x, y, height]
-            held = held[(np.abs(held[:, 0]) < WIDTH) & (np.abs(held[:, 1]) < INNER)]
-            held = held[(held[:, 2] > PAD[0]) & (held[:, 2] < PAD[1])]
-            if len(held) == 0 or np.ptp(held[:, 2]) < LEAST_HOLD:
-                continue
-            uneven = abs(held[:, 1].max() + held[:, 1].min()) / 2
-            cost = uneven + 2 * abs(x - middle[0]) + 0.5 * abs(y - middle[1]) + height - low[2] + NEAR * abs(y)
-            found.append(Grasp(np.array([x, y, height]), float(cost)))
+    for dx in _ticks(min(0.03, (high[0] - low[0]) / 2), 2 * STEP):
+        for dy in _ticks((high[1] - low[1]) / 2, STEP):
+            x, y = middle[0] + dx, middle[1] + dy
+            between = object_points[np.abs(object_points[:, 0] - x) < WIDTH]
+            between = between[np.abs(between[:, 1] - y) < INNER]
+            own = max(FLOOR, _lowest(object_points, x, y, 0.0))
+            for gap in GAPS:
+                height = max(own, _lowest(others, x, y, gap))
+                held = between[(between[:, 2] > height + PAD[0]) & (between[:, 2] < height + PAD[1])]
+                hold = np.ptp(held[:, 2]) if len(held) else 0.0
+                if hold >= LEAST_HOLD:
+                    slide = y - (held[:, 1].max() + held[:, 1].min()) / 2
+                    cost = abs(slide) + ASIDE * abs(dx) + ALONG * abs(dy) + height - low[2] - hold
+                    cost += NARROW * (GAPS[0] - gap) + NEAR * abs(y)
+                    found.append(Grasp(np.array([x, y, height]), float(slide), float(cost)))
     return _different(sorted(found, key=lambda grasp: grasp.cost), n_best)
 
 

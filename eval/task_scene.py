@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from eval.expert import transfer
 from eval.goal import language, read_goal
-from eval.grasp import PALM, find_grasps
+from eval.grasp import PALM, Grasp, find_grasps
 from eval.markers import find_markers
 from eval.scene import LIFTED
 from eval.simulation import Simulation, benchmark_task, read_init_states, read_task
@@ -72,16 +72,17 @@ class TaskScene(Simulation):
         self._rest_height = float(self.position(self.goal.object)[2])
 
     def plan(self, period: float) -> tuple[Float[np.ndarray, "step 3"], Float[np.ndarray, " step"]]:
-        """The expert's waypoints [m] and gripper commands, from the scene as it stands; attempts grasp elsewhere."""
+        """The expert's waypoints [m] and gripper commands, from the scene as it stands; attempts grasp elsewhere.
+
+        Where the hand has no room to grasp the object, one waypoint: to stay.
+        """
         held = self.surface(self.goal.object)
         others = np.concatenate([self.surface(name, 0.008) for name in self.things if name != self.goal.object])
         grasps = find_grasps(held, others)
         if not grasps:
-            raise BadInput(
-                f"the fingers, which open 8 cm along y, cannot close around {self.goal.object} of {self.task}"
-            )
-        grasp = grasps[(self._attempt - 1) % len(grasps)].position
-        return transfer(self.ee_position, grasp, held, others, self._release(grasp, held, others), period)
+            return self.ee_position.copy()[None], np.ones(1)
+        grasp = grasps[(self._attempt - 1) % len(grasps)]
+        return transfer(self.ee_position, grasp.position, held, others, self._release(grasp, held, others), period)
 
     def self_test(self) -> dict:
         """The camera self-test's markers, pictures and errors [pixels]; `BadInput` when image and calibration disagree.
@@ -94,13 +95,13 @@ class TaskScene(Simulation):
         errors = check_markers(self.camera, markers, shown, hidden)
         return {"markers": markers, "images": (shown, hidden), "errors": errors}
 
-    def _release(self, grasp: np.ndarray, held: np.ndarray, others: np.ndarray) -> Float[np.ndarray, " 3"]:
+    def _release(self, grasp: Grasp, held: np.ndarray, others: np.ndarray) -> Float[np.ndarray, " 3"]:
         """Where the grip site lets go: the object over the target's middle, just above what it will come to rest on."""
-        xy = self.target[:2] + grasp[:2] - self.position(self.goal.object)[:2]
+        xy = self.target[:2] + grasp.position[:2] - self.position(self.goal.object)[:2] - [0, grasp.slide]
         foot = held[held[:, 2] < held[:, 2].min() + 0.02]
         reach = np.ptp(foot[:, :2], axis=0).max() / 2
         centre = self.target[:2]
-        height = top(near_segment(others, centre, centre, reach)) + grasp[2] - held[:, 2].min() + DROP
+        height = top(near_segment(others, centre, centre, reach)) + grasp.position[2] - held[:, 2].min() + DROP
         if self.goal.relation == "In":  # the palm stays above the opening's edge
             height = max(height, top(near_segment(others, centre, centre, 0.10)) - PALM + DROP)
         return np.array([*xy, height])
