@@ -10,6 +10,13 @@ from videopolicy.errors import BadInput
 FLOATING = [np.array([[x, y, z] for x in (-0.25, 0.05) for y in (-0.32, -0.16, 0.16, 0.32)]) for z in (0.28, 0.2, 0.12)]
 
 
+def self_test(simulation: Simulation) -> dict:
+    """The self-test's markers, pictures with and without them, and errors [pixels]; `BadInput` where one is wrong."""
+    markers, shown, hidden = find_markers(simulation, tolerance=1.5)
+    errors = check_markers(simulation.camera, markers, shown, hidden)
+    return {"markers": markers, "images": (shown, hidden), "errors": errors}
+
+
 def find_markers(simulation: Simulation, tolerance: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Markers that the present camera sees within `tolerance` pixels, and the pictures with and without them.
 

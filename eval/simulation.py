@@ -183,6 +183,14 @@ class Simulation:
             data.qpos[q : q + (7 if free else 1)] = state[1 + q : 1 + q + (7 if free else 1)]
             data.qvel[v : v + (6 if free else 1)] = 0
 
+    def put_furniture(self, bodies: dict[str, tuple[list[float], list[float]]]) -> None:
+        """Put furniture where a model of the same problem has it: position and quaternion of bodies, by their names."""
+        model = self._sim.model._model
+        for fixture in self._env.fixtures_dict.values():
+            if getattr(fixture, "root_body", None) in bodies:
+                at = model.body(fixture.root_body).id
+                model.body_pos[at], model.body_quat[at] = bodies[fixture.root_body]
+
     def limit_speed(self, limit: float) -> None:
         """No object moves faster than a limit [m/s] as the next control step begins."""
         model, data = self._sim.model._model, self._sim.data._data

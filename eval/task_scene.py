@@ -6,11 +6,10 @@ from jaxtyping import Float
 from eval.expert import transfer
 from eval.goal import language, read_goal
 from eval.grasp import PALM, Grasp, find_grasps
-from eval.markers import find_markers
+from eval.markers import self_test
 from eval.scene import LIFTED
 from eval.simulation import Simulation, benchmark_task, read_init_states, read_task
 from eval.surface import near_segment, top
-from videopolicy.camera import check_markers
 from videopolicy.errors import BadInput
 
 FALL_SPEED = 0.2  # [m/s] at which objects settle
@@ -91,9 +90,7 @@ class TaskScene(Simulation):
         """
         self.restore(self._home)
         self.forward()
-        markers, shown, hidden = find_markers(self, tolerance=1.5)
-        errors = check_markers(self.camera, markers, shown, hidden)
-        return {"markers": markers, "images": (shown, hidden), "errors": errors}
+        return self_test(self)
 
     def _release(self, grasp: Grasp, held: np.ndarray, others: np.ndarray) -> Float[np.ndarray, " 3"]:
         """Where the grip site lets go: the object over the target's middle, just above what it will come to rest on."""

@@ -18,6 +18,7 @@ from eval.demonstrations import ExpertPolicy, Stage, collect, describe
 from eval.executors import LiberoExecutor
 from eval.orbit import orbit
 from eval.playground import Playground
+from eval.replay import Replay
 from eval.scene import Scene
 from eval.simulation import START, Simulation, task_names
 from eval.task_scene import TaskScene, describe_task
@@ -91,6 +92,13 @@ def run(job: dict, simulation: Simulation | None, connection: Connection) -> tup
         playground = simulation if fits else replaced(simulation, lambda: Playground(task, size))
         assert isinstance(playground, Playground)
         return record_block(playground, job), playground
+    if job["kind"] == "replay":
+        task = job["task"]
+        fits = isinstance(simulation, Replay) and (simulation.task, simulation.image_size) == (task, size)
+        replay = simulation if fits else replaced(simulation, lambda: Replay(task, size))
+        assert isinstance(replay, Replay)
+        drawn = replay.draw(job["states"], job["bodies"]) if "states" in job else replay.describe(job["n_values"])
+        return drawn, replay
     scene = open_stage(job, simulation)
     view = job.get("view")
     scene.look(*(scene.own_view if view is None else orbit(*view)))
