@@ -15,7 +15,7 @@ TIP, PAD = -0.0095, (-0.005, 0.012)  # lowest point of a finger, and the pads' r
 HAND, HAND_WIDTH, PALM = 0.102, 0.025, 0.031  # half sizes along y and x, and height of its lower side
 FLOOR = 0.010  # the lowest grip above the support surface
 GAPS = (0.006, 0.003, 0.0)  # kept from everything but the object itself: as much as there is room for
-LEAST_HOLD = 0.012  # of the object's height between the pads
+LEAST_HOLD = 0.011  # of the object's height between the pads: thinner edges slip
 STEP = 0.0025  # of the search
 
 # What a grasp costs [m], for each metre that it is

@@ -75,7 +75,7 @@ class TaskScene(Simulation):
 
         Where the hand has no room to grasp the object, one waypoint: to stay.
         """
-        held = self.surface(self.goal.object)
+        held = self.surface(self.goal.object, 0.003)
         others = np.concatenate([self.surface(name, 0.008) for name in self.things if name != self.goal.object])
         grasps = find_grasps(held, others)
         if not grasps:
