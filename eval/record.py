@@ -41,17 +41,17 @@ def record(
     print(f"camera self-test passed: markers of {len(views)} camera(s) within {errors.max():.2f} px")
     moving = views != [None]
     writer = Writer(output, fps, "agentview", cameras[views[0]], language, moving)
-    kept = _kept(writer, spots)
+    done = kept(writer, spots)
     writer.write_markers(scenes[0]["markers"], *scenes[0]["images"])
     n_before = writer.n_episodes
     if n_before:
         print(f"{output} already holds {n_before} of {len(spots)} episodes")
 
     # Record what is missing.
-    todo = [i for i in range(len(spots)) if i not in kept]
+    todo = [i for i in range(len(spots)) if i not in done]
     jobs = [_job(spots[i], i, image_size, fps, seed, n_tries, start_jitter) for i in todo]
     n_failed = 0
-    progress = Progress("collect", len(spots), len(kept))
+    progress = Progress("collect", len(spots), len(done))
     for number, result in pool.run_in_order(jobs):
         i = todo[number]
         n_failed += result["attempts"] - result["placed"]
@@ -61,7 +61,7 @@ def record(
             if moving:
                 extra["camera"] = cameras[spots[i].view].to_json()
             writer.append(Episode(result["frames"], result["state"], result["action"], extra))
-        progress.update(len(kept) + number + 1, f"{n_failed} attempts failed")
+        progress.update(len(done) + number + 1, f"{n_failed} attempts failed")
     progress.close()
     writer.finish()
 
@@ -84,9 +84,9 @@ def record(
     return {"episodes": len(extras), "new": len(extras) - n_before, "failures": n_failed, "first_try": first}
 
 
-def _kept(writer: Writer, spots: list[Spot]) -> set[int]:
+def kept(writer: Writer, spots: list[Spot]) -> set[int]:
     """Spots that have an episode; `BadInput` where the folder was collected with another configuration."""
-    kept = set()
+    found = set()
     for extra in writer.extras():
         i = extra.get("cell", len(spots))
         if i >= len(spots) or not _is_of(spots[i], extra):
@@ -95,8 +95,8 @@ def _kept(writer: Writer, spots: list[Spot]) -> set[int]:
                 f"{writer.root} holds an episode at {held}, which is not position {i} of {len(spots)}"
                 " of this configuration; name another output"
             )
-        kept.add(i)
-    return kept
+        found.add(i)
+    return found
 
 
 def _is_of(spot: Spot, extra: dict) -> bool:
