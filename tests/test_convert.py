@@ -50,7 +50,7 @@ def test_frames_show_what_was_recorded(recorded: Path, converted: Dataset) -> No
     """Furniture, which is no part of a state, included; in the order of the demonstrations' numbers."""
     with h5py.File(recorded) as file:
         for episode, name in enumerate(("demo_0", "demo_10")):
-            pictures = file["data"][name]["obs/agentview_rgb"][:, ::-1].astype(float)
+            pictures = file["data"][name]["obs/agentview_rgb"][()][:, ::-1].astype(float)
             n_states = len(file["data"][name]["states"])
             frames = converted.frames(episode)[np.isin(sampled(n_states, FPS), np.arange(0, n_states, EVERY))]
             frames = frames[: len(pictures)].astype(float)
