@@ -12,8 +12,11 @@ from videopolicy.data.splits import spread
 N_SHOWN, COLUMNS, TILE = 64, 8, 160  # episodes on the sheet, its columns, and their width [pixels]
 
 
-def write_card(root: Path, reprojection: float) -> None:
-    """Write README.md and meta/contact_sheet.jpg; `reprojection` is the camera self-test's largest error [pixels]."""
+def write_card(root: Path, reprojection: float, origin: str = "a scripted expert in LIBERO") -> None:
+    """Write README.md and meta/contact_sheet.jpg; `reprojection` is the camera self-test's largest error [pixels].
+
+    `origin` says whose demonstrations they are.
+    """
     data = Dataset(root)
     extras = data.extras()
     pixels = [data.camera_of(e).project(data.state(e)[:, :3]) for e in range(len(data))]
@@ -31,7 +34,7 @@ def write_card(root: Path, reprojection: float) -> None:
     lines = [
         f"# {root.name}",
         "",
-        f"{data.info['total_episodes']} demonstrations of a scripted expert in LIBERO, {data.info['total_frames']}"
+        f"{data.info['total_episodes']} demonstrations of {origin}, {data.info['total_frames']}"
         f" frames of {camera.size[0]}x{camera.size[1]} pixels at {data.fps} per second, LeRobot format"
         f" {data.info['codebase_version']}.",
         "",

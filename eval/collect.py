@@ -1,6 +1,7 @@
 """Collect video in LIBERO, by the scripted expert or at random for pretraining; the same command resumes.
 
 python -m eval.collect --config_path configs/demo/collect.yaml
+python -m eval.collect --suite libero_object --task 3 --output data/libero_object_3
 python -m eval.collect --config_path configs/pretrain/corpus.yaml
 """
 
@@ -12,7 +13,8 @@ from typing import Literal
 from eval.corpus import CorpusConfig, collect_corpus
 from eval.grid import GridConfig, ViewsConfig
 from eval.pool import Pool
-from eval.record import record
+from eval.record import BOWL_ON_PLATE, record
+from eval.tasks import find_tasks, task_spots
 from videopolicy.config import dump, launch
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.errors import BadInput
@@ -23,7 +25,10 @@ class Config:
     """What to collect, and where to."""
 
     output: Path = Path("data/left_half")
-    kind: Literal["grid", "views", "corpus"] = "grid"
+    kind: Literal["grid", "views", "corpus"] = "grid"  # without a suite
+    suite: str | None = None  # of LIBERO: demonstrations of one of its pick-and-place tasks instead
+    task: int | None = None  # the task's number in LIBERO's order, from 0
+    n_states: int = 40  # of the task's 50 fixed initial states: the first, in which demonstrations begin
     grid: GridConfig = GridConfig()  # demonstrations of the task on the position grid
     views: ViewsConfig = ViewsConfig()  # demonstrations of the task before moved cameras
     corpus: CorpusConfig = CorpusConfig()  # clips of everything else, for pretraining
@@ -42,13 +47,25 @@ def main(cfg: Config) -> dict:
         raise BadInput(f"n_workers is {cfg.n_workers}; allowed: at least 1")
     if cfg.n_tries < 1:
         raise BadInput(f"n_tries is {cfg.n_tries}; allowed: at least 1")
+    if cfg.suite is None and cfg.task is not None:
+        raise BadInput(f"task is {cfg.task}, but suite is null; allowed: a suite of LIBERO with it, as libero_spatial")
+    if cfg.suite is not None and cfg.kind != "grid":
+        raise BadInput(f"kind is {cfg.kind!r}, but suite is {cfg.suite!r}; allowed: one of the two")
     cfg.corpus.check()
-    spots = [] if cfg.kind == "corpus" else (cfg.grid if cfg.kind == "grid" else cfg.views).spots(cfg.seed)
+    language = BOWL_ON_PLATE
+    if cfg.suite is not None:
+        (task,) = find_tasks(cfg.suite, [cfg.task])
+        spots, language = task_spots(task, cfg.n_states), task.language
+    else:
+        spots = [] if cfg.kind == "corpus" else (cfg.grid if cfg.kind == "grid" else cfg.views).spots(cfg.seed)
     make_folder(cfg.output)
     started = time.perf_counter()
     with lock_folder(cfg.output), Pool(cfg.n_workers) as pool:
         common = (pool, cfg.output, cfg.image_size, cfg.fps, cfg.seed)
-        found = collect_corpus(cfg.corpus, *common) if cfg.kind == "corpus" else record(spots, *common, cfg.n_tries)
+        if cfg.kind == "corpus":
+            found = collect_corpus(cfg.corpus, *common)
+        else:
+            found = record(spots, *common, cfg.n_tries, language=language)
     seconds = time.perf_counter() - started
     new = found["new"]
     print(f"{new} new episodes in {seconds:.0f} s ({60 * new / seconds:.1f} a minute)")

@@ -11,12 +11,20 @@ from videopolicy.errors import BadInput
 
 @dataclass(frozen=True)
 class Spot:
-    """One demonstration to record: where bowl and plate stand, and who looks."""
+    """One demonstration to record: where bowl and plate stand, and who looks; or in which state a task begins."""
 
-    bowl_xy: np.ndarray
+    bowl_xy: np.ndarray | None  # None: as in the initial state that `extra` names
     extra: dict  # what the episode says of itself
     plate_xy: np.ndarray | None = None  # None: moves with the bowl
     view: tuple[float, float] | None = None  # (theta, phi) of `eval.orbit`; None: LIBERO's own
+    task: str | None = None  # None: the scene of bowl and plate
+
+    @property
+    def where(self) -> str:
+        """In words, for what is said of it."""
+        if self.bowl_xy is None:
+            return f"initial state {self.extra['init_state']}"
+        return f"bowl at {self.bowl_xy.round(3).tolist()}"
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
+from eval.markers import find_markers
 from eval.orbit import GAZE
 from eval.simulation import RGB, START, Simulation, read_task
-from videopolicy.camera import Camera, check_markers
-from videopolicy.errors import BadInput
+from videopolicy.camera import Camera
 
 REACH = np.array([[-0.40, -0.30], [0.02, 0.30]])  # objects are put here [m]
 CLEARANCE, FIXTURE_CLEARANCE = 0.12, 0.20  # between objects, and to furniture [m]
 CLOSE_SIZE = 0.075  # the widest object that the fingers can close around [m]
-# Markers for the self-test [m], far enough apart to be told from each other in a picture of 112 pixels.
-FLOATING = [np.array([[x, y, z] for x in (-0.25, 0.05) for y in (-0.32, -0.16, 0.16, 0.32)]) for z in (0.28, 0.2, 0.12)]
 FLAT = 0.03  # [m]: lower objects (plates) are not picked
 
 
@@ -106,18 +104,7 @@ class Playground(Simulation):
         self.restore(self._home)
         self.forward()
         self.look(*pose)
-        camera = self.camera
-        # A low camera sees little of the highest layer: test on the one that it sees most of.
-        inside = max((_inside(camera, layer) for layer in FLOATING), key=len)
-        shown, hidden = self.render_markers(inside), self.render()
-        # Furniture may hide some, wholly or in part; a wrong calibration would lose nearly all.
-        found = np.array([m for m in inside if _is_found(camera, m, shown, hidden)]).reshape(-1, 3)
-        if len(found) < max(3, len(inside) / 2):
-            place = camera.position.round(2).tolist()
-            raise BadInput(
-                f"camera self-test at {place}: {len(found)} of {len(inside)} markers are where they should be"
-            )
-        return found, shown, hidden
+        return find_markers(self, tolerance=4.0)  # nearer, larger balls than on a table
 
     # -- cameras ---------------------------------------------------------------------------------------------------
 
@@ -168,19 +155,6 @@ class Playground(Simulation):
             if texture >= 0 and rng.random() < 0.5:
                 same_kind = np.flatnonzero(model.tex_type == model.tex_type[texture])
                 model.mat_texid[material, RGB] = rng.choice(same_kind)
-
-
-def _inside(camera: Camera, markers: np.ndarray) -> np.ndarray:
-    pixel = camera.project(markers)
-    return markers[((pixel > 12) & (pixel < np.array(camera.size) - 12)).all(-1)]
-
-
-def _is_found(camera: Camera, marker: np.ndarray, shown: np.ndarray, hidden: np.ndarray) -> bool:
-    try:
-        check_markers(camera, marker[None], shown, hidden, tolerance=4.0)  # nearer, larger balls than on a table
-    except BadInput:
-        return False
-    return True
 
 
 VARIED = ("light_diffuse", "light_pos", "mat_rgba", "mat_texid", "cam_pos", "cam_quat")

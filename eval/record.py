@@ -12,7 +12,7 @@ from videopolicy.data.lerobot import Episode, Writer
 from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
 
-TASK = "pick up the black bowl and place it on the plate"
+BOWL_ON_PLATE = "pick up the black bowl and place it on the plate"
 
 
 def record(
@@ -24,42 +24,45 @@ def record(
     seed: int,
     n_tries: int = 4,
     start_jitter: float = 0.01,
+    language: str = BOWL_ON_PLATE,
 ) -> dict:
     """Run the expert at every spot that has no episode yet, and write the episodes in the order of the spots.
 
-    Where it fails it tries again, moved by at most 4 mm. `BadInput` at the end where spots are left without an episode.
+    Where it fails it tries again: the bowl moved by at most 4 mm, or a task's object grasped elsewhere. `BadInput` at
+    the end where spots are left without an episode.
     """
     # Test every camera with the running simulator, and open the dataset with the first.
     views = list(dict.fromkeys(spot.view for spot in spots))
-    scenes = dict(pool.run([{"kind": "describe", "image_size": image_size, "view": view} for view in views]))
+    first = _job(spots[0], 0, image_size, fps, seed, n_tries, start_jitter)
+    look = {"kind": "describe", "image_size": image_size, "task": spots[0].task, "first": first}
+    scenes = dict(pool.run([{**look, "view": view} for view in views]))
     cameras = {view: scenes[i]["camera"] for i, view in enumerate(views)}
     errors = np.concatenate([scene["errors"] for scene in scenes.values()])
     print(f"camera self-test passed: markers of {len(views)} camera(s) within {errors.max():.2f} px")
     moving = views != [None]
-    writer = Writer(output, fps, "agentview", cameras[views[0]], TASK, moving)
-    kept = _kept(writer, spots)
+    writer = Writer(output, fps, "agentview", cameras[views[0]], language, moving)
+    done = kept(writer, spots)
     writer.write_markers(scenes[0]["markers"], *scenes[0]["images"])
     n_before = writer.n_episodes
     if n_before:
         print(f"{output} already holds {n_before} of {len(spots)} episodes")
 
     # Record what is missing.
-    todo = [i for i in range(len(spots)) if i not in kept]
+    todo = [i for i in range(len(spots)) if i not in done]
     jobs = [_job(spots[i], i, image_size, fps, seed, n_tries, start_jitter) for i in todo]
     n_failed = 0
-    progress = Progress("collect", len(spots), len(kept))
+    progress = Progress("collect", len(spots), len(done))
     for number, result in pool.run_in_order(jobs):
         i = todo[number]
         n_failed += result["attempts"] - result["placed"]
         if result["placed"]:
-            extra = {"cell": i, **spots[i].extra, "bowl_xy": result["bowl_xy"], "attempts": result["attempts"]}
-            extra |= {"placed": True, "control_steps": result["control_steps"]}
+            made = {k: result[k] for k in ("bowl_xy", "attempts", "placed", "control_steps") if result[k] is not None}
+            extra = {"cell": i, **spots[i].extra, **made}
             if moving:
                 extra["camera"] = cameras[spots[i].view].to_json()
             writer.append(Episode(result["frames"], result["state"], result["action"], extra))
-        progress.update(len(kept) + number + 1, f"{n_failed} attempts failed")
+        progress.update(len(done) + number + 1, f"{n_failed} attempts failed")
     progress.close()
-    writer.finish()
 
     # Say what there is.
     extras = writer.extras()
@@ -69,30 +72,39 @@ def record(
         f"kept {len(extras)} episodes, {writer.info['total_frames']} frames; {attempts - len(extras)} attempts failed"
         f" before one was kept; the expert placed {first}/{len(spots)} positions at the first try"
     )
-    write_card(output, float(errors.max()))
+    if extras:
+        writer.finish()
+        write_card(output, float(errors.max()))
     holes = sorted(set(range(len(spots))) - {e["cell"] for e in extras})
     if holes:
-        where = ", ".join(str(spots[i].bowl_xy.round(3).tolist()) for i in holes)
+        where = ", ".join(spots[i].where for i in holes)
         raise BadInput(
-            f"{output} lacks {len(holes)} of {len(spots)} episodes: the expert failed {n_tries} times with the bowl at"
-            f" {where}; the same command with a larger n_tries goes on"
+            f"{output} lacks {len(holes)} of {len(spots)} episodes: the expert failed {n_tries} times with {where}; the"
+            " same command with a larger n_tries goes on"
         )
     return {"episodes": len(extras), "new": len(extras) - n_before, "failures": n_failed, "first_try": first}
 
 
-def _kept(writer: Writer, spots: list[Spot]) -> set[int]:
+def kept(writer: Writer, spots: list[Spot]) -> set[int]:
     """Spots that have an episode; `BadInput` where the folder was collected with another configuration."""
-    kept = set()
+    found = set()
     for extra in writer.extras():
         i = extra.get("cell", len(spots))
-        same = i < len(spots) and all(extra.get(k) == v for k, v in spots[i].extra.items())
-        if not same or np.abs(spots[i].bowl_xy - extra["bowl_xy"]).max() > 0.005:
+        if i >= len(spots) or not _is_of(spots[i], extra):
+            held = extra.get("bowl_xy") or f"initial state {extra.get('init_state')} of {extra.get('task')}"
             raise BadInput(
-                f"{writer.root} holds an episode at {extra.get('bowl_xy')}, which is not position {i} of {len(spots)}"
+                f"{writer.root} holds an episode at {held}, which is not position {i} of {len(spots)}"
                 " of this configuration; name another output"
             )
-        kept.add(i)
-    return kept
+        found.add(i)
+    return found
+
+
+def _is_of(spot: Spot, extra: dict) -> bool:
+    """Whether an episode was recorded at a spot."""
+    if any(extra.get(k) != v for k, v in spot.extra.items()) or (spot.bowl_xy is None) == ("bowl_xy" in extra):
+        return False
+    return spot.bowl_xy is None or bool(np.abs(spot.bowl_xy - extra["bowl_xy"]).max() <= 0.005)
 
 
 def _job(spot: Spot, i: int, image_size: int, fps: int, seed: int, n_tries: int, start_jitter: float) -> dict:
@@ -101,6 +113,12 @@ def _job(spot: Spot, i: int, image_size: int, fps: int, seed: int, n_tries: int,
     jitter = rng.uniform(-0.004, 0.004, (n_tries, 2))
     jitter[0] = 0
     start = rng.uniform(-start_jitter, start_jitter, (n_tries, 3))
-    attempts = list(zip(spot.bowl_xy + jitter, start, strict=True))
-    place = {"plate_xy": spot.plate_xy, "view": spot.view}
+    moved = [None] * n_tries if spot.bowl_xy is None else spot.bowl_xy + jitter
+    attempts = list(zip(moved, start, strict=True))
+    place = {
+        "plate_xy": spot.plate_xy,
+        "view": spot.view,
+        "task": spot.task,
+        "init_state": spot.extra.get("init_state"),
+    }
     return {"kind": "collect", "image_size": image_size, "attempts": attempts, "fps": fps, **place}

@@ -15,7 +15,9 @@ import torch
 
 from eval.pool import Pool
 from eval.positions import Shift
+from eval.statistics import rates
 from eval.suites import SPLITS, TRAINED_ON, Split, Trial, trials
+from eval.tasks import Task, TaskTrial, find_tasks, task_trials
 from videopolicy.camera import Camera
 from videopolicy.config import dump, launch
 from videopolicy.data.files import append_jsonl, lock_folder, make_folder, read_jsonl
@@ -44,6 +46,10 @@ class Config:
     n_episodes: int | None = None  # per policy and split; null: all that the axis has, 40 of seen and unseen
     n_oracle: int = 10  # the same of the oracle, which hardly varies
     splits: tuple[Split, ...] = ("seen", "unseen")  # the demo's halves, axes of the suite, or validation for tuning
+    suite: str | None = (
+        None  # of LIBERO: one of its pick-and-place tasks instead, from states that no demonstration has
+    )
+    task: int | None = None  # its number in LIBERO's order, from 0
     shift: Shift = "both"  # what moves with the position: bowl and plate, or the bowl alone
     executor: str = "teleport"
     n_execute: int = 4  # waypoints of each chunk that are executed
@@ -105,7 +111,8 @@ def main(cfg: Config) -> list[dict]:
         contestants.append(Contestant("oracle", para.policy, _digest(cfg, None), oracle=True))
     dataset = Dataset(data_root)
     image_size = dataset.camera.size[0]
-    jobs = episode_jobs(cfg, dataset, select)
+    task = None if cfg.suite is None else find_tasks(cfg.suite, [cfg.task])[0]
+    jobs = episode_jobs(cfg, dataset, select, task)
 
     # Look at what an earlier run of the same command has finished.
     make_folder(cfg.output / "videos")
@@ -121,21 +128,33 @@ def main(cfg: Config) -> list[dict]:
 
     # Run what is missing.
     with lock_folder(cfg.output), Pool(cfg.n_workers) as pool:
-        (_, scene), *_ = pool.run([{"kind": "describe", "image_size": image_size}])
+        look = {"kind": "describe", "image_size": image_size, "task": task.name if task else None}
+        (_, scene), *_ = pool.run([look])
         print(f"camera self-test passed: markers within {scene['errors'].max():.2f} px")
         for contestant in contestants:
             its = {k: j for k, j in jobs.items() if not contestant.oracle or k[1] < cfg.n_oracle}
             run_missing(cfg, pool, contestant, its, records, dataset.fps, image_size)
         if pool.n_restarts:
             print(f"{pool.n_restarts} simulator(s) died and were replaced; their episodes were repeated")
+    for name in (c.name for c in contestants if task is not None):
+        found = rates([r["outcome"] for r in records.values() if r["policy"] == name])
+        low, high = found["wilson95"]
+        placed = f"{found['place']} % of {found['n']} placed (Wilson 95 % {low} to {high})"
+        print(f"{name}: {placed}, {found['grasp']} % lifted and not placed")
     return list(records.values())
 
 
-def episode_jobs(cfg: Config, dataset: Dataset, select: Select) -> dict[tuple[str, int], Trial]:
+def episode_jobs(
+    cfg: Config, dataset: Dataset, select: Select, task: Task | None
+) -> dict[tuple[str, int], Trial | TaskTrial]:
     """One trial per (split, episode): positions and jitters are the same for every policy."""
     extras = dataset.extras()
+    if task is not None:
+        return {("held_out", i): t for i, t in enumerate(task_trials(task, extras, cfg.n_episodes, cfg.seed))}
+    if any("bowl_xy" not in extra for extra in extras):
+        raise BadInput(f"{dataset.root} has no bowl positions to test between; allowed: suite and task of LIBERO")
     trained = np.array([extras[e]["bowl_xy"] for e in selected(select, extras, len(dataset), dataset.root)])
-    found: dict[tuple[str, int], Trial] = {}
+    found: dict[tuple[str, int], Trial | TaskTrial] = {}
     for split in cfg.splits:
         if TRAINED_ON.get(split, select) != select:
             raise BadInput(
@@ -150,7 +169,7 @@ def run_missing(
     cfg: Config,
     pool: Pool,
     contestant: Contestant,
-    jobs: dict[tuple[str, int], Trial],
+    jobs: dict[tuple[str, int], Trial | TaskTrial],
     records: dict[tuple[str, str, int], dict],
     fps: int,
     image_size: int,
@@ -171,11 +190,7 @@ def run_missing(
             "policy": name,
             "split": split,
             "episode": i,
-            "seed": trial.seed,
-            "bowl_xy": trial.bowl_xy.round(4).tolist(),
-            "distance": round(trial.distance, 4),
-            "view": trial.view,
-            "init_state": trial.init_state,
+            **trial.record(),
             "executor": cfg.executor,
             "step_cap": cfg.step_cap,
             "ensemble": contestant.ensemble,
@@ -217,6 +232,11 @@ def _check(cfg: Config) -> None:
     for split in cfg.splits:
         if split not in SPLITS:
             raise choices("splits", split, SPLITS)
+    if cfg.suite is None and cfg.task is not None:
+        raise BadInput(f"task is {cfg.task}, but suite is null; allowed: a suite of LIBERO with it, as libero_spatial")
+    for key, default in (("splits", Config.splits), ("shift", Config.shift)):
+        if cfg.suite is not None and getattr(cfg, key) != default:
+            raise BadInput(f"{key} is {getattr(cfg, key)!r}, but suite is {cfg.suite!r}; allowed: one of the two")
     if cfg.n_episodes is not None and cfg.n_episodes < 1:
         raise BadInput(f"n_episodes is {cfg.n_episodes}; allowed: at least 1, or null")
     if not 0 <= cfg.ensemble_m < float("inf"):
@@ -231,6 +251,7 @@ def _digest(cfg: Config, path: Path | None, precision: str = "fp32", ensemble: f
     weights = checkpoint.weights_digest(path) if path else "oracle"
     protocol = [cfg.executor, cfg.n_execute, cfg.step_cap, cfg.max_chunks, cfg.shift, cfg.seed]
     protocol += [precision] if ensemble is None else [precision, "ensemble", ensemble]
+    protocol += [] if cfg.suite is None else [cfg.suite, cfg.task]
     return hashlib.sha256(json.dumps([weights, protocol]).encode()).hexdigest()[:16]
 
 

@@ -6,6 +6,7 @@ from typing import get_args
 import numpy as np
 from jaxtyping import Float
 
+from eval.expert import plan
 from eval.positions import EVALUATED, PLATE_OFFSET, Variant
 from eval.simulation import MARKERS, START, Simulation, read_init_states, read_task
 from videopolicy.camera import check_markers
@@ -47,6 +48,11 @@ class Scene(Simulation):
         return self.position(PLATE)
 
     @property
+    def final(self) -> dict[str, list[float]]:
+        """Where bowl and plate are [m], for the record."""
+        return {"bowl": self.bowl.round(4).tolist(), "plate": self.plate.round(4).tolist()}
+
+    @property
     def placed(self) -> bool:
         """LIBERO's own goal predicate."""
         return bool(self._wrapper.check_success())
@@ -78,6 +84,17 @@ class Scene(Simulation):
             self.put(SECOND_BOWL, np.array([1.5, 0.0, 0.0]))  # behind the camera
         self._settle(start)
 
+    def set_up(self, job: dict, start: Float[np.ndarray, " 3"]) -> None:
+        """As a job wants it: LIBERO's initial state, or bowl and plate at its positions."""
+        if job.get("init_state") is not None:
+            self.reset_to(job["init_state"], start)
+        else:
+            self.reset(job["bowl_xy"], start, job["plate_xy"])
+
+    def plan(self, period: float) -> tuple[Float[np.ndarray, "step 3"], Float[np.ndarray, " step"]]:
+        """The expert's waypoints [m] and gripper commands, from the scene as it stands."""
+        return plan(self.ee_position, self.bowl, self.plate, period)
+
     def _settle(self, start: Float[np.ndarray, " 3"]) -> None:
         self.forward()
         for _ in range(12):
@@ -85,14 +102,15 @@ class Scene(Simulation):
         self.n_control_steps = 0
         self._bowl_rest_height = float(self.bowl[2])
 
-    def self_test(self) -> Float[np.ndarray, " n"]:
-        """Errors [pixels] of the camera self-test; raises `BadInput` when image and calibration disagree.
+    def self_test(self) -> dict:
+        """The camera self-test's markers, pictures and errors [pixels]; `BadInput` when image and calibration disagree.
 
         Of the camera as it now stands. The arm is put back to its start, out of the markers' way.
         """
         self.restore(self._home)
         self.forward()
-        return check_markers(self.camera, MARKERS, self.render_markers(), self.render())
+        images = self.render_markers(), self.render()
+        return {"markers": MARKERS, "images": images, "errors": check_markers(self.camera, MARKERS, *images)}
 
 
 def _without_distractors(bddl: str) -> str:

@@ -8,6 +8,7 @@ every other arena moved to agree with it). Images are upright (robosuite renders
 import contextlib
 import logging
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -22,14 +23,17 @@ from jaxtyping import Float, UInt8
 logging.disable(logging.WARNING)  # robosuite warns of a private macro file that nobody needs
 with contextlib.redirect_stdout(None):
     from libero.libero import get_libero_path
+    from libero.libero.benchmark.libero_suite_task_map import libero_task_map
     from libero.libero.envs.env_wrapper import ControlEnv
     from robosuite.utils import camera_utils
 logging.disable(logging.NOTSET)
 
+from eval.surface import box_surface  # noqa: E402
 from videopolicy.camera import Camera  # noqa: E402
 from videopolicy.errors import BadInput  # noqa: E402
 
 RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)  # column of `mat_texid` that holds a material's colour texture
+SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 CONTROL_RATE = 20  # [Hz]
 MAX_DELTA = 0.05  # [m] of OSC_POSE for an action of 1
 BASE_X = -0.66  # the robot's base in world coordinates [m]
@@ -51,6 +55,17 @@ def task_names(suite: str) -> list[str]:
     return [f"{suite}/{p.stem}" for p in sorted((Path(get_libero_path("bddl_files")) / suite).glob("*.bddl"))]
 
 
+def benchmark_task(suite: str, number: int) -> str:
+    """A task by its number in LIBERO's own order of a suite."""
+    if suite not in libero_task_map:
+        others = len(libero_task_map) - len(SUITES)
+        raise BadInput(f"suite is {suite!r}; allowed: {', '.join(SUITES)}, or one of LIBERO-PRO's {others} others")
+    tasks = libero_task_map[suite]
+    if not 0 <= number < len(tasks):
+        raise BadInput(f"task is {number}; allowed: 0 to {len(tasks) - 1} of {suite}")
+    return f"{suite}/{tasks[number]}"
+
+
 def read_init_states(task: str) -> Float[np.ndarray, "state value"]:
     """The fixed initial states of a LIBERO task: time, positions and velocities of its simulation."""
     path = Path(get_libero_path("init_states")) / f"{task}.pruned_init.npz"
@@ -60,23 +75,40 @@ def read_init_states(task: str) -> Float[np.ndarray, "state value"]:
         return held["states"]
 
 
+def _open(bddl: str, camera_name: str) -> ControlEnv:
+    with contextlib.redirect_stdout(None), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "problem.bddl"
+        path.write_text(bddl)
+        np.random.seed(0)  # LIBERO places objects and furniture by numpy's global generator
+        wrapper = ControlEnv(
+            str(path),
+            use_camera_obs=False,
+            camera_names=[camera_name],
+            hard_reset=False,
+            initialization_noise=None,
+            ignore_done=True,
+        )
+        wrapper.reset()
+    return wrapper
+
+
+def _missing(error: Exception, bddl: str) -> BadInput | None:
+    """What LIBERO lacks to open a problem, where that is what an error says."""
+    if isinstance(error, KeyError):
+        kind = str(error.args[0])
+        return BadInput(f"this LIBERO has no objects of kind {kind!r}, which the task needs") if kind in bddl else None
+    file = re.search(r"(?:Error opening file|No such file or directory:) '([^']+)'", str(error))
+    return BadInput(f"LIBERO's asset {file[1]} is missing; allowed: an installation with all of them") if file else None
+
+
 class Simulation:
     """A LIBERO problem with the Panda arm: its objects, one camera, and 20 Hz operational-space control."""
 
     def __init__(self, bddl: str, image_size: int, camera_name: str = "agentview") -> None:
-        with contextlib.redirect_stdout(None), tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "problem.bddl"
-            path.write_text(bddl)
-            np.random.seed(0)  # LIBERO places objects and furniture by numpy's global generator
-            self._wrapper = ControlEnv(
-                str(path),
-                use_camera_obs=False,
-                camera_names=[camera_name],
-                hard_reset=False,
-                initialization_noise=None,
-                ignore_done=True,
-            )
-            self._wrapper.reset()
+        try:
+            self._wrapper = _open(bddl, camera_name)
+        except (OSError, KeyError, ValueError) as error:
+            raise (_missing(error, bddl) or error) from error
         self._env = self._wrapper.env
         self._sim = self._env.sim
         self._robot = self._env.robots[0]
@@ -116,6 +148,20 @@ class Simulation:
         """Where an object or fixture is [m]."""
         return self._sim.data.body_xpos[self._env.obj_body_id[name]] - self._origin
 
+    def site(self, name: str) -> Float[np.ndarray, " 3"]:
+        """Where a region of an object, a fixture or the table is [m]."""
+        return self._sim.data.get_site_xpos(name) - self._origin
+
+    def surface(self, name: str, spacing: float = 0.005) -> Float[np.ndarray, "n 3"]:
+        """Points on an object or fixture as it collides [m]; each of its shapes counts as its oriented bounding box."""
+        model, data = self._sim.model._model, self._sim.data._data
+        root = self._env.obj_body_id[name]
+        found = []
+        for g in np.flatnonzero((model.body_rootid[model.geom_bodyid] == root) & (model.geom_contype > 0)):
+            centre, half = model.geom_aabb[g, :3], model.geom_aabb[g, 3:]
+            found.append((centre + box_surface(half, spacing)) @ data.geom_xmat[g].reshape(3, 3).T + data.geom_xpos[g])
+        return np.concatenate(found) - self._origin
+
     # -- motion ----------------------------------------------------------------------------------------------------
 
     def put(self, name: str, position: Float[np.ndarray, " 3"]) -> None:
@@ -136,6 +182,21 @@ class Simulation:
             q, v = model.jnt_qposadr[joint], model.jnt_dofadr[joint]
             data.qpos[q : q + (7 if free else 1)] = state[1 + q : 1 + q + (7 if free else 1)]
             data.qvel[v : v + (6 if free else 1)] = 0
+
+    def put_furniture(self, bodies: dict[str, tuple[list[float], list[float]]]) -> None:
+        """Put furniture where a model of the same problem has it: position and quaternion of bodies, by their names."""
+        model = self._sim.model._model
+        for fixture in self._env.fixtures_dict.values():
+            if getattr(fixture, "root_body", None) in bodies:
+                at = model.body(fixture.root_body).id
+                model.body_pos[at], model.body_quat[at] = bodies[fixture.root_body]
+
+    def limit_speed(self, limit: float) -> None:
+        """No object moves faster than a limit [m/s] as the next control step begins."""
+        model, data = self._sim.model._model, self._sim.data._data
+        for joint in np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE):
+            velocity = data.qvel[model.jnt_dofadr[joint] : model.jnt_dofadr[joint] + 3]
+            velocity *= min(1.0, limit / max(float(np.linalg.norm(velocity)), 1e-9))
 
     def forward(self) -> None:
         """Let positions that were set take effect, and make the controller forget its last goal."""

@@ -71,6 +71,11 @@ class Trial:
         names = ("bowl_xy", "plate_xy", "start_jitter", "view", "scene", "init_state")
         return {name: getattr(self, name) for name in names}
 
+    def record(self) -> dict:
+        """What a result says of its episode."""
+        place = {"bowl_xy": self.bowl_xy.round(4).tolist(), "distance": round(self.distance, 4)}
+        return {"seed": self.seed, **place, "view": self.view, "init_state": self.init_state}
+
 
 def trials(split: Split, n: int | None, seed: int, trained: Float[np.ndarray, "n 2"], shift: Shift) -> list[Trial]:
     """The episodes of a split, the first `n` of them where that is given; `trained` are the training positions.

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from eval.clips import record_block
-from eval.demonstrations import ExpertPolicy, collect, describe
+from eval.demonstrations import ExpertPolicy, Stage, collect, describe
 from eval.executors import LiberoExecutor
 from eval.orbit import orbit
 from eval.playground import Playground
+from eval.replay import Replay
 from eval.scene import Scene
 from eval.simulation import START, Simulation, task_names
 from eval.stills import take
+from eval.task_scene import TaskScene, describe_task
 from videopolicy.errors import BadInput
 from videopolicy.rollout import rollout
 from videopolicy.types import ActionChunk, Observation
@@ -40,13 +42,9 @@ class RemotePolicy:
         return [self.act(observation) for observation in observations]
 
 
-def run_episode(scene: Scene, connection: Connection, job: dict) -> dict:
+def run_episode(scene: Stage, connection: Connection, job: dict) -> dict:
     """One closed-loop episode of the parent's policy, or of the expert's waypoints through the parent's head."""
-    start = START + job["start_jitter"]
-    if job["init_state"] is None:
-        scene.reset(job["bowl_xy"], start, job["plate_xy"])
-    else:
-        scene.reset_to(job["init_state"], start)
+    scene.set_up(job, START + job["start_jitter"])
     before = {"camera": scene.camera.to_json(), "start": scene.ee_position.round(5).tolist()}
     executor = LiberoExecutor(scene, job["executor"], job["step_cap"])
     policy = RemotePolicy(connection)
@@ -60,7 +58,7 @@ def run_episode(scene: Scene, connection: Connection, job: dict) -> dict:
         "control_steps": scene.n_control_steps,
         "clamped": executor.n_clamped,
         "seconds": round(result.seconds, 2),
-        "final": {"bowl": scene.bowl.round(4).tolist(), "plate": scene.plate.round(4).tolist()},
+        "final": scene.final,
         "frames": np.stack([o.image for o in result.observations]),
         "targets": [c.position.round(4).tolist() for c in result.chunks],
         "grippers": [c.gripper.round(2).tolist() for c in result.chunks],
@@ -70,7 +68,7 @@ def run_episode(scene: Scene, connection: Connection, job: dict) -> dict:
 class OraclePolicy(RemotePolicy):
     """Ground-truth waypoints that the parent encodes as head targets, decodes and lifts: the head's ceiling."""
 
-    def __init__(self, connection: Connection, scene: Scene, period: float, n_steps: int, n_execute: int) -> None:
+    def __init__(self, connection: Connection, scene: Stage, period: float, n_steps: int, n_execute: int) -> None:
         super().__init__(connection)
         self.expert = ExpertPolicy(scene, period)
         self.n_steps, self.n_execute = n_steps, n_execute
@@ -88,6 +86,8 @@ def run(
     """A job's result, and the simulation that is now open: the one before, where it fits."""
     if job["kind"] == "tasks":
         return {suite: task_names(suite) for suite in job["suites"]}, simulation
+    if job["kind"] == "task":
+        return describe_task(job["suite"], job["number"]), simulation
     size = job["image_size"]
     if job["kind"] == "clips":
         task = job["task"]
@@ -95,19 +95,37 @@ def run(
         playground = simulation if fits else replaced(simulation, lambda: Playground(task, size))
         assert isinstance(playground, Playground)
         return record_block(playground, job), playground
-    variant = job.get("scene", "clean")
-    fits = isinstance(simulation, Scene) and (simulation.image_size, simulation.variant) == (size, variant)
-    scene = simulation if fits else replaced(simulation, lambda: scene_class(size, variant))
-    assert isinstance(scene, Scene)
+    if job["kind"] == "replay":
+        task = job["task"]
+        fits = isinstance(simulation, Replay) and (simulation.task, simulation.image_size) == (task, size)
+        replay = simulation if fits else replaced(simulation, lambda: Replay(task, size))
+        assert isinstance(replay, Replay)
+        drawn = replay.draw(job["states"], job["bodies"]) if "states" in job else replay.describe(job["n_values"])
+        return drawn, replay
+    scene = open_stage(job, simulation, scene_class)
     view = job.get("view")
     scene.look(*(scene.own_view if view is None else orbit(*view)))
     if job["kind"] == "describe":
-        return describe(scene), scene
+        return describe(scene, job.get("first")), scene
     if job["kind"] == "still":
+        assert isinstance(scene, Scene)
         return take(scene, job["bowl_xy"], job["margin"], job["period"]), scene
     if job["kind"] == "collect":
-        return collect(scene, job["attempts"], job["fps"], job["plate_xy"]), scene
+        return collect(scene, job), scene
     return run_episode(scene, connection, job), scene
+
+
+def open_stage(job: dict, simulation: Simulation | None, scene_class: type[Scene]) -> Scene | TaskScene:
+    """The scene of a job: a task's, or that of bowl and plate in one of its variants."""
+    size, task, variant = job["image_size"], job.get("task"), job.get("scene", "clean")
+    scene = simulation
+    if task is not None:
+        if not (isinstance(scene, TaskScene) and (scene.task, scene.image_size) == (task, size)):
+            scene = replaced(scene, lambda: TaskScene(task, size))
+    elif not (isinstance(scene, Scene) and (scene.image_size, scene.variant) == (size, variant)):
+        scene = replaced(scene, lambda: scene_class(size, variant))
+    assert isinstance(scene, Scene | TaskScene)
+    return scene
 
 
 def replaced(old: Simulation | None, make: Callable[[], Simulation]) -> Simulation:

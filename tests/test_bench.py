@@ -56,7 +56,7 @@ def test_different_episodes_are_no_comparison() -> None:
 def test_what_cannot_be_measured_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for arguments, words in (
         (["--chunks", "0"], "--chunks is 0; allowed: at least 1"),
-        (["--size", "100"], "image_size is (100, 100); allowed: multiples of 32"),
+        (["--size", "100"], "image_size is (100, 100); allowed: multiples of 16"),
         (["--policy", str(tmp_path)], f"no checkpoint in {tmp_path}"),
     ):
         with pytest.raises(SystemExit) as caught:

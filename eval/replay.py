@@ -1,0 +1,42 @@
+"""Recorded states of a LIBERO task, drawn again as the camera of this project sees them."""
+
+import numpy as np
+
+from eval.markers import self_test
+from eval.simulation import Simulation, read_task
+from videopolicy.errors import BadInput
+
+
+class Replay(Simulation):
+    """The simulator of any LIBERO task, to be put into recorded states."""
+
+    def __init__(self, task: str, image_size: int) -> None:
+        super().__init__(read_task(task), image_size)
+        self.task = task
+        self._home = self.move_to_start()
+
+    def describe(self, n_values: int) -> dict:
+        """The camera and its self-test; `BadInput` where states of `n_values` numbers are not this simulator's."""
+        if n_values != len(self._home):
+            raise BadInput(
+                f"the states have {n_values} values; allowed: {len(self._home)}, the state of {self.task} in this"
+                " version of LIBERO, whose assets differ from those of the recording"
+            )
+        self.restore(self._home)
+        self.forward()
+        return {**self_test(self), "camera": self.camera}
+
+    def draw(self, states: np.ndarray, bodies: dict[str, tuple[list[float], list[float]]]) -> dict:
+        """Frames, and end effector [m] and gripper opening, of every state; whether the last one is the task's goal.
+
+        Furniture is part of the model, not of the state, and LIBERO places it anew for every recording: it is put where
+        `bodies` has it.
+        """
+        self.put_furniture(bodies)
+        frames, rows = [], []
+        for state in states:
+            self.restore(state)
+            self.forward()
+            frames.append(self.render())
+            rows.append([*self.ee_position, self.gripper])
+        return {"frames": np.stack(frames), "state": np.array(rows), "placed": bool(self._wrapper.check_success())}
