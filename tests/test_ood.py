@@ -70,7 +70,7 @@ def test_collecting_again_adds_nothing(folder: Path) -> None:
 def test_a_hole_is_no_success(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A position that the expert cannot do is named, and the rest is kept."""
     monkeypatch.setattr("eval.grid.training_cells", lambda *_: [Unreachable()])
-    with pytest.raises(BadInput, match=r"lacks 1 of 1 episodes: the expert failed 1 times with the bowl at \[0.35"):
+    with pytest.raises(BadInput, match=r"lacks 1 of 1 episodes: the expert failed 1 times with bowl at \[0.35"):
         collect.main(config(collect.Config, "collect", output=tmp_path / "data", grid__n_positions=1, n_tries=1))
 
 
