@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from eval.clips import record_block
-from eval.demonstrations import ExpertPolicy, Stage, collect, describe
+from eval.demonstrations import ExpertPolicy, ExpertScene, collect, describe
 from eval.executors import LiberoExecutor
 from eval.orbit import orbit
 from eval.playground import Playground
@@ -41,7 +41,7 @@ class RemotePolicy:
         return [self.act(observation) for observation in observations]
 
 
-def run_episode(scene: Stage, connection: Connection, job: dict) -> dict:
+def run_episode(scene: ExpertScene, connection: Connection, job: dict) -> dict:
     """One closed-loop episode of the parent's policy, or of the expert's waypoints through the parent's head."""
     scene.set_up(job, START + job["start_jitter"])
     before = {"camera": scene.camera.to_json(), "start": scene.ee_position.round(5).tolist()}
@@ -67,7 +67,7 @@ def run_episode(scene: Stage, connection: Connection, job: dict) -> dict:
 class OraclePolicy(RemotePolicy):
     """Ground-truth waypoints that the parent encodes as head targets, decodes and lifts: the head's ceiling."""
 
-    def __init__(self, connection: Connection, scene: Stage, period: float, n_steps: int, n_execute: int) -> None:
+    def __init__(self, connection: Connection, scene: ExpertScene, period: float, n_steps: int, n_execute: int) -> None:
         super().__init__(connection)
         self.expert = ExpertPolicy(scene, period)
         self.n_steps, self.n_execute = n_steps, n_execute
@@ -99,7 +99,7 @@ def run(job: dict, simulation: Simulation | None, connection: Connection) -> tup
         assert isinstance(replay, Replay)
         drawn = replay.draw(job["states"], job["bodies"]) if "states" in job else replay.describe(job["n_values"])
         return drawn, replay
-    scene = open_stage(job, simulation)
+    scene = open_scene(job, simulation)
     view = job.get("view")
     scene.look(*(scene.own_view if view is None else orbit(*view)))
     if job["kind"] == "describe":
@@ -109,7 +109,7 @@ def run(job: dict, simulation: Simulation | None, connection: Connection) -> tup
     return run_episode(scene, connection, job), scene
 
 
-def open_stage(job: dict, simulation: Simulation | None) -> Scene | TaskScene:
+def open_scene(job: dict, simulation: Simulation | None) -> Scene | TaskScene:
     """The scene of a job: a task's, or that of bowl and plate in one of its variants."""
     size, task, variant = job["image_size"], job.get("task"), job.get("scene", "clean")
     scene = simulation
