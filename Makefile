@@ -59,6 +59,34 @@ svd-tiny: setup  ## make weights/svd-tiny anew: corpus, VAE, UNet, export, evalu
 	$(RUN) python -m eval.video --model weights/svd-tiny --scratch runs/pretrain/vae/pipeline --n_sample_steps 3 --require '[psnr]'
 	$(RUN) python -m eval.video --model weights/svd-tiny --output runs/eval_video_sampled --require '[motion]'
 
+# The out-of-distribution axes. Each is a target of its own (`make ood-left_right`): its training set's four policies, two
+# at a time, then their episodes under both executors. `make ood` is all of them, and the report.
+AXES := left_right near_far viewpoint hemisphere distractors corners_32 dense_64
+SET_left_right := left
+SET_near_far := near
+SET_viewpoint := dense_64
+SET_hemisphere := hemisphere
+SET_distractors := dense_64
+SET_corners_32 := corners_32
+SET_dense_64 := dense_64
+OOD = $(RUN) python -m eval.step runs/ood
+OOD_POLICIES := para regression para_camera regression_camera
+OOD_CONFIGS := $(OOD_POLICIES:%=configs/ood/%.yaml)
+.PHONY: ood $(AXES:%=ood-%) ood-train $(OOD_POLICIES:%=ood-train-%)
+ood: $(AXES:%=ood-%)  ## the six out-of-distribution axes on the light backbone: hours on two cores, resumes when run again
+	@$(RUN) python -m eval.ood runs/ood
+
+$(AXES:%=ood-%): ood-%: setup
+	@$(OOD) collect_grid --output data/grid/meta/info.json configs/ood/grid.yaml -- python -m eval.collect --config_path configs/ood/grid.yaml
+	@$(if $(filter hemisphere,$*),$(OOD) collect_views --output data/views/meta/info.json configs/ood/views.yaml -- python -m eval.collect --config_path configs/ood/views.yaml)
+	@$(OOD) train_$(SET_$*) --after $(if $(filter hemisphere,$*),collect_views,collect_grid) $(OOD_POLICIES:%=--output runs/ood/$(SET_$*)/%/latest) $(OOD_CONFIGS) -- $(SUBMAKE) --no-print-directory -j2 ood-train SET=$(SET_$*)
+	@$(OOD) $* --after train_$(SET_$*) --output runs/ood/rollout/$*/episodes.jsonl configs/ood/$*.yaml -- python -m eval.rollout --config_path configs/ood/$*.yaml
+	@$(OOD) $*_osc --after train_$(SET_$*) --output runs/ood/rollout/$*_osc/episodes.jsonl configs/ood/$*.yaml -- python -m eval.rollout --config_path configs/ood/$*.yaml --executor osc --n_episodes 40 --output runs/ood/rollout/$*_osc
+
+ood-train: $(OOD_POLICIES:%=ood-train-%)
+$(OOD_POLICIES:%=ood-train-%): ood-train-%:
+	@$(RUN) $(LAUNCH) train_stages/light.py --config_path configs/ood/$*.yaml --run runs/ood/$(SET)/$* --data.select $(SET) --data.root data/$(if $(filter hemisphere,$(SET)),views,grid)
+
 test: setup lint  ## lint, types and all tests
 	$(RUN) python -m pytest
 
@@ -67,8 +95,9 @@ lint: setup  ## ruff and mypy
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
-bench: setup  ## what the heads' exact losses save, against the naive form: ratios of time and memory, two minutes
+bench: setup  ## what exact losses and rendering only when re-planning save, against the naive forms; five minutes
 	OMP_NUM_THREADS=1 $(RUN) python -m bench.heads
+	OMP_NUM_THREADS=1 $(RUN) python -m bench.rollout
 
 smoke: setup  ## the whole demo in miniature, about two minutes; the numbers mean nothing
 	$(RUN) python -m pytest tests/test_flow.py

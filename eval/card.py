@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from videopolicy.data.dataset import spread
 from videopolicy.data.files import replace
 from videopolicy.data.lerobot import Dataset
+from videopolicy.data.splits import spread
 
 N_SHOWN, COLUMNS, TILE = 64, 8, 160  # episodes on the sheet, its columns, and their width [pixels]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.orbit import PHIS, THETAS
+from eval.orbit import PHIS, THETAS, orbit
 from eval.positions import PLATE_XY, X_RANGE, Y_RANGE, Part, Shift, episode_seed, is_apart, training_cells
 from videopolicy.errors import BadInput
 
@@ -48,18 +48,21 @@ class GridConfig:
 
 @dataclass(frozen=True)
 class ViewsConfig:
-    """Demonstrations at random positions before each of the viewpoint axis's 64 cameras."""
+    """Demonstrations at random positions before each of the viewpoint axis's cameras."""
 
     n_each: int = 10
+    thetas: tuple[float, ...] = THETAS  # degrees from LIBERO's own camera
+    phis: tuple[float, ...] = PHIS  # degrees, direction
 
     def spots(self, seed: int) -> list[Spot]:
         if self.n_each < 1:
             raise BadInput(f"views.n_each is {self.n_each}; allowed: at least 1")
         found = []
-        for theta in THETAS:
-            for phi in PHIS:
+        for theta in self.thetas:
+            for phi in self.phis:
+                orbit(theta, phi)  # refuses what is no view
                 for i in range(self.n_each):
                     rng = np.random.default_rng(episode_seed("views", seed, theta, phi, i))
                     bowl_xy = rng.uniform(*np.array([X_RANGE, Y_RANGE]).T)
-                    found.append(Spot(bowl_xy, {"theta": theta, "phi": phi, "number": i}, view=(theta, float(phi))))
+                    found.append(Spot(bowl_xy, {"theta": theta, "phi": phi, "number": i}, view=(theta, phi)))
         return found

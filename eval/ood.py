@@ -67,6 +67,7 @@ def main(root: Path) -> dict:
         "oracle": [_row(axis, "oracle") for axis in axes if axis.of("oracle")],
         "paired": [pair for axis in axes for pair in _pairs(axis)],
         "per_theta": [row for axis in axes if axis.name in ("viewpoint", "hemisphere") for row in _per_theta(axis)],
+        "restarts": sum(r["restarts"] for axis in axes for r in axis.records),
         **provenance(),
     }
     policy, trained = _pixel_aligned(axes)

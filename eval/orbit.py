@@ -11,7 +11,7 @@ RADIUS = 1.131  # [m]
 AWAY = np.array([0.778, 0.0, 0.6283])  # from GAZE towards LIBERO's own camera
 LOWEST = 0.1  # [m]: pixels of a camera closer to the table's plane say too little of where on it they are
 THETAS = tuple(np.linspace(0, 25, 8).round(2).tolist())  # [degrees]
-PHIS = tuple(range(0, 360, 45))  # [degrees]
+PHIS = tuple(map(float, range(0, 360, 45)))  # [degrees]
 
 
 def orbit(theta: float, phi: float) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 4"]]:

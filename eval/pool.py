@@ -21,14 +21,14 @@ Answer = Callable[[list[tuple[str, Any]]], list[Any]]  # requests ("act" | "orac
 
 
 class Worker:
-    """One simulator process and the connection to it."""
+    """One simulator process, which runs `module`, and the connection to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str) -> None:
         ours, theirs = socket.socketpair()
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
         environment["LP_NUM_THREADS"] = "0"  # Mesa draws in the worker's own thread: the same pictures, less waiting
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "eval.worker", str(theirs.fileno())],
+            [sys.executable, "-W", "ignore", "-m", module, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -49,9 +49,11 @@ class Worker:
 class Pool:
     """A fixed number of workers; use as a context manager."""
 
-    def __init__(self, n_workers: int) -> None:
-        self.workers = [Worker() for _ in range(n_workers)]
+    def __init__(self, n_workers: int, module: str = "eval.worker") -> None:
+        self.module = module
+        self.workers = [Worker(module) for _ in range(n_workers)]
         self.n_restarts = 0
+        self.deaths: list[int] = []  # of simulators, by job of the last `run`
 
     def __enter__(self) -> "Pool":
         return self
@@ -67,7 +69,7 @@ class Pool:
         replaced and its job repeated, at most `n_tries` times; an exception inside a job is raised here.
         """
         waiting = list(range(len(jobs)))[::-1]
-        tries = [0] * len(jobs)
+        self.deaths = deaths = [0] * len(jobs)
         running: dict[int, int] = {}  # worker number -> job number
         for number in range(len(self.workers)):
             if waiting:
@@ -87,8 +89,8 @@ class Pool:
                 try:
                     kind, value = connection.recv()
                 except (EOFError, ConnectionResetError, OSError):
-                    tries[job] += 1
-                    if tries[job] == n_tries:
+                    deaths[job] += 1
+                    if deaths[job] == n_tries:
                         raise RuntimeError(f"the simulator died {n_tries} times in job {job}: {jobs[job]}") from None
                     self._replace(number)
                     self._start(number, job, jobs, running)
@@ -133,4 +135,4 @@ class Pool:
         self.n_restarts += 1
         self.workers[number].close()
         time.sleep(0.1)
-        self.workers[number] = Worker()
+        self.workers[number] = Worker(self.module)

@@ -1,25 +1,32 @@
 """What can be read off frozen features: a small pixel-aligned head on a video model's, and on an ImageNet network's.
 
 python -m eval.probe --model weights/svd-tiny
+
+Another kind of probe shifts what trained policies see, and measures how far they follow (`eval/equivariance.py`):
+
+python -m eval.probe --kind equivariance --policies "{para: runs/light_para, regression: runs/light_regression}"
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from eval.equivariance import EquivarianceConfig, measure
 from eval.video import open_model, refuse_trained
 from videopolicy.backbones.backbone import FeatureMap, splat, to_pixels
 from videopolicy.backbones.image import Lite0Features
 from videopolicy.bins import Bins
 from videopolicy.config import dump, launch
-from videopolicy.data.dataset import ClipDataset, DataConfig, open_splits, spread
+from videopolicy.data.dataset import ClipDataset, DataConfig, open_splits
 from videopolicy.data.files import make_folder
 from videopolicy.data.lerobot import Dataset, read_info
+from videopolicy.data.splits import spread
 from videopolicy.errors import BadInput
 from videopolicy.heads.head import Targets
 from videopolicy.heads.para import ParaConfig, ParaHead
@@ -33,8 +40,11 @@ Features = Callable[[Tensor, Tensor], FeatureMap]
 
 @dataclass(frozen=True)
 class Config:
-    """Whose features, and how long the head may learn."""
+    """Whose features, and how long the head may learn; or whose predictions, and what they should follow."""
 
+    kind: Literal["features", "equivariance"] = "features"
+    policies: dict[str, str] = field(default_factory=dict)  # of equivariance: name to training run
+    equivariance: EquivarianceConfig = EquivarianceConfig()
     model: Path = Path("weights/svd-tiny")  # a pipeline folder, or a stage-one run
     feature_blocks: tuple[int, ...] = (1, 2, 3)  # of a folder; a run says itself which ones it reads
     reference: bool = True  # also EfficientNet-Lite0's features of the first frame
@@ -54,6 +64,8 @@ def main(cfg: Config) -> dict:
         if getattr(cfg, name) < 1:
             raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 1")
     torch.set_num_threads(cfg.n_threads)
+    if cfg.kind == "equivariance":
+        return measure(cfg.policies, cfg.equivariance, cfg.output, cfg.seed)
     torch.manual_seed(cfg.seed)  # of the start keypoint's mark
     model = open_model(cfg.model, read_info(cfg.data.root)["fps"], feature_blocks=cfg.feature_blocks)
     size, n_steps = model.cfg.image_size, model.n_feature_frames

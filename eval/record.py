@@ -63,7 +63,6 @@ def record(
             writer.append(Episode(result["frames"], result["state"], result["action"], extra))
         progress.update(len(done) + number + 1, f"{n_failed} attempts failed")
     progress.close()
-    writer.finish()
 
     # Say what there is.
     extras = writer.extras()
@@ -73,7 +72,9 @@ def record(
         f"kept {len(extras)} episodes, {writer.info['total_frames']} frames; {attempts - len(extras)} attempts failed"
         f" before one was kept; the expert placed {first}/{len(spots)} positions at the first try"
     )
-    write_card(output, float(errors.max()))
+    if extras:
+        writer.finish()
+        write_card(output, float(errors.max()))
     holes = sorted(set(range(len(spots))) - {e["cell"] for e in extras})
     if holes:
         where = ", ".join(spots[i].where for i in holes)

@@ -45,6 +45,7 @@ def main(folder: Path) -> dict:
         "peak_gib": {s["name"]: s["peak_gib"] for s in steps},
         "executor": sorted({r["executor"] for r in records}),
         "step_cap": sorted({r["step_cap"] for r in records}),
+        "restarts": sum(r.get("restarts", 0) for r in records),  # older records do not count them
         "validation": {run.name: _last_validation(run) for run in sorted(folder.glob("joint_*"))},
         **provenance(),
     }

@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import Select, selected
 from videopolicy.data.video import write_video
 from videopolicy.errors import BadInput, choices
-from videopolicy.heads.head import Targets
+from videopolicy.heads.act import ActHead
+from videopolicy.heads.head import ActionHead, Targets
 from videopolicy.heads.para import ParaHead
 from videopolicy.policy import FeaturePolicy, load
 from videopolicy.progress import Progress
@@ -54,6 +55,9 @@ class Config:
     n_execute: int = 4  # waypoints of each chunk that are executed
     step_cap: int = 600  # control steps of an episode
     max_chunks: int = 12
+    # Whose overlapping chunks are averaged: of the head whose paper does it (Zhao et al. 2023), everybody's, nobody's.
+    ensemble: Literal["act", "all", "none"] = "act"
+    ensemble_m: float = 0.01  # the i-th oldest of them has weight exp(-m i)
     n_workers: int = 2
     n_threads: int = 1  # of the policy's process
     seed: int = 1000
@@ -67,11 +71,12 @@ class Contestant:
     policy: FeaturePolicy
     digest: str  # of weights and protocol: episodes of different ones are never mixed
     oracle: bool = False
+    ensemble: float | None = None  # m; None: each chunk by itself
 
     def answer(self, requests: list[tuple[str, Any]]) -> list[ActionChunk]:
         """Chunks for the simulators that are waiting, in one forward."""
         if self.oracle and isinstance(self.policy.head, ParaHead):
-            return [through_head(self.policy.head, camera, truth) for _, (camera, truth) in requests]
+            return [through_head(self.policy.head, seen.camera, truth) for _, (seen, truth) in requests]
         return self.policy.act_batch([observation for _, observation in requests])
 
 
@@ -86,7 +91,9 @@ def main(cfg: Config) -> list[dict]:
     select: Select = "all"
     for name, run in cfg.policies.items():
         policy, config = load(Path(run), device)
-        contestants.append(Contestant(name, policy, _digest(cfg, checkpoint.find(Path(run)), policy.precision)))
+        m = ensemble_of(cfg, policy.head)
+        digest = _digest(cfg, checkpoint.find(Path(run)), policy.precision, m)
+        contestants.append(Contestant(name, policy, digest, ensemble=m))
         if data_root != Path() and (data_root, select) != (Path(config["data"]["root"]), config["data"]["select"]):
             raise BadInput(
                 f"{name} was trained on {config['data']['root']} ({config['data']['select']}), the others on"
@@ -174,6 +181,7 @@ def run_missing(
     protocol = {name: getattr(cfg, name) for name in ("executor", "step_cap", "n_execute", "max_chunks")}
     protocol |= {"kind": "episode", "image_size": image_size, "period": 1 / fps}
     protocol |= {"oracle": contestant.oracle, "n_steps": contestant.policy.head.n_steps}
+    protocol |= {"ensemble": contestant.ensemble}
     for number, result in pool.run([{**jobs[key].job(), **protocol} for key in missing], contestant.answer):
         split, i = missing[number]
         trial = jobs[split, i]
@@ -185,7 +193,9 @@ def run_missing(
             **trial.record(),
             "executor": cfg.executor,
             "step_cap": cfg.step_cap,
+            "ensemble": contestant.ensemble,
             "digest": contestant.digest,
+            "restarts": pool.deaths[number],  # of the simulator, after each of which the episode began again
             **result,
         }
         append_jsonl(cfg.output / "episodes.jsonl", record)
@@ -193,6 +203,12 @@ def run_missing(
         outcomes = [r["outcome"] for r in records.values() if r["policy"] == name]
         progress.update(len(outcomes), f"{outcomes.count('place')}/{len(outcomes)} placed")
     progress.close()
+
+
+def ensemble_of(cfg: Config, head: ActionHead) -> float | None:
+    """m of a policy's temporal ensembling; None where its chunks are executed as they are."""
+    averages = {"act": isinstance(head, ActHead), "all": True, "none": False}[cfg.ensemble]
+    return cfg.ensemble_m if averages else None
 
 
 def through_head(head: ParaHead, camera: Camera, truth: ActionChunk) -> ActionChunk:
@@ -223,16 +239,18 @@ def _check(cfg: Config) -> None:
             raise BadInput(f"{key} is {getattr(cfg, key)!r}, but suite is {cfg.suite!r}; allowed: one of the two")
     if cfg.n_episodes is not None and cfg.n_episodes < 1:
         raise BadInput(f"n_episodes is {cfg.n_episodes}; allowed: at least 1, or null")
+    if not 0 <= cfg.ensemble_m < float("inf"):
+        raise BadInput(f"ensemble_m is {cfg.ensemble_m}; allowed: at least 0")
     for key in ("n_oracle", "n_execute", "n_workers", "n_threads", "max_chunks", "step_cap"):
         if getattr(cfg, key) < 1:
             raise BadInput(f"{key} is {getattr(cfg, key)}; allowed: at least 1")
 
 
-def _digest(cfg: Config, path: Path | None, precision: str = "fp32") -> str:
+def _digest(cfg: Config, path: Path | None, precision: str = "fp32", ensemble: float | None = None) -> str:
     """What identifies an evaluated policy: its weights, and how it is rolled out."""
     weights = checkpoint.weights_digest(path) if path else "oracle"
     protocol = [cfg.executor, cfg.n_execute, cfg.step_cap, cfg.max_chunks, cfg.shift, cfg.seed]
-    protocol.append(precision)
+    protocol += [precision] if ensemble is None else [precision, "ensemble", ensemble]
     protocol += [] if cfg.suite is None else [cfg.suite, cfg.task]
     return hashlib.sha256(json.dumps([weights, protocol]).encode()).hexdigest()[:16]
 

@@ -257,6 +257,18 @@ class Simulation:
         size = self.image_size
         return np.ascontiguousarray(self._sim.render(size, size, camera_name=self._camera_name)[::-1])
 
+    def render_wide(self, margin: int) -> tuple[UInt8[np.ndarray, "height width 3"], Camera]:
+        """The camera's image with `margin` more pixels on every side, of the same size each, and its camera."""
+        model, size = self._sim.model._model, self.image_size
+        camera = model.camera(self._camera_name).id
+        fovy = model.cam_fovy[camera]
+        try:
+            self.image_size = size + 2 * margin
+            model.cam_fovy[camera] = np.degrees(2 * np.arctan(np.tan(np.radians(fovy / 2)) * self.image_size / size))
+            return self.render(), self.camera
+        finally:
+            self.image_size, model.cam_fovy[camera] = size, fovy
+
     def render_markers(self, markers: Float[np.ndarray, "n 3"] = MARKERS) -> UInt8[np.ndarray, "height width 3"]:
         """The camera's image with a magenta ball at each of `markers`."""
         self.render()  # updates scene and camera

@@ -31,7 +31,7 @@ from videopolicy.errors import BadInput, choices
 
 Axis = Literal["left_right", "near_far", "viewpoint", "hemisphere", "distractors", "corners_32", "dense_64"]
 AXES: tuple[Axis, ...] = get_args(Axis)
-Split = Literal[Axis, "seen", "unseen", "validation", "inner_left", "distractors_one_bowl"]
+Split = Literal[Axis, "seen", "unseen", "validation", "inner_left", "outer_left", "distractors_one_bowl"]
 TRAINED_ON: dict[Split, Select] = {  # the training set that belongs to an axis
     "left_right": "left",
     "near_far": "near",
@@ -41,7 +41,8 @@ TRAINED_ON: dict[Split, Select] = {  # the training set that belongs to an axis
     "corners_32": "corners_32",
     "dense_64": "dense_64",
     "distractors_one_bowl": "dense_64",
-    "inner_left": "outer_left",
+    "inner_left": "outer_left",  # for tuning, as the next one: all on the left half
+    "outer_left": "inner_left",
 }
 SPLITS: tuple[Split, ...] = get_args(Split)
 N_POSITIONS, N_EACH = 20, 5  # test positions of an axis, and episodes at each
@@ -108,7 +109,7 @@ def _axis_trials(split: Split, seed: int, trained: Float[np.ndarray, "n 2"]) -> 
             for state in range(N_STATES)
         ]
     if split in ("viewpoint", "hemisphere"):
-        views = [(t, float(p)) for t in THETAS for p in PHIS if split == "viewpoint" or (p >= 180 and t > 0)]
+        views = [(t, p) for t in THETAS for p in PHIS if split == "viewpoint" or (p >= 180 and t > 0)]
         found = []
         for episode in range(N_VIEW):
             for view in views:
@@ -127,10 +128,10 @@ def _positions(split: Split, seed: int) -> Float[np.ndarray, "position 2"]:
     """The test positions of an axis that moves objects."""
     if split in ("left_right", "near_far"):
         return stratified("right" if split == "left_right" else "far", N_POSITIONS, seed)
-    if split == "inner_left":  # for tuning: trained on the half's outer columns
-        inner = [c for c in cells("left") if c.col >= N_GRID // 4]
-        chosen = np.random.default_rng(seed).permutation(len(inner))[:N_POSITIONS]
-        return np.stack([inner[i].bowl_xy for i in chosen])
+    if split in ("inner_left", "outer_left"):
+        tested = [c for c in cells("left") if (c.col >= N_GRID // 4) == (split == "inner_left")]
+        chosen = np.random.default_rng(seed).permutation(len(tested))[:N_POSITIONS]
+        return np.stack([tested[i].bowl_xy for i in chosen])
     corners = corner_cells()
     others = [
         c

@@ -19,9 +19,10 @@ from eval.keypoint import KeypointDetector, train_detector
 from videopolicy.backbones import pipeline
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import dump, launch
-from videopolicy.data.dataset import ClipDataset, DataConfig, open_splits, spread
+from videopolicy.data.dataset import ClipDataset, DataConfig, open_splits
 from videopolicy.data.files import make_folder
 from videopolicy.data.lerobot import Dataset, read_info
+from videopolicy.data.splits import spread
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput, choices
 from videopolicy.training.manifest import trained_episodes

@@ -2,7 +2,7 @@
 
 Speaks with `eval.pool` over the socket whose descriptor is its first argument. It receives jobs as dictionaries and
 sends `("result", value)`, `("bad_input", line)`, `("error", traceback)`, or requests that are answered by an action
-chunk: `("act", observation)` and `("oracle", (camera, true chunk))`.
+chunk: `("act", observation)` and `("oracle", (observation, true chunk))`.
 """
 
 import sys
@@ -21,6 +21,7 @@ from eval.playground import Playground
 from eval.replay import Replay
 from eval.scene import Scene
 from eval.simulation import START, Simulation, task_names
+from eval.stills import take
 from eval.task_scene import TaskScene, describe_task
 from videopolicy.errors import BadInput
 from videopolicy.rollout import rollout
@@ -49,7 +50,7 @@ def run_episode(scene: ExpertScene, connection: Connection, job: dict) -> dict:
     policy = RemotePolicy(connection)
     if job["oracle"]:
         policy = OraclePolicy(connection, scene, job["period"], job["n_steps"], job["n_execute"])
-    result = rollout(policy, executor, job["n_execute"], job["max_chunks"])
+    result = rollout(policy, executor, job["n_execute"], job["max_chunks"], job["ensemble"])
     return {
         **before,
         "outcome": executor.outcome,
@@ -75,11 +76,13 @@ class OraclePolicy(RemotePolicy):
     def act(self, observation: Observation) -> ActionChunk:
         truth = self.expert.chunk(self.n_steps)
         self.expert.step += self.n_execute
-        self.connection.send(("oracle", (observation.camera, truth)))
+        self.connection.send(("oracle", (observation, truth)))
         return self.connection.recv()
 
 
-def run(job: dict, simulation: Simulation | None, connection: Connection) -> tuple[Any, Simulation | None]:
+def run(
+    job: dict, simulation: Simulation | None, connection: Connection, scene_class: type[Scene]
+) -> tuple[Any, Simulation | None]:
     """A job's result, and the simulation that is now open: the one before, where it fits."""
     if job["kind"] == "tasks":
         return {suite: task_names(suite) for suite in job["suites"]}, simulation
@@ -99,17 +102,20 @@ def run(job: dict, simulation: Simulation | None, connection: Connection) -> tup
         assert isinstance(replay, Replay)
         drawn = replay.draw(job["states"], job["bodies"]) if "states" in job else replay.describe(job["n_values"])
         return drawn, replay
-    scene = open_scene(job, simulation)
+    scene = open_scene(job, simulation, scene_class)
     view = job.get("view")
     scene.look(*(scene.own_view if view is None else orbit(*view)))
     if job["kind"] == "describe":
         return describe(scene, job.get("first")), scene
+    if job["kind"] == "still":
+        assert isinstance(scene, Scene)
+        return take(scene, job["bowl_xy"], job["margin"], job["period"]), scene
     if job["kind"] == "collect":
         return collect(scene, job), scene
     return run_episode(scene, connection, job), scene
 
 
-def open_scene(job: dict, simulation: Simulation | None) -> Scene | TaskScene:
+def open_scene(job: dict, simulation: Simulation | None, scene_class: type[Scene]) -> Scene | TaskScene:
     """The scene of a job: a task's, or that of bowl and plate in one of its variants."""
     size, task, variant = job["image_size"], job.get("task"), job.get("scene", "clean")
     scene = simulation
@@ -117,7 +123,7 @@ def open_scene(job: dict, simulation: Simulation | None) -> Scene | TaskScene:
         if not (isinstance(scene, TaskScene) and (scene.task, scene.image_size) == (task, size)):
             scene = replaced(scene, lambda: TaskScene(task, size))
     elif not (isinstance(scene, Scene) and (scene.image_size, scene.variant) == (size, variant)):
-        scene = replaced(scene, lambda: Scene(size, variant))
+        scene = replaced(scene, lambda: scene_class(size, variant))
     assert isinstance(scene, Scene | TaskScene)
     return scene
 
@@ -129,7 +135,7 @@ def replaced(old: Simulation | None, make: Callable[[], Simulation]) -> Simulati
     return make()
 
 
-def main() -> None:
+def main(scene_class: type[Scene] = Scene) -> None:
     connection = Connection(int(sys.argv[1]))
     simulation = None
     while True:
@@ -138,7 +144,7 @@ def main() -> None:
         except (EOFError, KeyboardInterrupt):
             break
         try:
-            value, simulation = run(job, simulation, connection)
+            value, simulation = run(job, simulation, connection, scene_class)
             connection.send(("result", value))
         except KeyboardInterrupt:
             break

@@ -1,5 +1,6 @@
 """Cameras, pictures and datasets made of nothing."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -74,12 +75,17 @@ def open_writer(root: Path, side: int = 64) -> Writer:
     return Writer(root, FPS, "agentview", agentview(side), "move along a line")
 
 
-def write_dataset(root: Path, lengths: tuple[int, ...] = LENGTHS, side: int = 64) -> Path:
-    """A dataset that passes its camera self-test; returns its folder."""
+def write_dataset(
+    root: Path,
+    lengths: tuple[int, ...] = LENGTHS,
+    side: int = 64,
+    change: Callable[[int, Episode], Episode] = lambda _number, episode: episode,
+) -> Path:
+    """A dataset that passes its camera self-test, its episodes changed before they are written; returns its folder."""
     writer = open_writer(root, side)
     plain = background(side)
     writer.write_markers(MARKERS, discs(plain, agentview(side).project(MARKERS)), plain)
     for i, n in enumerate(lengths):
-        writer.append(episode(i, n, side))
+        writer.append(change(i, episode(i, n, side)))
     writer.finish()
     return root

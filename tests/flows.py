@@ -13,7 +13,7 @@ from videopolicy.config import load
 ROOT = Path(__file__).parent.parent
 
 
-def config(kind: type, name: str, **overrides: object) -> Any:
+def config(kind: type, name: str, /, **overrides: object) -> Any:
     """A debug configuration with some keys replaced."""
     arguments = [x for key, value in overrides.items() for x in (f"--{key.replace('__', '.')}", str(value))]
     return load(kind, ["--config_path", str(ROOT / f"configs/debug/{name}.yaml"), *arguments])

@@ -23,17 +23,41 @@ def test_it_is_what_a_turned_camera_projects() -> None:
     points = np.random.default_rng(0).uniform([-0.4, -0.3, 0], [0.1, 0.3, 0.4], (20, 3))
     pixel = torch.from_numpy(camera.project(points))
     for i, moved in enumerate(warp_pixels(H, pixel.expand(8, -1, -1))):
-        # H = K' R K^-1: split into a rotation and the zoomed intrinsics, and build that camera.
-        Q = H[i].numpy() @ camera.K
-        scale = np.linalg.norm(Q[2])
-        zoom = (Q @ Q.T / scale**2 - np.outer(camera.K[:, 2], camera.K[:, 2]))[0, 0] ** 0.5
-        K = camera.K.copy()
-        K[0, 0] = K[1, 1] = zoom
-        R = np.linalg.inv(K) @ Q
-        np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-9)
-        T = camera.T_world_cam.copy()
-        T[:3, :3] = T[:3, :3] @ R.T
-        np.testing.assert_allclose(moved.numpy(), Camera(K, T, camera.size).project(points), atol=1e-6)
+        np.testing.assert_allclose(moved.numpy(), turned(camera, H[i]).project(points), atol=1e-6)
+
+
+def test_moved_labels_mean_the_same_points() -> None:
+    """A moved pixel and the height that stays, lifted by the camera that moved, are the waypoint that stays."""
+    camera, H = agentview(SIDE), draw(8)
+    points = np.random.default_rng(1).uniform([-0.3, -0.2, 0], [0.0, 0.2, 0.3], (6, 3))
+    pixel = torch.from_numpy(camera.project(points)).expand(8, -1, -1)
+    batch = {
+        "frames": torch.zeros(8, 1, SIDE, SIDE, 3, dtype=torch.uint8),
+        "pixel": pixel,
+        "start_pixel": pixel[:, 0],
+        "height": torch.from_numpy(points[:, 2]).expand(8, -1),
+        "position": torch.from_numpy(points).expand(8, -1, -1),
+        "valid": torch.ones(8, 6, dtype=torch.bool),
+    }
+    out = augmented(batch, H, camera.size)
+    assert out["valid"].float().mean() > 0.5
+    for i in range(8):
+        lifted = turned(camera, H[i]).lift(out["pixel"][i].numpy(), out["height"][i].numpy())
+        np.testing.assert_allclose(lifted, out["position"][i].numpy(), atol=1e-6)
+
+
+def turned(camera: Camera, H: torch.Tensor) -> Camera:
+    """The camera whose picture a homography K' R K^-1 makes of another's: split it into R and the zoomed K'."""
+    Q = H.numpy() @ camera.K
+    scale = np.linalg.norm(Q[2])
+    zoom = (Q @ Q.T / scale**2 - np.outer(camera.K[:, 2], camera.K[:, 2]))[0, 0] ** 0.5
+    K = camera.K.copy()
+    K[0, 0] = K[1, 1] = zoom
+    R = np.linalg.inv(K) @ Q
+    np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-9)
+    T = camera.T_world_cam.copy()
+    T[:3, :3] = T[:3, :3] @ R.T
+    return Camera(K, T, camera.size)
 
 
 def test_pictures_move_with_their_labels() -> None:

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from flows import config
 
-from bench import heads
+from bench import heads, rollout
+from train_stages import light
 
 FLOORS = {  # row: (memory, time), naive over ours; goals are twice that
     "factored_loss": (50, 40),
@@ -32,3 +34,32 @@ def test_few_repeats_are_refused(capsys: pytest.CaptureFixture) -> None:
         heads.main(["--repeats", "4"])
     assert caught.value.code == 2
     assert "--repeats is 4; allowed: at least 5" in capsys.readouterr().err
+
+
+def test_rollouts_are_cheap(written_dataset: Path, tmp_path: Path) -> None:
+    """In miniature: both sides run the same episodes, and not drawing every step is most of what there is to save."""
+    light.main(config(light.Config, "light", run=tmp_path, data__root=written_dataset, train__n_steps=1))
+    small = ["--policy", str(tmp_path), "--size", "128", "--workers", "1", "--episodes", "1", "--repeats", "2"]
+    (row,) = rollout.main([*small, "--chunks", "1", "--json", str(tmp_path / "bench.json")])
+    assert json.loads((tmp_path / "bench.json").read_text()) == {"rows": [row]}
+    assert (row["name"], row["chunks"], row["n_episodes"]) == ("rollout_ours", 1, 1)
+    assert 20 <= row["control_steps"] <= 48
+    assert row["ratio"] >= 1.5, row
+
+
+def test_different_episodes_are_no_comparison() -> None:
+    times = {"naive": [2.0], "ours": [1.0]}
+    with pytest.raises(RuntimeError, match="the sides ran different episodes"):
+        rollout.row("ours", times, {s: {"control_steps": n, "chunks": 4} for s, n in (("naive", 80), ("ours", 60))}, 1)
+
+
+def test_what_cannot_be_measured_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for arguments, words in (
+        (["--chunks", "0"], "--chunks is 0; allowed: at least 1"),
+        (["--size", "100"], "image_size is (100, 100); allowed: multiples of 16"),
+        (["--policy", str(tmp_path)], f"no checkpoint in {tmp_path}"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            rollout.main(arguments)
+        assert caught.value.code == 2
+        assert words in capsys.readouterr().err

@@ -107,8 +107,9 @@ def test_every_rollout_is_recorded_once(folder: Path) -> None:
 
 
 def test_episodes_of_other_weights_are_never_mixed(folder: Path) -> None:
-    with pytest.raises(BadInput, match="other weights or another protocol"):
-        rollout.main(replace(rollout_config(folder), n_execute=2))
+    for change in ({"n_execute": 2}, {"ensemble": "all"}):
+        with pytest.raises(BadInput, match="other weights or another protocol"):
+            rollout.main(replace(rollout_config(folder), **change))
 
 
 def test_oracle_places_every_bowl(folder: Path, tmp_path: Path) -> None:

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from videopolicy.backbones.backbone import Backbone
-from videopolicy.backbones.image import ImageBackbone, ImageConfig, lite0
+from videopolicy.backbones.image import LEVELS, ImageBackbone, ImageConfig, lite0
 from videopolicy.errors import BadInput
 
 GRIDS = {  # name to (size, grid)
@@ -53,14 +53,24 @@ def test_the_start_is_marked_where_it_is(name: str) -> None:
     assert (change[1] == 0).all()
 
 
-def test_normalisation_keeps_its_statistics() -> None:
-    """Batches of sixteen similar pictures would spoil ImageNet's."""
+def test_folded_normalisation_is_the_same_function() -> None:
+    """Features are timm's own, batch normalisation unfolded and in evaluation mode; training does not change that."""
     backbone = make("efficientnet_lite0").train()
-    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
-    before = [m.running_mean.clone() for m in norms]
-    backbone(images(backbone.image_size), torch.full((2, 2), torch.nan)).dense.sum().backward()
-    assert all(torch.equal(m.running_mean, b) for m, b in zip(norms, before, strict=True))
-    assert all(m.weight.grad is not None for m in norms[:1])
+    plain = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=LEVELS)
+    named = lite0().state_dict()
+    plain.load_state_dict({name: named[name] for name in plain.state_dict()})
+    x = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for ours, theirs in zip(backbone.net(x), plain.eval()(x), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_early_blocks_stay_imagenets() -> None:
+    backbone = make("efficientnet_lite0")
+    backbone(images((96, 64)), torch.full((2, 2), 30.0)).dense.square().mean().backward()
+    trained = {name for name, p in backbone.named_parameters() if p.grad is not None}
+    assert not any(name.startswith(("net.conv_stem", "net.blocks.0", "net.blocks.1")) for name in trained)
+    assert {name for name, _ in backbone.named_parameters() if name.startswith("net.blocks.2")} < trained
 
 
 def test_weights_from_a_file_or_a_folder(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_what_makes_no_sense_is_refused(written_dataset: Path, tmp_path: Path) -
         ({"head__kind": "act", "loss_balance": "ema"}, "loss_balance is ema; allowed with head.kind act: sum"),
         ({"data__min_change": 4}, r"data.min_change is 4.0; allowed: 0"),
         ({"head__n_steps": 0}, r"head.n_steps is 0; allowed: at least 1"),
-        ({"backbone__image_size": "[50, 64]"}, r"image_size is \(50, 64\); allowed: multiples of 32"),
+        ({"backbone__image_size": "[50, 64]"}, r"image_size is \(50, 64\); allowed: multiples of 16"),
     ):
         with pytest.raises(BadInput, match=words):
             train(tmp_path / "run", written_dataset, **overrides)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eval.pool import Pool
-from eval.positions import distance_to_training, grid, held_out_positions, training_cells, validation_cells
+from eval.positions import grid
 from videopolicy.camera import check_markers
 from videopolicy.errors import BadInput
 
@@ -33,7 +33,7 @@ def description(pool: Pool) -> dict:
 def episodes(pool: Pool) -> list[dict]:
     """The same demonstration twice, with other ones between: a scene is reused."""
     cells = grid("left")[[40, 100, 40]]
-    job = {"kind": "collect", "image_size": SIZE, "fps": 4}
+    job = {"kind": "collect", "image_size": SIZE, "fps": 4, "plate_xy": None}
     jobs = [{**job, "attempts": [(c, np.zeros(3))]} for c in cells]
     return [value for _, value in sorted(pool.run(jobs), key=lambda r: r[0])]
 
@@ -87,6 +87,20 @@ def test_markers_are_where_the_camera_projects_them(description: dict) -> None:
         check_markers(description["camera"], description["markers"], shown[:, ::-1], hidden[:, ::-1])
 
 
+def test_a_wider_picture_holds_the_narrower_one(pool: Pool) -> None:
+    """The same pixels in its middle, and what its camera projects is where the picture's own camera says."""
+    job = {"kind": "still", "image_size": SIZE, "bowl_xy": np.array([-0.2, -0.1]), "period": 0.25}
+    narrow, wide = (value for _, value in sorted(pool.run([{**job, "margin": m} for m in (0, 16)])))
+    middle = wide.wide[16:-16, 16:-16].astype(float)
+    assert np.abs(middle - narrow.wide).mean() < 0.5
+    assert np.abs(np.roll(middle, 1, 0) - narrow.wide).mean() > 2
+    np.testing.assert_allclose(narrow.camera.K, wide.camera.K, atol=1e-9)
+    assert wide.wide_camera.size == (SIZE + 32, SIZE + 32)
+    grasp = wide.plan[wide.grasp]
+    np.testing.assert_allclose(grasp[:2], [-0.2, -0.06], atol=0.01)
+    np.testing.assert_allclose(wide.wide_camera.project(grasp) - 16, narrow.camera.project(grasp), atol=1e-9)
+
+
 def test_a_dead_simulator_is_replaced_and_its_job_repeated() -> None:
     with Pool(1) as pool:
         jobs = [{"kind": "describe", "image_size": SIZE}] * 2
@@ -99,7 +113,9 @@ def test_a_dead_simulator_is_replaced_and_its_job_repeated() -> None:
 
 def test_an_unreachable_position_is_tried_as_often_as_asked(pool: Pool) -> None:
     attempts = [(np.array([0.35, -0.1]), np.zeros(3))] * 2
-    ((_, result),) = pool.run([{"kind": "collect", "image_size": SIZE, "fps": 4, "attempts": attempts}])
+    ((_, result),) = pool.run(
+        [{"kind": "collect", "image_size": SIZE, "fps": 4, "attempts": attempts, "plate_xy": None}]
+    )
     assert not result["placed"]
     assert result["attempts"] == 2
 
@@ -122,22 +138,3 @@ assert value["images"][0].shape == ({SIZE}, {SIZE}, 3)"""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-
-
-def test_positions_are_held_out() -> None:
-    """Tests lie between training cells, at least a quarter of a cell from all of them; each half on its own side."""
-    cells = training_cells(96, seed=0)
-    assert len(np.unique(cells, axis=0)) == 96
-    assert (cells[:, 1] < 0).all()
-    np.testing.assert_array_equal(cells[:20], training_cells(20, seed=0))
-    for split, sign in (("seen", -1), ("unseen", 1)):
-        positions = held_out_positions(split, 40, seed=1000)
-        assert (np.sign(positions[:, 1]) == sign).all()
-        step = np.array([0.026, 0.04])
-        offset = np.abs(positions[:, None] - grid("left" if split == "seen" else "right")[None]) / step
-        assert offset.max(-1).min() > 0.2
-    assert len(validation_cells(cells)) == 128 - 96
-    assert distance_to_training(np.array([0.0, -0.1])) == 0
-    assert distance_to_training(np.array([0.0, 0.1])) == pytest.approx(0.12)
-    with pytest.raises(BadInput, match="n_positions is 129; allowed: 1 to 128"):
-        training_cells(129, seed=0)

@@ -118,6 +118,8 @@ TORCH_FREE = [
     "eval.replay",
     "eval.collect",
     "eval.executors",
+    "eval.stills",
+    "bench.standard",
     "videopolicy.camera",
     "videopolicy.types",
 ]

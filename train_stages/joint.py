@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from train_stages.report import describe
+from train_stages.report import describe, describe_labels
 from train_stages.validation import Validation
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import launch, to_dict
@@ -78,10 +78,7 @@ def main(cfg: Config) -> dict[str, float]:
     }
     optimizer = make_optimizer(groups, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
-    masked = f"{labels['outside_image']} outside the image, {labels['past_end']} past their episode's end"
-    accelerator.print(
-        f"waypoints: {labels['waypoints']}, of which masked: {masked}; starts outside: {labels['start_outside_image']}"
-    )
+    describe_labels(accelerator, clips, labels)
     if cfg.dry_run:
         return {}
     make_folder(cfg.run / "previews")

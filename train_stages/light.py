@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from train_stages.report import describe
+from train_stages.report import describe, describe_labels
 from train_stages.validation import Validation
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
 from videopolicy.config import launch, to_dict
@@ -54,15 +54,12 @@ def main(cfg: Config) -> dict[str, float]:
     head = make_head(cfg.head, backbone, labels, data.fps)
     objective = HeadObjective(backbone, head, cfg.loss_balance)
     groups = {
-        "backbone": (list(backbone.net.parameters()), cfg.lr_backbone),
+        "backbone": ([p for p in backbone.net.parameters() if p.requires_grad], cfg.lr_backbone),
         "head": ([*head.parameters(), backbone.start_embedding], cfg.lr_head),
     }
     optimizer = make_optimizer(groups, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
-    masked = f"{labels['outside_image']} outside the image, {labels['past_end']} past their episode's end"
-    accelerator.print(
-        f"waypoints: {labels['waypoints']}, of which masked: {masked}; starts outside: {labels['start_outside_image']}"
-    )
+    describe_labels(accelerator, clips, labels)
     if cfg.dry_run:
         return {}
     make_folder(cfg.run / "previews")

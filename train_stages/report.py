@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from videopolicy.config import dump
 from videopolicy.data.dataset import ClipDataset
+from videopolicy.data.visibility import never_seen
 
 
 @runtime_checkable
@@ -32,3 +33,14 @@ def describe(
     accelerator.print(
         f"output: {cfg.run} ({accelerator.num_processes} process(es), {torch.get_num_threads()} thread(s) each)"
     )
+
+
+def describe_labels(accelerator: Accelerator, clips: ClipDataset, labels: dict) -> None:
+    """Print how many waypoints are masked and why, and which episodes have none left."""
+    masked = f"{labels['outside_image']} outside the image, {labels['past_end']} past their episode's end"
+    accelerator.print(
+        f"waypoints: {labels['waypoints']}, of which masked: {masked}; starts outside: {labels['start_outside_image']}"
+    )
+    if unseen := never_seen(clips.data, list(clips.shown)):
+        names = ", ".join(map(str, unseen))
+        accelerator.print(f"{len(unseen)} of {len(clips.shown)} episodes have no waypoint in the image: {names}")

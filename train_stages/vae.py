@@ -18,8 +18,9 @@ from videopolicy.backbones import pipeline
 from videopolicy.backbones.copy_start import start_copying
 from videopolicy.backbones.pipeline import Architecture
 from videopolicy.config import launch, to_dict
-from videopolicy.data.dataset import DataConfig, open_splits, spread
+from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder, replace_folder
+from videopolicy.data.splits import spread
 from videopolicy.errors import BadInput
 from videopolicy.training.linear_start import start_linear
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer

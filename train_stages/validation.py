@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from videopolicy.data.dataset import ClipDataset, spread
+from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.lerobot import Dataset
+from videopolicy.data.splits import spread
 from videopolicy.heads.para import ParaHead, ParaPrediction
 from videopolicy.policy import FeaturePolicy
 from videopolicy.types import Observation

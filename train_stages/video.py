@@ -12,8 +12,9 @@ import torch
 from train_stages.report import describe
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import launch, to_dict
-from videopolicy.data.dataset import DataConfig, open_splits, spread
+from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder
+from videopolicy.data.splits import spread
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
 from videopolicy.training.distill import DistillConfig, Readout, attach_teacher

@@ -1,5 +1,6 @@
 """Image networks as light backbones, and EfficientNet-Lite0 as a frozen teacher: the only user of timm."""
 
+import itertools
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -10,10 +11,12 @@ import timm
 import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videopolicy.backbones.backbone import FeatureMap, splat, to_pixels
+from videopolicy.backbones.folded import FoldedConv
 from videopolicy.errors import BadInput
 
 SIZE = 224  # EfficientNet-Lite0 was trained on pictures of this size [pixels]
@@ -22,7 +25,11 @@ NETWORKS = {  # our names to timm's
     "dinov2_vits14": "vit_small_patch14_dinov2",
     "dinov3_vits16": "vit_small_patch16_dinov3",
 }
-LEVELS = (2, 3, 4)  # of EfficientNet-Lite0: strides 8, 16 and 32
+# Of EfficientNet-Lite0: strides 8 and 16. At stride 32 every cell sees the picture's border, and with it where it is:
+# heads then learn places instead of what stands there.
+LEVELS = (2, 3)
+TEACHER_LEVELS = (*LEVELS, 4)
+N_FROZEN = 2  # blocks, up to stride 4: edges and colours are the same everywhere, and half of a training step
 
 
 @dataclass(frozen=True)
@@ -35,10 +42,10 @@ class ImageConfig:
 
 
 class ImageBackbone(nn.Module):
-    """One image to one map of features: a ViT's patch tokens, or EfficientNet-Lite0's last three strides on one grid.
+    """One image to one map of features: a ViT's patch tokens, or EfficientNet-Lite0's strides 8 and 16 on one grid.
 
     The start keypoint is a learned vector, added to the patch token that holds it (section 3.4); to EfficientNet's
-    features, which have no tokens. Batch normalisation keeps ImageNet's statistics while fine-tuning.
+    features, which have no tokens, and whose first blocks and normalisation statistics stay ImageNet's.
     """
 
     n_feature_frames = 1
@@ -50,15 +57,18 @@ class ImageBackbone(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.is_vit = cfg.name != "efficientnet_lite0"
-        self.net = _open_vit(cfg) if self.is_vit else _open_lite0(cfg)
+        self.net = _open_vit(cfg) if self.is_vit else _open_lite0(cfg, LEVELS)
         if self.is_vit:
             patch, self.feature_channels = self.net.patch_embed.patch_size[0], self.net.embed_dim
             mean, std = self.net.pretrained_cfg["mean"], self.net.pretrained_cfg["std"]
             self.net.patch_embed.register_forward_hook(self._mark)
             stride = patch
         else:
-            self.net.to(memory_format=torch.channels_last)  # a fifth faster to train on CPU
-            patch, stride, self.feature_channels = 32, 8, sum(self.net.feature_info.channels())
+            _fold(self.net)
+            for module in (self.net.conv_stem, *self.net.blocks[:N_FROZEN]):
+                module.requires_grad_(False)
+            self.net.to(memory_format=torch.channels_last)  # faster to train on CPU
+            patch, stride, self.feature_channels = 16, 8, sum(self.net.feature_info.channels())
             mean = std = (0.5, 0.5, 0.5)
         width, height = cfg.image_size
         if width % patch or height % patch or min(cfg.image_size) < 2 * patch:
@@ -75,13 +85,6 @@ class ImageBackbone(nn.Module):
     @property
     def image_size(self) -> tuple[int, int]:
         return self.cfg.image_size
-
-    def train(self, mode: bool = True) -> "ImageBackbone":
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
 
     def forward(
         self, images: UInt8[Tensor, "batch height width 3"], start_pixel: Float[Tensor, "batch 2"]
@@ -124,8 +127,8 @@ def _open_vit(cfg: ImageConfig) -> Any:
         ) from error
 
 
-def _open_lite0(cfg: ImageConfig) -> Any:
-    net = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=LEVELS)
+def _open_lite0(cfg: ImageConfig, levels: tuple[int, ...]) -> Any:
+    net = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=levels)
     if cfg.weights != "random":
         path = None if cfg.weights == "pretrained" else _weights_file(cfg.weights)
         try:
@@ -134,6 +137,15 @@ def _open_lite0(cfg: ImageConfig) -> Any:
             raise BadInput(f"backbone.weights {cfg.weights} does not hold {cfg.name}: {_line(error)}") from error
         net.load_state_dict({name: named[name] for name in net.state_dict()})
     return net
+
+
+def _fold(network: nn.Module) -> None:
+    """Fold every batch normalisation of an EfficientNet into its convolution, in place."""
+    for module in list(network.modules()):
+        for (name, conv), (norm_name, norm) in itertools.pairwise(list(module.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
+                setattr(module, name, FoldedConv(conv, norm))
+                setattr(module, norm_name, norm.act)
 
 
 def _weights_file(weights: str) -> Path:
@@ -172,7 +184,7 @@ class Lite0Features(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = _open_lite0(ImageConfig())
+        self.net = _open_lite0(ImageConfig(), TEACHER_LEVELS)
         self.requires_grad_(False)
         self.eval()
 

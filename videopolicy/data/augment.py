@@ -22,10 +22,10 @@ class AugmentConfig:
     """Ranges that each sample's camera is drawn from, evenly and on its own."""
 
     kind: Literal["none", "camera"] = "none"
-    pan: float = 12.0  # to either side [degrees]
-    tilt: float = 6.0  # up and down [degrees]
-    roll: float = 6.0  # about the optical axis, either way [degrees]
-    zoom: float = 0.15  # the focal length's factor is within 1 +- this
+    pan: float = 16.0  # to either side [degrees]
+    tilt: float = 2.0  # up and down [degrees]
+    roll: float = 3.0  # about the optical axis, either way [degrees]
+    zoom: float = 0.05  # the focal length's factor is within 1 +- this
 
     def __post_init__(self) -> None:
         for name in ("pan", "tilt", "roll"):

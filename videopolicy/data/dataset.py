@@ -10,8 +10,9 @@ from jaxtyping import Float, Int, UInt8
 from torch.utils.data import Dataset as TorchDataset
 
 from videopolicy.data.lerobot import Dataset
-from videopolicy.data.splits import Select, selected
+from videopolicy.data.splits import Select, selected, spread
 from videopolicy.data.targets import Waypoints, waypoints
+from videopolicy.data.visibility import check_above, check_pictures
 from videopolicy.errors import BadInput
 from videopolicy.images import resized
 
@@ -58,6 +59,7 @@ class ClipDataset(TorchDataset):
         cache_gb: float,
         min_change: float = 0.0,
     ) -> None:
+        check_pictures(data, episodes)
         self.data, self.n_frames, self.n_steps = data, n_frames, n_steps
         if n_frames > 1 and n_steps % (n_frames - 1):
             raise BadInput(f"n_steps is {n_steps}; allowed: multiples of the {n_frames - 1} frames after the first")
@@ -97,6 +99,7 @@ class ClipDataset(TorchDataset):
 
     def label_statistics(self) -> dict:
         """Ranges of the labels, for bins, and how many waypoints are masked and why."""
+        check_above(self.data, list(self.shown))
         heights, positions, outside, past_end, start_outside = [], [], 0, 0, 0
         for episode, t in self.samples:
             w = self._label(episode, t)
@@ -108,7 +111,10 @@ class ClipDataset(TorchDataset):
             start_outside += int(np.isnan(w.start_pixel).any())
         height, position = np.concatenate(heights), np.concatenate(positions)
         if len(height) == 0:
-            raise BadInput(f"no waypoint of {self.data.root} projects into the image")
+            raise BadInput(
+                f"no waypoint of {self.data.root} projects into the image, in none of its {len(self.shown)} chosen"
+                " episodes; is its camera the one that recorded them?"
+            )
         return {
             "height": (float(height.min()), float(height.max())),
             "position_mean": position.mean(0).tolist(),
@@ -188,11 +194,6 @@ def changes(frames: UInt8[np.ndarray, "frame height width 3"], least: float) -> 
         if np.sqrt(np.square(difference).mean()) >= least:
             kept.append(i)
     return np.array(kept)
-
-
-def spread(total: int, n: int) -> list[int]:
-    """At most `n` of `total` indices, evenly spread, the first and the last among them."""
-    return np.linspace(0, total - 1, min(n, total)).round().astype(int).tolist()
 
 
 def batch_indices(n_samples: int, batch_size: int, seed: int, step: int, overfit: bool = False) -> list[int]:

@@ -243,14 +243,14 @@ class Dataset:
     def action(self, episode: int) -> Float[np.ndarray, "frame 4"]:
         return self._tables[episode]["action"]
 
+    def video(self, episode: int) -> Path:
+        at = {name: self.rows[episode][f"videos/{self.key}/{name}_index"] for name in ("chunk", "file")}
+        return self.root / VIDEO.format(key=self.key, **at)
+
     def frames(self, episode: int) -> UInt8[np.ndarray, "frame height width 3"]:
-        row = self.rows[episode]
-        at = {"chunk": row[f"videos/{self.key}/chunk_index"], "file": row[f"videos/{self.key}/file_index"]}
-        frames = read_video(self.root / VIDEO.format(key=self.key, **at), row["length"])
-        if frames.shape[2:0:-1] != self.camera.size:
-            raise BadInput(
-                f"episode {episode} of {self.root} has {frames.shape[2:0:-1]} images, its camera {self.camera.size}"
-            )
+        frames = read_video(self.video(episode), self.length(episode))
+        if (size := frames.shape[2:0:-1]) != self.camera.size:
+            raise BadInput(f"episode {episode} of {self.root} has {size} images, its camera {self.camera.size}")
         return frames
 
     def extras(self) -> list[dict]:

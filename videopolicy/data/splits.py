@@ -12,7 +12,7 @@ from videopolicy.errors import BadInput, choices
 
 N_GRID = 16  # rows and columns of the position grid
 N_CORNER = 8  # cells trained on in each corner of corners_32
-Select = Literal["all", "left", "near", "corners_32", "dense_64", "hemisphere", "outer_left"]
+Select = Literal["all", "left", "near", "corners_32", "dense_64", "hemisphere", "outer_left", "inner_left"]
 SUBLATTICE = frozenset(np.linspace(0, N_GRID - 1, 8).round().astype(int).tolist())  # spans the grid in each direction
 
 
@@ -30,7 +30,7 @@ def corner_cells() -> set[tuple[int, int]]:
 def is_selected(select: Select, extra: dict) -> bool:
     """Whether a training set holds the episode that `extra` describes; `KeyError` where it does not say.
 
-    `outer_left` is for tuning: the left half's outer columns, so that its inner ones are a shift to test on.
+    `outer_left` and `inner_left` are for tuning: half of the left half, so that the rest of it is a shift to test on.
     """
     if select == "all":
         return True
@@ -43,6 +43,8 @@ def is_selected(select: Select, extra: dict) -> bool:
         return row < N_GRID // 2
     if select == "outer_left":
         return col < N_GRID // 4
+    if select == "inner_left":
+        return N_GRID // 4 <= col < N_GRID // 2
     if select == "dense_64":
         return row in SUBLATTICE and col in SUBLATTICE
     if select == "corners_32":
@@ -64,3 +66,8 @@ def selected(select: Select, extras: list[dict], n_episodes: int, where: object)
     if not chosen:
         raise BadInput(f"data.select {select!r} leaves none of the {n_episodes} episodes of {where}")
     return chosen
+
+
+def spread(total: int, n: int) -> list[int]:
+    """At most `n` of `total` indices, evenly spread, the first and the last among them."""
+    return np.linspace(0, total - 1, min(n, total)).round().astype(int).tolist()

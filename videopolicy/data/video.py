@@ -39,6 +39,16 @@ def read_video(path: Path, n_frames: int) -> UInt8[np.ndarray, "frame height wid
     return frames
 
 
+def video_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a file's pictures, from its header."""
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            return stream.width, stream.height
+    except (av.FFmpegError, ValueError, IndexError) as error:
+        raise BadInput(f"cannot read the video {path}: {error}") from error
+
+
 def _read_with_pyav(path: Path) -> UInt8[np.ndarray, "frame height width 3"]:
     try:
         with av.open(str(path)) as container:

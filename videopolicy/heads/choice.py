@@ -43,6 +43,11 @@ def make_head(cfg: HeadConfig, backbone: Backbone, labels: dict, fps: int) -> Pa
     image_size, period = backbone.image_size, 1 / fps
     if cfg.kind == "para":
         low, high = labels["height"]
+        if not high - low > 1e-6:
+            raise BadInput(
+                f"every height label is {low:.4f} m, and head.kind para would have degenerate bins; allowed: labels of"
+                " more than one height, or another head.kind"
+            )
         margin = 0.05 * (high - low) + 0.005
         bins = Bins(low - margin, high + margin, cfg.para.n_height)
         return ParaHead(cfg.para, *shape, backbone.grid, image_size, bins, period)

@@ -137,6 +137,13 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     for key, value in tensors.items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
+    # Fused optimizers read moments in the order in which they lie in memory: it must be their parameter's, which may
+    # have its channels last, while files have them first.
+    parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
+    for i, parameter in enumerate(parameters):
+        for name, value in state.get(i, {}).items():
+            if value.shape == parameter.shape:
+                state[i][name] = torch.empty_like(parameter, dtype=value.dtype, device="cpu").copy_(value)
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import FeatureMap, to_pixels
 from videopolicy.backbones.image import Lite0Features
-from videopolicy.data.dataset import ClipDataset, spread
+from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.files import make_folder, replace
+from videopolicy.data.splits import spread
 from videopolicy.errors import BadInput
 from videopolicy.training.cache import attach
 

@@ -1,0 +1,98 @@
+"""Episodes as an evaluation runs them: chunks averaged, dead simulators replaced and counted, exceptions not scored."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_heads import Shape, kind
+
+from eval import rollout
+from eval.pool import Pool
+from eval.suites import Trial
+from videopolicy.data.files import read_jsonl
+from videopolicy.errors import BadInput
+from videopolicy.policy import FeaturePolicy
+from videopolicy.types import ActionChunk
+
+SIZE = 64
+CLOCK = ("seconds", "restarts")
+
+
+@dataclass(frozen=True)
+class Disturbed(rollout.Contestant):
+    """The oracle, to whose third request something happens."""
+
+    happen: Callable[[], None] = lambda: None
+
+    def answer(self, requests: list[tuple[str, Any]]) -> list[ActionChunk]:
+        self.asked.append(requests)
+        if len(self.asked) == 3:
+            self.happen()
+        return super().answer(requests)
+
+    @property
+    def asked(self) -> list:
+        return self.__dict__.setdefault("_asked", [])
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with Pool(1) as pool:
+        yield pool
+
+
+def run(
+    pool: Pool, folder: Path, happen: Callable[[], None] = lambda: None, ensemble: float | None = None
+) -> list[dict]:
+    """Two episodes of two chunks each."""
+    (folder / "videos").mkdir(parents=True)
+    cfg = rollout.Config(output=folder, max_chunks=2)
+    xy = np.array([[-0.2, -0.15], [-0.3, -0.05]])
+    jobs = {("seen", i): Trial(xy[i], np.array([0.004, -0.003, 0.002]), 0.0, 7 + i) for i in range(2)}
+    policy = FeaturePolicy(Shape(), kind("para")(), (224, 224))
+    contestant = Disturbed("oracle", policy, "digest", True, ensemble, happen)
+    rollout.run_missing(cfg, pool, contestant, jobs, {}, 4, SIZE)
+    return read_jsonl(folder / "episodes.jsonl")
+
+
+def test_deaths_are_recorded_and_change_nothing_else(pool: Pool, tmp_path: Path) -> None:
+    """The same episode, bit for bit, whatever its simulator has been through."""
+    whole = run(pool, tmp_path / "whole")
+    again = run(pool, tmp_path / "again", lambda: pool.workers[0].process.kill())
+    assert [r["restarts"] for r in whole] == [0, 0]
+    assert [r["restarts"] for r in again] == [0, 1]
+    assert [r["chunks"] for r in whole] == [2, 2]
+    kept = [[{k: v for k, v in r.items() if k not in CLOCK} for r in records] for records in (whole, again)]
+    assert kept[0] == kept[1]
+
+
+def test_overlapping_chunks_are_averaged_in_the_simulators_process(pool: Pool, tmp_path: Path) -> None:
+    """Under a very large m only the oldest chunk that speaks of a waypoint counts."""
+    for record in run(pool, tmp_path, ensemble=1e4):
+        first, second = record["targets"]
+        assert second[:2] == first[4:]  # chunks of 6, 4 of them executed
+        assert record["ensemble"] == 1e4
+
+
+def test_who_ensembles_is_configured() -> None:
+    """By default the head whose paper does it, with the paper's m; it is part of what identifies an evaluation."""
+    act, para = kind("act")(), kind("para")()
+    assert [rollout.ensemble_of(rollout.Config(), head) for head in (act, para)] == [0.01, None]
+    assert rollout.ensemble_of(rollout.Config(ensemble="all", ensemble_m=0.5), para) == 0.5
+    assert rollout.ensemble_of(rollout.Config(ensemble="none"), act) is None
+    with pytest.raises(BadInput, match=r"ensemble_m is -1.0; allowed: at least 0"):
+        rollout.main(rollout.Config(policies={"a": "b"}, ensemble_m=-1.0))
+
+
+def test_an_exception_scores_nothing(pool: Pool, tmp_path: Path) -> None:
+    """It ends the evaluation, and what was finished before it stays."""
+
+    def fail() -> None:
+        raise ZeroDivisionError("the network broke")
+
+    with pytest.raises(ZeroDivisionError):
+        run(pool, tmp_path / "policy", fail)
+    assert [r["episode"] for r in read_jsonl(tmp_path / "policy/episodes.jsonl")] == [0]

@@ -1,0 +1,117 @@
+"""The axes from end to end, in miniature: datasets, a light policy of each head, episodes of every kind, the report."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flows import config
+
+from eval import collect, ood, rollout
+from train_stages import light
+from videopolicy.data.files import read_jsonl
+from videopolicy.data.lerobot import Dataset
+from videopolicy.errors import BadInput
+
+COLLECT = {"kind": "views", "views__n_each": 1, "views__thetas": "[0, 25]", "views__phis": "[0, 180]"}
+POLICIES = {"para": "para", "regression": "regression"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("ood")
+    collect.main(config(collect.Config, "collect", output=root / "grid", grid__part="left", grid__n_positions=3))
+    collect.main(config(collect.Config, "collect", output=root / "views", **COLLECT))
+    for data, select in (("grid", "left"), ("views", "hemisphere")):
+        for kind in POLICIES:
+            where = {"run": root / select / kind, "data__root": root / data, "data__select": select}
+            where |= {"data__n_val_episodes": 0, "train__n_steps": 1}
+            light.main(config(light.Config, "light", head__kind=kind, **where))
+    roll(root, "left", "left_right")
+    roll(root, "left", "left_right", executor="osc")
+    roll(root, "hemisphere", "hemisphere")
+    ood.main(root)
+    return root
+
+
+def roll(root: Path, select: str, split: str, executor: str = "teleport", **overrides: object) -> list[dict]:
+    policies = json.dumps({name: str(root / select / run) for name, run in POLICIES.items()})
+    output = root / "rollout" / f"{split}_{executor}"
+    overrides = {"n_oracle": 1, "n_episodes": 2, "output": output} | overrides
+    splits = json.dumps([split])
+    return rollout.main(
+        config(rollout.Config, "rollout", policies=policies, splits=splits, executor=executor, **overrides)
+    )
+
+
+def test_every_episode_of_the_views_has_its_camera(folder: Path) -> None:
+    data = Dataset(folder / "views")
+    assert [(e["theta"], e["phi"]) for e in data.extras()] == [(0, 0), (0, 180), (25, 0), (25, 180)]
+    heights = [data.camera_of(e).position[2] for e in range(4)]
+    assert heights[2] > heights[0] == heights[1] > heights[3]
+    for e in range(4):  # the end effector is where the moved camera shows it: in the picture
+        assert data.camera_of(e).contains(data.camera_of(e).project(data.state(e)[:, :3])).mean() > 0.8
+
+
+def test_a_dataset_has_its_card(folder: Path) -> None:
+    card = (folder / "grid/README.md").read_text()
+    assert "| episodes kept | 3 |" in card
+    assert "reprojection error of markers" in card
+    assert (folder / "grid/meta/contact_sheet.jpg").stat().st_size > 1000
+
+
+def test_collecting_again_adds_nothing(folder: Path) -> None:
+    before = (folder / "grid/meta/info.json").read_bytes()
+    again = collect.main(config(collect.Config, "collect", output=folder / "grid", grid__n_positions=3))
+    assert again["new"] == 0
+    assert (folder / "grid/meta/info.json").read_bytes() == before
+
+
+def test_a_hole_is_no_success(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A position that the expert cannot do is named, and the rest is kept."""
+    monkeypatch.setattr("eval.grid.training_cells", lambda *_: [Unreachable()])
+    with pytest.raises(BadInput, match=r"lacks 1 of 1 episodes: the expert failed 1 times with the bowl at \[0.35"):
+        collect.main(config(collect.Config, "collect", output=tmp_path / "data", grid__n_positions=1, n_tries=1))
+
+
+class Unreachable:
+    row, col, bowl_xy = 0, 0, np.array([0.35, -0.1])
+
+
+def test_summary_has_the_promised_rows(folder: Path) -> None:
+    summary = json.loads((folder / "summary.json").read_text())
+    assert {(r["axis"], r["policy"]) for r in summary["rows"]} == {
+        (axis, policy) for axis in ("left_right", "hemisphere") for policy in POLICIES
+    }
+    for row in summary["rows"] + summary["osc"]:
+        assert row["n"] == 2
+        assert row["weighted"] == pytest.approx(row["place"] + row["grasp"] / 2)
+        assert row["wilson95"][0] <= row["place"] <= row["wilson95"][1]
+        assert row["steps"] == 1
+    assert {r["executor"] for r in summary["osc"]} == {"osc"}
+    assert {r["axis"] for r in summary["paired"]} == {"left_right", "hemisphere"}
+    assert {r["policy"] for r in summary["per_theta"]} == set(POLICIES)
+    assert {r["cause"] for r in summary["sensitivity"]} >= {"one pixel down", "camera pitched by 1 degree"}
+    page = (folder / "report.html").read_text()
+    assert page.count("<video") == 4
+    assert "coordinate regression" in page
+
+
+def test_moved_cameras_are_moved(folder: Path) -> None:
+    records = read_jsonl(folder / "rollout/hemisphere_teleport/episodes.jsonl")
+    poses = {tuple(r["view"]): np.array(r["camera"]["T_world_cam"])[:3, 3] for r in records}
+    assert len(poses) == 2
+    for (theta, phi), position in poses.items():
+        assert phi >= 180
+        assert position[1] > -1e-9  # image right
+        assert theta > 0
+
+
+def test_distractors_run_from_liberos_states(folder: Path) -> None:
+    with pytest.raises(BadInput, match=r"splits has 'distractors', which tests policies trained on data.select 'dense"):
+        roll(folder, "left", "distractors")
+
+
+def test_a_report_of_nothing_says_so(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no finished episodes under"):
+        ood.main(tmp_path)

@@ -1,0 +1,35 @@
+"""Whether a dataset's cameras can see and lift what a policy is to learn, told before training rather than by NaN."""
+
+from videopolicy.data.lerobot import Dataset
+from videopolicy.data.video import video_size
+from videopolicy.errors import BadInput
+
+
+def check_pictures(data: Dataset, episodes: list[int]) -> None:
+    """`BadInput` where an episode's pictures or camera have another size than the first's: sizes must not mix."""
+    size = data.camera.size
+    for e in episodes:
+        path = data.video(e)
+        for what, other in ((f"pictures in {path}", video_size(path)), ("a camera", data.camera_of(e).size)):
+            if other != size:
+                raise BadInput(
+                    f"episode {e} of {data.root} has {what} of {other[0]} x {other[1]} pixels; allowed:"
+                    f" {size[0]} x {size[1]}, the size of all others"
+                )
+
+
+def check_above(data: Dataset, episodes: list[int]) -> None:
+    """`BadInput` where a camera does not stand above every waypoint: their planes could not be met from it."""
+    for e in episodes:
+        height, highest = data.camera_of(e).position[2], data.state(e)[:, 2].max()
+        if not height > highest:
+            raise BadInput(
+                f"the camera of episode {e} of {data.root} stands at z = {height:.3f} m, its waypoints reach"
+                f" {highest:.3f} m; allowed: cameras above all waypoints (is its pose T_world_cam, with z up?)"
+            )
+
+
+def never_seen(data: Dataset, episodes: list[int]) -> list[int]:
+    """Episodes whose every waypoint is outside the image: they teach an action head nothing."""
+    cameras = {e: data.camera_of(e) for e in episodes}
+    return [e for e, c in cameras.items() if not c.contains(c.project(data.state(e)[1:, :3])).any()]
