@@ -11,7 +11,7 @@ from videopolicy.errors import BadInput
 from videopolicy.types import ActionChunk
 
 
-class Stage(Workspace, Protocol):
+class ExpertScene(Workspace, Protocol):
     """A scene in which the expert can show its task, and policies be tested on it."""
 
     @property
@@ -35,7 +35,7 @@ class Stage(Workspace, Protocol):
 class ExpertPolicy:
     """The scripted expert behind the policy interface: the rest of its plan, made once at the episode's start."""
 
-    def __init__(self, scene: Stage, period: float) -> None:
+    def __init__(self, scene: ExpertScene, period: float) -> None:
         self.position, self.gripper = scene.plan(period)
         self.period = period
         self.step = 0
@@ -46,7 +46,7 @@ class ExpertPolicy:
         return ActionChunk(self.position[index], self.gripper[index], self.period)
 
 
-def describe(scene: Stage, first: dict | None = None) -> dict:
+def describe(scene: ExpertScene, first: dict | None = None) -> dict:
     """The camera, and the self-test's pictures after the test has passed; `BadInput` where `first` has no plan either.
 
     `first` is the first of the jobs that are to come, where the expert is to do them.
@@ -58,7 +58,7 @@ def describe(scene: Stage, first: dict | None = None) -> dict:
     return {**scene.self_test(), "camera": scene.camera}
 
 
-def collect(scene: Stage, job: dict) -> dict:
+def collect(scene: ExpertScene, job: dict) -> dict:
     """The first of a job's attempts (bowl position or None, start jitter) at which the expert succeeds, or the last."""
     result: dict = {}
     for n, (bowl_xy, start_jitter) in enumerate(job["attempts"], 1):
@@ -70,7 +70,7 @@ def collect(scene: Stage, job: dict) -> dict:
     return result
 
 
-def demonstrate(scene: Stage, fps: int) -> dict:
+def demonstrate(scene: ExpertScene, fps: int) -> dict:
     """One demonstration by the expert from the scene as it stands; frames, states and actions, `fps` per second."""
     executor = LiberoExecutor(scene, "teleport", stop_when_placed=False)  # the retreat belongs to a demonstration
     expert = ExpertPolicy(scene, 1 / fps)

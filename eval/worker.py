@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from eval.clips import record_block
-from eval.demonstrations import ExpertPolicy, Stage, collect, describe
+from eval.demonstrations import ExpertPolicy, ExpertScene, collect, describe
 from eval.executors import LiberoExecutor
 from eval.orbit import orbit
 from eval.playground import Playground
@@ -42,7 +42,7 @@ class RemotePolicy:
         return [self.act(observation) for observation in observations]
 
 
-def run_episode(scene: Stage, connection: Connection, job: dict) -> dict:
+def run_episode(scene: ExpertScene, connection: Connection, job: dict) -> dict:
     """One closed-loop episode of the parent's policy, or of the expert's waypoints through the parent's head."""
     scene.set_up(job, START + job["start_jitter"])
     before = {"camera": scene.camera.to_json(), "start": scene.ee_position.round(5).tolist()}
@@ -68,7 +68,7 @@ def run_episode(scene: Stage, connection: Connection, job: dict) -> dict:
 class OraclePolicy(RemotePolicy):
     """Ground-truth waypoints that the parent encodes as head targets, decodes and lifts: the head's ceiling."""
 
-    def __init__(self, connection: Connection, scene: Stage, period: float, n_steps: int, n_execute: int) -> None:
+    def __init__(self, connection: Connection, scene: ExpertScene, period: float, n_steps: int, n_execute: int) -> None:
         super().__init__(connection)
         self.expert = ExpertPolicy(scene, period)
         self.n_steps, self.n_execute = n_steps, n_execute
@@ -102,7 +102,7 @@ def run(
         assert isinstance(replay, Replay)
         drawn = replay.draw(job["states"], job["bodies"]) if "states" in job else replay.describe(job["n_values"])
         return drawn, replay
-    scene = open_stage(job, simulation, scene_class)
+    scene = open_scene(job, simulation, scene_class)
     view = job.get("view")
     scene.look(*(scene.own_view if view is None else orbit(*view)))
     if job["kind"] == "describe":
@@ -115,7 +115,7 @@ def run(
     return run_episode(scene, connection, job), scene
 
 
-def open_stage(job: dict, simulation: Simulation | None, scene_class: type[Scene]) -> Scene | TaskScene:
+def open_scene(job: dict, simulation: Simulation | None, scene_class: type[Scene]) -> Scene | TaskScene:
     """The scene of a job: a task's, or that of bowl and plate in one of its variants."""
     size, task, variant = job["image_size"], job.get("task"), job.get("scene", "clean")
     scene = simulation

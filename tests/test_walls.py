@@ -24,6 +24,7 @@ HEAVY = {  # each lives in one file, so that replacing it means changing one fil
     "libero": "eval/simulation.py",
     "robosuite": "eval/simulation.py",
     "mujoco": "eval/simulation.py",
+    "h5py": "eval/hdf5.py",
 }
 BROUGHT_BY = {"robosuite": "libero", "mujoco": "libero"}  # pinned by LIBERO; a second pin could only disagree
 FORBIDDEN = {
@@ -113,6 +114,8 @@ TORCH_FREE = [
     "eval.worker",
     "eval.scene",
     "eval.playground",
+    "eval.task_scene",
+    "eval.replay",
     "eval.collect",
     "eval.executors",
     "eval.stills",
