@@ -14,7 +14,7 @@ from videopolicy.camera import Camera
 from videopolicy.heads.act import ActConfig
 from videopolicy.heads.attention_pool import AttentionPoolConfig
 from videopolicy.heads.choice import HeadConfig, HeadKind, make_head
-from videopolicy.heads.coordinates import CoordinateHead
+from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape
 from videopolicy.heads.head import Targets
 from videopolicy.heads.para import ParaConfig, ParaHead, ParaPrediction
 from videopolicy.heads.regression import RegressionConfig, RegressionHead
@@ -45,12 +45,13 @@ def prediction_of(heatmap: Tensor) -> ParaPrediction:
 
 def regression(mean: tuple = (0.0, 0.0, 0.0), std: tuple = (1.0, 1.0, 1.0)) -> RegressionHead:
     torch.manual_seed(0)
-    return RegressionHead(RegressionConfig(width=16), 16, 6, 6, torch.tensor(mean), torch.tensor(std), 0.25)
+    shape = CoordinateShape(16, 6, 6, SIZE, torch.tensor(mean), torch.tensor(std), 0.25)
+    return RegressionHead(RegressionConfig(width=16), shape)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a head asks a backbone."""
+    """A backbone that knows its sizes, and sees the same features in every picture."""
 
     feature_channels: int = 16
     n_feature_frames: int = 6
@@ -58,7 +59,7 @@ class Shape:
     image_size: tuple[int, int] = SIZE
 
     def forward(self, images: Tensor, start_pixel: Tensor) -> FeatureMap:
-        raise NotImplementedError
+        return features(len(images), self.n_feature_frames)
 
 
 SMALL = HeadConfig(

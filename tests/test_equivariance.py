@@ -21,6 +21,7 @@ from videopolicy.camera import Camera
 from videopolicy.config import load
 from videopolicy.data.lerobot import Episode
 from videopolicy.errors import BadInput
+from videopolicy.heads.coordinates import CoordinateShape
 from videopolicy.heads.para import ParaConfig, ParaHead
 from videopolicy.heads.regression import RegressionConfig, RegressionHead
 from videopolicy.policy import FeaturePolicy
@@ -85,7 +86,10 @@ def test_a_convolution_that_wraps_follows_exactly(fill: str) -> None:
 def test_what_is_pooled_does_not_follow() -> None:
     """Averages over all cells are the same wherever the patch is."""
     torch.manual_seed(0)
-    head = RegressionHead(RegressionConfig(16), 16, 1, 3, torch.tensor([-0.2, 0, 0.1]), torch.full((3,), 0.1), 0.25)
+    head = RegressionHead(
+        RegressionConfig(16),
+        CoordinateShape(16, 1, 3, (224, 224), torch.tensor([-0.2, 0, 0.1]), torch.full((3,), 0.1), 0.25),
+    )
     policy = FeaturePolicy(Circular().eval(), head.eval(), (SIDE, SIDE))
     for row in image_shifts(policy, [still(0)], (8, 16), FILLS):
         assert row["share"] == pytest.approx(0.0, abs=1e-3)

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.camera import Camera
 from videopolicy.errors import BadInput
-from videopolicy.heads.coordinates import CoordinateHead
+from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape
 from videopolicy.heads.head import Standardised, Targets, masked_mean
-from videopolicy.heads.position import position_encoding
+from videopolicy.heads.position import check_width, position_encoding
 from videopolicy.types import ActionChunk
 
 
@@ -32,11 +32,7 @@ class ActConfig:
     stride: int = 32  # pixels per token: the stride of the paper's ResNet
 
     def __post_init__(self) -> None:
-        if self.n_heads < 1 or self.width < 4 or self.width % (4 * self.n_heads):
-            raise BadInput(
-                f"head.act has width {self.width} and n_heads {self.n_heads}; allowed: a width that is a multiple of 4"
-                " times n_heads"
-            )
+        check_width("act", self.width, self.n_heads)
         for name in ("n_encoder_layers", "n_decoder_layers", "n_latent", "stride", "feedforward"):
             if getattr(self, name) < 1:
                 raise BadInput(f"head.act.{name} is {getattr(self, name)}; allowed: at least 1")
@@ -51,33 +47,23 @@ class ActHead(CoordinateHead):
 
     terms = ("position", "gripper", "kl")
 
-    def __init__(
-        self,
-        cfg: ActConfig,
-        channels: int,
-        n_frames: int,
-        n_steps: int,
-        image_size: tuple[int, int],
-        position_mean: Tensor,
-        position_std: Tensor,
-        period: float,
-    ) -> None:
-        super().__init__(n_steps, position_mean, position_std, period)
+    def __init__(self, cfg: ActConfig, shape: CoordinateShape) -> None:
+        super().__init__(shape)
         self.cfg = cfg
-        self.tokens = (max(image_size[1] // cfg.stride, 1), max(image_size[0] // cfg.stride, 1))
+        self.tokens = (max(shape.image_size[1] // cfg.stride, 1), max(shape.image_size[0] // cfg.stride, 1))
         sizes = (cfg.width, cfg.n_heads, cfg.feedforward, cfg.dropout)
-        self.embed = nn.Sequential(Standardised(channels), nn.Conv2d(channels, cfg.width, 1))
-        self.frame_embedding = nn.Parameter(torch.zeros(n_frames, cfg.width))
+        self.embed = nn.Sequential(Standardised(shape.channels), nn.Conv2d(shape.channels, cfg.width, 1))
+        self.frame_embedding = nn.Parameter(torch.zeros(shape.n_frames, cfg.width))
         encoder = nn.TransformerEncoderLayer(*sizes, batch_first=True)
         self.encoder = nn.TransformerEncoder(encoder, cfg.n_encoder_layers, enable_nested_tensor=False)
         decoder = nn.TransformerDecoderLayer(*sizes, batch_first=True)
         self.decoder = nn.TransformerDecoder(decoder, cfg.n_decoder_layers, nn.LayerNorm(cfg.width))
-        self.query = nn.Parameter(torch.randn(n_steps, cfg.width))
+        self.query = nn.Parameter(torch.randn(shape.n_steps, cfg.width))
         self.latent = nn.Linear(cfg.n_latent, cfg.width)
         self.out = nn.Linear(cfg.width, 4)
         # The variational encoder: a token to summarise, and one per step of the true chunk.
         self.action = nn.Linear(4, cfg.width)
-        self.summary = nn.Parameter(torch.randn(1 + n_steps, cfg.width))
+        self.summary = nn.Parameter(torch.randn(1 + shape.n_steps, cfg.width))
         posterior = nn.TransformerEncoderLayer(*sizes, batch_first=True)
         self.posterior = nn.TransformerEncoder(posterior, cfg.n_encoder_layers, enable_nested_tensor=False)
         self.to_latent = nn.Linear(cfg.width, 2 * cfg.n_latent)

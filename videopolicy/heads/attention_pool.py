@@ -8,10 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import FeatureMap
-from videopolicy.errors import BadInput
-from videopolicy.heads.coordinates import CoordinateHead, mlp
+from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape, mlp
 from videopolicy.heads.head import Standardised
-from videopolicy.heads.position import position_encoding
+from videopolicy.heads.position import check_width, position_encoding
 
 
 @dataclass(frozen=True)
@@ -20,11 +19,7 @@ class AttentionPoolConfig:
     n_heads: int = 4
 
     def __post_init__(self) -> None:
-        if self.n_heads < 1 or self.width < 4 or self.width % (4 * self.n_heads):
-            raise BadInput(
-                f"head.attention_pool has width {self.width} and n_heads {self.n_heads}; allowed: a width that is a"
-                " multiple of 4 times n_heads"
-            )
+        check_width("attention_pool", self.width, self.n_heads)
 
 
 class AttentionPool(nn.Module):
@@ -53,18 +48,9 @@ class AttentionPool(nn.Module):
 class AttentionPoolHead(CoordinateHead):
     """Attention pool and a three-layer MLP per step."""
 
-    def __init__(
-        self,
-        cfg: AttentionPoolConfig,
-        channels: int,
-        n_frames: int,
-        n_steps: int,
-        position_mean: Tensor,
-        position_std: Tensor,
-        period: float,
-    ) -> None:
-        super().__init__(n_steps, position_mean, position_std, period)
-        self.pool = AttentionPool(cfg, channels, n_frames, n_steps)
+    def __init__(self, cfg: AttentionPoolConfig, shape: CoordinateShape) -> None:
+        super().__init__(shape)
+        self.pool = AttentionPool(cfg, shape.channels, shape.n_frames, shape.n_steps)
         self.net = mlp(cfg.width, cfg.width, 4)
 
     def forward(self, features: FeatureMap) -> Float[Tensor, "batch step 4"]:

@@ -10,7 +10,7 @@ from videopolicy.bins import Bins
 from videopolicy.errors import BadInput, choices
 from videopolicy.heads.act import ActConfig, ActHead
 from videopolicy.heads.attention_pool import AttentionPoolConfig, AttentionPoolHead
-from videopolicy.heads.coordinates import CoordinateHead
+from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape
 from videopolicy.heads.para import ParaConfig, ParaHead
 from videopolicy.heads.regression import RegressionConfig, RegressionHead
 from videopolicy.heads.spatial_softmax import SpatialSoftmaxConfig, SpatialSoftmaxHead
@@ -39,7 +39,7 @@ class HeadConfig:
 
 def make_head(cfg: HeadConfig, backbone: Backbone, labels: dict, fps: int) -> ParaHead | CoordinateHead:
     """The head for a backbone, its bins and scales from the training labels' statistics."""
-    shape = (backbone.feature_channels, backbone.n_feature_frames, cfg.n_steps)
+    channels, n_frames = backbone.feature_channels, backbone.n_feature_frames
     image_size, period = backbone.image_size, 1 / fps
     if cfg.kind == "para":
         low, high = labels["height"]
@@ -50,16 +50,17 @@ def make_head(cfg: HeadConfig, backbone: Backbone, labels: dict, fps: int) -> Pa
             )
         margin = 0.05 * (high - low) + 0.005
         bins = Bins(low - margin, high + margin, cfg.para.n_height)
-        return ParaHead(cfg.para, *shape, backbone.grid, image_size, bins, period)
-    scale = (torch.tensor(labels["position_mean"]), torch.tensor(labels["position_std"]), period)
+        return ParaHead(cfg.para, channels, n_frames, cfg.n_steps, backbone.grid, image_size, bins, period)
+    mean, std = torch.tensor(labels["position_mean"]), torch.tensor(labels["position_std"])
+    shape = CoordinateShape(channels, n_frames, cfg.n_steps, image_size, mean, std, period)
     if cfg.kind == "regression":
-        return RegressionHead(cfg.regression, *shape, *scale)
+        return RegressionHead(cfg.regression, shape)
     if cfg.kind == "attention_pool":
-        return AttentionPoolHead(cfg.attention_pool, *shape, *scale)
+        return AttentionPoolHead(cfg.attention_pool, shape)
     if cfg.kind == "spatial_softmax":
-        return SpatialSoftmaxHead(cfg.spatial_softmax, *shape, *scale)
+        return SpatialSoftmaxHead(cfg.spatial_softmax, shape)
     if cfg.kind == "tracks":
-        return TracksHead(cfg.tracks, *shape, image_size, *scale)
+        return TracksHead(cfg.tracks, shape)
     if cfg.kind == "act":
-        return ActHead(cfg.act, *shape, image_size, *scale)
+        return ActHead(cfg.act, shape)
     raise choices("head.kind", cfg.kind, HeadKind.__args__)

@@ -1,5 +1,6 @@
 """What all heads that regress coordinates share: their targets, their loss, and their decoding."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,19 @@ from videopolicy.heads.head import Targets, masked_mean
 from videopolicy.types import ActionChunk
 
 
+@dataclass(frozen=True)
+class CoordinateShape:
+    """What a head that regresses coordinates reads and predicts, and the scale of its positions."""
+
+    channels: int
+    n_frames: int
+    n_steps: int
+    image_size: tuple[int, int]  # (width, height), whose pixels targets are in
+    position_mean: Float[Tensor, " 3"]  # of the training positions [m]
+    position_std: Float[Tensor, " 3"]
+    period: float  # between waypoints [s]
+
+
 class CoordinateHead(nn.Module):
     """Predicts (batch step 4): xyz in standard deviations of the training positions, and a gripper logit."""
 
@@ -19,11 +33,11 @@ class CoordinateHead(nn.Module):
     position_mean: Tensor
     position_std: Tensor
 
-    def __init__(self, n_steps: int, position_mean: Tensor, position_std: Tensor, period: float) -> None:
+    def __init__(self, shape: CoordinateShape) -> None:
         super().__init__()
-        self.n_steps, self.period = n_steps, period
-        self.register_buffer("position_mean", position_mean)
-        self.register_buffer("position_std", position_std)
+        self.n_steps, self.period = shape.n_steps, shape.period
+        self.register_buffer("position_mean", shape.position_mean)
+        self.register_buffer("position_std", shape.position_std)
 
     def goal(self, targets: Targets) -> Float[Tensor, "batch step 3"]:
         """Positions to predict; masked ones, which may be NaN, whose gradient a mask on the loss would not stop, 0."""

@@ -7,6 +7,17 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from videopolicy.errors import BadInput
+
+
+def check_width(head: str, width: int, n_heads: int) -> None:
+    """`BadInput` where attention heads cannot share a width, or the encoding below not fill it."""
+    if n_heads < 1 or width < 4 or width % (4 * n_heads):
+        raise BadInput(
+            f"head.{head} has width {width} and n_heads {n_heads}; allowed: a width that is a multiple of 4"
+            " times n_heads"
+        )
+
 
 def position_encoding(rows: int, cols: int, width: int, like: Tensor) -> Float[Tensor, "cell width"]:
     """Sines and cosines of row and column, half the channels each, as in DETR (Carion et al. 2020)."""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import FeatureMap
-from videopolicy.heads.coordinates import CoordinateHead, mlp
+from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape, mlp
 from videopolicy.heads.head import Standardised
 
 
@@ -19,21 +19,11 @@ class RegressionConfig:
 class RegressionHead(CoordinateHead):
     """A ViT's class token, else the average over each map, and a three-layer MLP."""
 
-    def __init__(
-        self,
-        cfg: RegressionConfig,
-        channels: int,
-        n_frames: int,
-        n_steps: int,
-        position_mean: Tensor,
-        position_std: Tensor,
-        period: float,
-    ) -> None:
-        super().__init__(n_steps, position_mean, position_std, period)
-        self.standardise = Standardised(channels)
-        self.net = nn.Sequential(
-            nn.LayerNorm(channels * n_frames), *mlp(channels * n_frames, cfg.width, n_steps * 4).children()
-        )
+    def __init__(self, cfg: RegressionConfig, shape: CoordinateShape) -> None:
+        super().__init__(shape)
+        self.standardise = Standardised(shape.channels)
+        n = shape.channels * shape.n_frames
+        self.net = nn.Sequential(nn.LayerNorm(n), *mlp(n, cfg.width, shape.n_steps * 4).children())
 
     def forward(self, features: FeatureMap) -> Float[Tensor, "batch step 4"]:
         pooled = features.token

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.errors import BadInput
-from videopolicy.heads.coordinates import CoordinateHead, mlp
+from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape, mlp
 from videopolicy.heads.head import Standardised
 
 
@@ -26,20 +26,11 @@ class SpatialSoftmaxConfig:
 class SpatialSoftmaxHead(CoordinateHead):
     """Keypoints as in end-to-end visuomotor policies (Levine et al. 2016, section 4), then a three-layer MLP."""
 
-    def __init__(
-        self,
-        cfg: SpatialSoftmaxConfig,
-        channels: int,
-        n_frames: int,
-        n_steps: int,
-        position_mean: Tensor,
-        position_std: Tensor,
-        period: float,
-    ) -> None:
-        super().__init__(n_steps, position_mean, position_std, period)
-        self.maps = nn.Sequential(Standardised(channels), nn.Conv2d(channels, cfg.n_keypoints, 1))
+    def __init__(self, cfg: SpatialSoftmaxConfig, shape: CoordinateShape) -> None:
+        super().__init__(shape)
+        self.maps = nn.Sequential(Standardised(shape.channels), nn.Conv2d(shape.channels, cfg.n_keypoints, 1))
         self.log_temperature = nn.Parameter(torch.zeros(()))
-        self.net = mlp(2 * n_frames * cfg.n_keypoints, cfg.width, n_steps * 4)
+        self.net = mlp(2 * shape.n_frames * cfg.n_keypoints, cfg.width, shape.n_steps * 4)
 
     def forward(self, features: FeatureMap) -> Float[Tensor, "batch step 4"]:
         b = len(features.dense)

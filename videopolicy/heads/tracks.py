@@ -10,7 +10,7 @@ from torch import Tensor
 from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.camera import Camera
 from videopolicy.heads.attention_pool import AttentionPool, AttentionPoolConfig
-from videopolicy.heads.coordinates import CoordinateHead, mlp
+from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape, mlp
 from videopolicy.heads.head import Targets, masked_mean
 from videopolicy.types import ActionChunk
 
@@ -35,22 +35,12 @@ class TracksHead(CoordinateHead):
 
     terms = ("track", "position", "gripper")
 
-    def __init__(
-        self,
-        cfg: TracksConfig,
-        channels: int,
-        n_frames: int,
-        n_steps: int,
-        image_size: tuple[int, int],
-        position_mean: Tensor,
-        position_std: Tensor,
-        period: float,
-    ) -> None:
-        super().__init__(n_steps, position_mean, position_std, period)
-        self.image_size = image_size
-        self.pool = AttentionPool(cfg.pool, channels, n_frames, n_steps)
+    def __init__(self, cfg: TracksConfig, shape: CoordinateShape) -> None:
+        super().__init__(shape)
+        self.image_size = shape.image_size
+        self.pool = AttentionPool(cfg.pool, shape.channels, shape.n_frames, shape.n_steps)
         self.track = mlp(cfg.pool.width, cfg.width, 2)
-        self.lift = mlp(n_steps * (2 + cfg.pool.width), cfg.width, n_steps * 4)
+        self.lift = mlp(shape.n_steps * (2 + cfg.pool.width), cfg.width, shape.n_steps * 4)
 
     def forward(self, features: FeatureMap) -> TracksPrediction:
         pooled = self.pool(features)
