@@ -82,16 +82,12 @@ def main(cfg: Config) -> dict[str, float]:
     if cfg.dry_run:
         return {}
     make_folder(cfg.run / "previews")
+    previews = cfg.run / "previews" if accelerator.is_main_process else None
     attach_latents(backbone, accelerator, clips, val_clips)
 
     # Validate as the policy acts: from the first frame alone, at the deploy noise level.
     policy = FeaturePolicy(backbone, head, cfg.backbone.image_size, cfg.train.mixed_precision)
     validation = Validation(policy, data, val_clips)
-
-    def validate(step: int) -> dict[str, float]:
-        objective.eval()
-        last = accelerator.is_main_process and step == cfg.train.n_steps
-        return validation.measure(cfg.run / "previews" / f"step_{step:06d}.png" if last else None)
 
     # Train, saving as we go; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():
@@ -102,7 +98,7 @@ def main(cfg: Config) -> dict[str, float]:
             optimizer,
             clips,
             draws=lambda n, step, rank: draw(cfg.noise, n, backbone, cfg.train.seed, step, rank).to(accelerator.device),
-            validate=validate,
+            validate=lambda step: validation.at(objective, step, cfg.train.n_steps, previews),
             run=cfg.run,
             config=to_dict(cfg),
             state={

@@ -23,6 +23,7 @@ from videopolicy.policy import FeaturePolicy
 from videopolicy.training.balance import Balance
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
 from videopolicy.training.objectives import HeadObjective
+from videopolicy.training.randomness import step_generator
 
 
 @dataclass(frozen=True)
@@ -63,19 +64,14 @@ def main(cfg: Config) -> dict[str, float]:
     if cfg.dry_run:
         return {}
     make_folder(cfg.run / "previews")
+    previews = cfg.run / "previews" if accelerator.is_main_process else None
     validation = Validation(FeaturePolicy(backbone, head, size, cfg.train.mixed_precision), data, val_clips)
-
-    def validate(step: int) -> dict[str, float]:
-        objective.eval()
-        last = accelerator.is_main_process and step == cfg.train.n_steps
-        return validation.measure(cfg.run / "previews" / f"step_{step:06d}.png" if last else None)
-
     K = torch.from_numpy(data.camera.resized(size).K)
 
     def draws(n: int, step: int, rank: int) -> Tensor | None:
         if cfg.augment.kind == "none":
             return None
-        generator = torch.Generator().manual_seed(((cfg.train.seed * 1_000_003 + step) * 1009 + rank) % 2**63)
+        generator = step_generator(cfg.train.seed, step, rank)
         return draw_homographies(cfg.augment, n, K, generator).to(accelerator.device)
 
     # Train, saving as we go; no other process may write to this run meanwhile.
@@ -87,7 +83,7 @@ def main(cfg: Config) -> dict[str, float]:
             optimizer,
             clips,
             draws=draws,
-            validate=validate,
+            validate=lambda step: validation.at(objective, step, cfg.train.n_steps, previews),
             run=cfg.run,
             config=to_dict(cfg),
             state={"fps": data.fps, "stage": "light", "labels": labels},

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.lerobot import Dataset
@@ -27,6 +28,11 @@ class Validation:
             Observation(f[0].numpy(), data.camera_of(e), data.state(e)[t, :3], 0.0, 0.0)
             for f, (e, t) in zip(self.batch["frames"], (clips.samples[i] for i in chosen), strict=True)
         ]
+
+    def at(self, objective: nn.Module, step: int, last_step: int, previews: Path | None) -> dict[str, float]:
+        """`measure` at a training step, in evaluation mode; after the last step with a sheet in `previews`."""
+        objective.eval()
+        return self.measure(previews / f"step_{step:06d}.png" if previews and step == last_step else None)
 
     @torch.inference_mode()
     def measure(self, preview: Path | None = None) -> dict[str, float]:

@@ -15,6 +15,7 @@ from videopolicy.heads.head import Targets
 from videopolicy.heads.para import ParaHead
 from videopolicy.training.balance import Balance, LossBalance
 from videopolicy.training.distill import Readout
+from videopolicy.training.randomness import step_generator
 
 DROPOUT = 0.1  # conditioning is dropped as in SVD: 10 % embedding only, 10 % both, 10 % image latent only
 
@@ -34,7 +35,7 @@ class Draws:
 
 
 def draw(cfg: NoiseConfig, n: int, backbone: SVDBackbone, seed: int, step: int, rank: int) -> Draws:
-    generator = torch.Generator().manual_seed(((seed * 1_000_003 + step) * 1009 + rank) % 2**63)
+    generator = step_generator(seed, step, rank)
     width, height = backbone.cfg.image_size
     live = float(backbone.cfg.augmentation == "live")
     return Draws(

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import to_pixels
+from videopolicy.training.randomness import step_generator
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def crop_draws(
     image_size: tuple[int, int], side: int, n: int, seed: int, step: int, rank: int, precise: bool = False
 ) -> Crops:
     """Squares of `side` pixels in pictures of (width, height), a function of (seed, step, rank) alone."""
-    generator = torch.Generator().manual_seed(((seed * 1_000_003 + step) * 1009 + rank) % 2**63)
+    generator = step_generator(seed, step, rank)
     corner = [torch.randint(0, s - side + 1, (n,), generator=generator) for s in image_size]
     return Crops(torch.stack(corner, 1), side, int(torch.randint(2**31, (1,), generator=generator)), precise)
 
