@@ -86,9 +86,7 @@ def polar_figure(records: list[dict], policies: list[str]) -> str:
     return embed_figure(figure)
 
 
-def position_map(
-    records: list[dict], policies: list[str], trained: Float[np.ndarray, "n 2"], box: np.ndarray | None = None
-) -> str:
+def position_map(records: list[dict], policies: list[str], trained: Float[np.ndarray, "n 2"]) -> str:
     """Bowl positions as the camera sees the table: trained on (grey), and tested (share of episodes placed)."""
     figure, maps = plt.subplots(1, len(policies), figsize=(3.4 * len(policies), 2.6), squeeze=False)
     for axes, policy in zip(maps[0], policies, strict=True):

@@ -4,7 +4,6 @@ python -m eval.ood runs/ood
 """
 
 import json
-import sys
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -18,14 +17,16 @@ from eval import figures
 from eval.lifting import sensitivity
 from eval.machine import provenance
 from eval.sheets import heatmap_sheet
-from eval.statistics import paired, rates
+from eval.statistics import paired, rates, table
 from eval.suites import SPLITS, TRAINED_ON, Split
+from videopolicy.camera import Camera
+from videopolicy.config import launch_on_folder
 from videopolicy.data.files import read_jsonl
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import selected
 from videopolicy.errors import BadInput
 from videopolicy.heads.para import ParaHead
-from videopolicy.policy import FeaturePolicy, load
+from videopolicy.policy import load
 from videopolicy.training import checkpoint
 
 TITLES = {
@@ -70,12 +71,9 @@ def main(root: Path) -> dict:
         "restarts": sum(r["restarts"] for axis in axes for r in axis.records),
         **provenance(),
     }
-    policy, trained = _pixel_aligned(axes)
-    if policy is not None:
-        camera = trained.camera.resized(policy.image_size)
-        assert isinstance(policy.head, ParaHead)
-        summary["sensitivity"] = sensitivity(camera, policy.head.height_bins.width)
-        summary["image_size"] = policy.image_size
+    if (found := _pixel_aligned(axes)) is not None:
+        head, camera = found
+        summary |= {"sensitivity": sensitivity(camera, head.height_bins.width), "image_size": camera.size}
     (root / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     page = jinja2.Environment(autoescape=True).from_string(Path(__file__).with_name("ood.html.j2").read_text())
     html = page.render(
@@ -85,7 +83,7 @@ def main(root: Path) -> dict:
         command=f"python -m eval.ood {root}",
     )
     (root / "report.html").write_text(html)
-    print(table(rows + summary["oracle"]))
+    print(table(rows + summary["oracle"], {"axis": 20, "policy": 17, "executor": 8}))
     print(f"report: {root / 'report.html'}")
     return summary
 
@@ -108,16 +106,6 @@ def open_axes(root: Path) -> list[Axis]:
         raise BadInput(f"no finished episodes under {root}/rollout/*/episodes.jsonl; run eval.rollout first")
     order = {name: i for i, name in enumerate((*TITLES, *SPLITS))}
     return sorted(found.values(), key=lambda axis: (axis.executor != "teleport", order[axis.name]))
-
-
-def table(rows: list[dict]) -> str:
-    """The success table as text."""
-    lines = [f"{'axis':<22}{'policy':<19}{'executor':<9}{'n':>4} {'place %':>8} {'grasp %':>8}   Wilson 95 % of place"]
-    for r in rows:
-        low, high = r["wilson95"]
-        name = f"{r['axis']:<22}{r['policy']:<19}{r['executor']:<9}"
-        lines.append(f"{name}{r['n']:>4} {r['place']:>8.1f} {r['grasp']:>8.1f}   {low:.1f} to {high:.1f}")
-    return "\n".join(lines)
 
 
 def _row(axis: Axis, policy: str) -> dict:
@@ -165,15 +153,16 @@ def _per_theta(axis: Axis) -> list[dict]:
     return found
 
 
-def _pixel_aligned(axes: list[Axis]) -> tuple[FeaturePolicy | None, Dataset]:
-    """The first pixel-aligned policy that is still there, and the dataset it was trained on."""
+def _pixel_aligned(axes: list[Axis]) -> tuple[ParaHead, Camera] | None:
+    """The head of the first pixel-aligned policy that is still there, and the camera of its dataset at its size."""
     for axis in axes:
         for run in axis.runs.values():
             if Path(run).is_dir():
                 policy, config = load(Path(run))
                 if isinstance(policy.head, ParaHead):
-                    return policy, Dataset(Path(config["data"]["root"]))
-    return None, None  # type: ignore[return-value]
+                    camera = Dataset(Path(config["data"]["root"])).camera
+                    return policy.head, camera.resized(policy.image_size)
+    return None
 
 
 def _section(axis: Axis) -> dict:
@@ -216,10 +205,4 @@ def _trained_positions(axis: Axis) -> np.ndarray | None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m eval.ood FOLDER (that holds rollout/*/episodes.jsonl)")
-    try:
-        main(Path(sys.argv[1]))
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    launch_on_folder(main, "python -m eval.ood FOLDER (that holds rollout/*/episodes.jsonl)")

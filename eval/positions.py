@@ -14,6 +14,7 @@ X_RANGE, Y_RANGE = (-0.41, -0.02), (-0.30, 0.30)  # bowl positions over 39 x 60 
 EVALUATED = "libero_spatial/pick_up_the_black_bowl_between_the_plate_and_the_ramekin_and_place_it_on_the_plate"
 PLATE_OFFSET = np.array([0.11, 0.0])  # plate - bowl, the task's default arrangement [m]
 PLATE_XY = np.array([0.06, 0.20])  # where the task itself has the plate [m]
+JITTER = 0.01  # [m], at most, of an episode's objects and of the arm's start
 PLATE_CLEARANCE = 0.16  # [m] between the middles of bowl and plate, at least, where the bowl moves alone
 Shift = Literal["both", "bowl"]  # bowl and plate move together, or the plate stays where the task has it
 Variant = Literal["clean", "full", "no_second_bowl"]  # of the scene: without the task's other things, with, ...
@@ -68,34 +69,38 @@ def held_out_positions(split: str, n: int, seed: int) -> Float[np.ndarray, "n 2"
     """
     if split not in ("seen", "unseen"):
         raise choices("split", split, ("seen", "unseen"))
-    half = grid("left" if split == "seen" else "right")
-    xs, ys = np.unique(half[:, 0]), np.unique(half[:, 1])
-    step = np.array([xs[1] - xs[0], ys[1] - ys[0]])
-    centres = np.stack(np.meshgrid(xs[:-1], ys[:-1], indexing="ij"), -1).reshape(-1, 2) + step / 2
+    centres, step = _between("left" if split == "seen" else "right")
     rng = np.random.default_rng([seed, split == "unseen"])
-    centres = centres[rng.permutation(len(centres))]
-    # Column by column, so that every distance to the training boundary is met equally often.
-    order = np.argsort([np.sum(centres[:i, 1] == c[1]) for i, c in enumerate(centres)], kind="stable")
-    chosen = np.resize(np.arange(len(centres)), n)
-    return centres[order][chosen] + rng.uniform(-0.25, 0.25, (n, 2)) * step
+    centres = _in_turn(centres[rng.permutation(len(centres))], axis=1)
+    return np.resize(centres, (n, 2)) + rng.uniform(-0.25, 0.25, (n, 2)) * step
+
+
+def stratified(part: Part, n: int, seed: int) -> Float[np.ndarray, "n 2"]:
+    """Positions halfway between a part's cells, every distance from the part's inner edge equally often."""
+    centres, _ = _between(part)
+    centres = centres[np.random.default_rng([seed, *part.encode()]).permutation(len(centres))]
+    if n > len(centres):
+        raise BadInput(f"{n} test positions; allowed: at most {len(centres)} in part {part}")
+    return _in_turn(centres, axis=0 if part in ("near", "far") else 1)[:n]
+
+
+def _between(part: Part) -> tuple[Float[np.ndarray, "centre 2"], Float[np.ndarray, " 2"]]:
+    """Centres of squares of four cells, and how far cells are apart."""
+    every = grid(part)
+    xs, ys = np.unique(every[:, 0]), np.unique(every[:, 1])
+    step = np.array([xs[1] - xs[0], ys[1] - ys[0]])
+    return np.stack(np.meshgrid(xs[:-1], ys[:-1], indexing="ij"), -1).reshape(-1, 2) + step / 2, step
+
+
+def _in_turn(centres: Float[np.ndarray, "centre 2"], axis: int) -> Float[np.ndarray, "centre 2"]:
+    """Line by line along an axis, so that every distance from a boundary across it is met equally often."""
+    turn = [np.sum(centres[:i, axis] == c[axis]) for i, c in enumerate(centres)]
+    return centres[np.argsort(turn, kind="stable")]
 
 
 def is_apart(bowl_xy: Float[np.ndarray, " 2"]) -> bool:
     """Whether the bowl is clear of a plate that stays where the task has it."""
     return bool(np.linalg.norm(bowl_xy - PLATE_XY) >= PLATE_CLEARANCE)
-
-
-def stratified(part: Part, n: int, seed: int) -> Float[np.ndarray, "n 2"]:
-    """Positions halfway between a part's cells, every distance from the part's inner edge equally often."""
-    every = grid(part)
-    along = 0 if part in ("near", "far") else 1
-    xs, ys = np.unique(every[:, 0]), np.unique(every[:, 1])
-    middles = np.stack(np.meshgrid((xs[1:] + xs[:-1]) / 2, (ys[1:] + ys[:-1]) / 2, indexing="ij"), -1).reshape(-1, 2)
-    middles = middles[np.random.default_rng([seed, *part.encode()]).permutation(len(middles))]
-    turn = np.argsort([np.sum(middles[:i, along] == m[along]) for i, m in enumerate(middles)], kind="stable")
-    if n > len(middles):
-        raise BadInput(f"{n} test positions; allowed: at most {len(middles)} in part {part}")
-    return middles[turn[:n]]
 
 
 def distance_to_training(position: Float[np.ndarray, " 2"]) -> float:

@@ -4,7 +4,6 @@ python -m eval.report runs/demo
 """
 
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,15 +11,15 @@ import jinja2
 import matplotlib.pyplot as plt
 import numpy as np
 
-from eval.figures import embed_figure, embed_file, rollout_grid
+from eval.figures import embed_figure, embed_file, rate_figure, rollout_grid
 from eval.machine import provenance
-from eval.statistics import rates, wilson95
+from eval.statistics import rates, table
+from videopolicy.config import launch_on_folder
 from videopolicy.data.files import read_json, read_jsonl
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
 
 SPLITS = ("seen", "unseen")  # halves of the table
-COLOURS = {"svd+para": "#1b7f4d", "svd+global": "#b5472f", "oracle": "#555555"}
 
 
 def main(folder: Path) -> dict:
@@ -51,10 +50,11 @@ def main(folder: Path) -> dict:
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     page = jinja2.Environment(autoescape=True).from_string(Path(__file__).with_name("report.html.j2").read_text())
+    labels = {i: f"{10 * i - 10:.0f} to {10 * i:.0f} cm" if i else "trained half" for i in map(_beyond, records)}
     html = page.render(
         summary=summary,
         command=" ".join(["python -m eval.report", str(folder)]),
-        distance=_distance_plot(records, policies),
+        distance=rate_figure(records, policies, _beyond, labels, "distance beyond the training boundary"),
         heatmaps=_newest_preview(folder / "joint_para"),
         clips=_newest_preview(folder / "video"),
         grids=[
@@ -66,21 +66,9 @@ def main(folder: Path) -> dict:
         losses=_loss_plot(folder),
     )
     (folder / "report.html").write_text(html)
-    print(table([*rows, *oracle]))
+    print(table([*rows, *oracle], {"policy": 12, "split": 7}))
     print(f"report: {folder / 'report.html'}")
     return summary
-
-
-def table(rows: list[dict]) -> str:
-    """The success table as text."""
-    lines = [
-        f"{'policy':<12} {'split':<7} {'n':>4} {'place %':>8} {'grasp %':>8} {'weighted':>9}   Wilson 95 % of place"
-    ]
-    for r in rows:
-        low, high = r["wilson95"]
-        numbers = f"{r['n']:>4} {r['place']:>8.1f} {r['grasp']:>8.1f} {r['weighted']:>9.1f}"
-        lines.append(f"{r['policy']:<12} {r['split']:<7} {numbers}   {low:.1f} to {high:.1f}")
-    return "\n".join(lines)
 
 
 def _check_comparable(folder: Path) -> None:
@@ -97,28 +85,9 @@ def _row(records: list[dict], policy: str, split: str) -> dict | None:
     return {"policy": policy, "split": split, **rates(outcomes)} if outcomes else None
 
 
-def _distance_plot(records: list[dict], policies: list[str]) -> str:
-    """Place rate against distance beyond the trained half, 10 cm bins with Wilson intervals."""
-    figure, axes = plt.subplots(figsize=(6, 3))
-    for shift, policy in enumerate(policies):
-        mine = [r for r in records if r["policy"] == policy]
-        distance = np.array([r["distance"] for r in mine])
-        index = np.where(distance == 0, 0, np.ceil(distance / 0.10)).astype(int)
-        for i in np.unique(index):
-            chosen = [r["outcome"] == "place" for r, j in zip(mine, index, strict=True) if j == i]
-            k, n = sum(chosen), len(chosen)
-            low, high = wilson95(k, n)
-            x, y = i + 0.12 * (shift - 0.5), 100 * k / n
-            error = [[max(0, y - low)], [max(0, high - y)]]
-            axes.errorbar(
-                x, y, error, fmt="o", color=COLOURS.get(policy), label=policy if i == index.min() else None, capsize=3
-            )
-            axes.annotate(f"{k}/{n}", (x, y), textcoords="offset points", xytext=(6, 4), fontsize=7)
-    ticks = sorted({0 if r["distance"] == 0 else int(np.ceil(r["distance"] / 0.10)) for r in records})
-    axes.set_xticks(ticks, ["trained half" if i == 0 else f"{10 * (i - 1)} to {10 * i} cm" for i in ticks])
-    axes.set(ylim=(-5, 105), ylabel="placed [%]", xlabel="distance beyond the training boundary")
-    axes.legend(frameon=False, fontsize=8)
-    return embed_figure(figure)
+def _beyond(record: dict) -> float:
+    """Which 10 cm beyond the trained half; 0 on it."""
+    return float(np.ceil(record["distance"] / 0.10))
 
 
 def _loss_plot(folder: Path) -> str:
@@ -162,10 +131,4 @@ def _last_validation(run: Path) -> dict:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m eval.report FOLDER (that holds rollout/, video/ and joint_*/)")
-    try:
-        main(Path(sys.argv[1]))
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    launch_on_folder(main, "python -m eval.report FOLDER (that holds rollout/, video/ and joint_*/)")

@@ -46,10 +46,9 @@ class Config:
     n_episodes: int | None = None  # per policy and split; null: all that the axis has, 40 of seen and unseen
     n_oracle: int = 10  # the same of the oracle, which hardly varies
     splits: tuple[Split, ...] = ("seen", "unseen")  # the demo's halves, axes of the suite, or validation for tuning
-    suite: str | None = (
-        None  # of LIBERO: one of its pick-and-place tasks instead, from states that no demonstration has
-    )
-    task: int | None = None  # its number in LIBERO's order, from 0
+    # One of LIBERO's pick-and-place tasks instead, by its number from 0; from states that no demonstration began in.
+    suite: str | None = None
+    task: int | None = None
     shift: Shift = "both"  # what moves with the position: bowl and plate, or the bowl alone
     executor: str = "teleport"
     n_execute: int = 4  # waypoints of each chunk that are executed

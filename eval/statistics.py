@@ -22,6 +22,18 @@ def rates(outcomes: list[str]) -> dict:
     }
 
 
+def table(rows: list[dict], names: dict[str, int]) -> str:
+    """A success table as text; `names` are the columns before the numbers, with their widths."""
+    title = "".join(f"{name:<{width}} " for name, width in names.items())
+    lines = [f"{title}{'n':>4} {'place %':>8} {'grasp %':>8} {'weighted':>9}   Wilson 95 % of place"]
+    for r in rows:
+        low, high = r["wilson95"]
+        whose = "".join(f"{r[name]:<{width}} " for name, width in names.items())
+        numbers = f"{r['n']:>4} {r['place']:>8.1f} {r['grasp']:>8.1f} {r['weighted']:>9.1f}"
+        lines.append(f"{whose}{numbers}   {low:.1f} to {high:.1f}")
+    return "\n".join(lines)
+
+
 def paired(first: dict[tuple, str], second: dict[tuple, str]) -> dict | None:
     """McNemar's exact test on the episodes that both policies ran; None where they share none.
 

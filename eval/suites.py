@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from eval.orbit import PHIS, THETAS
 from eval.positions import (
+    JITTER,
     PLATE_OFFSET,
     PLATE_XY,
     X_RANGE,
@@ -50,7 +51,7 @@ N_VIEW = 3  # episodes before each test camera
 N_STATES = 50  # fixed initial states that LIBERO ships for the task
 DEFAULT_XY = PLATE_XY - PLATE_OFFSET  # where they have the bowl, within a centimetre
 BOX = np.array([X_RANGE, Y_RANGE]).T
-JITTER = 0.01  # [m], at most, of objects and of the arm's start
+N_HALVES = 40  # episodes on each of the demo's halves
 
 
 @dataclass(frozen=True)
@@ -84,20 +85,27 @@ def trials(split: Split, n: int | None, seed: int, trained: Float[np.ndarray, "n
     """
     if split not in SPLITS:
         raise choices("splits", split, SPLITS)
-    if split in ("seen", "unseen", "validation"):
-        positions = validation_cells(trained)[:n] if split == "validation" else held_out_positions(split, n or 40, seed)
-        found = []
-        for i, bowl_xy in enumerate(positions):
-            key = episode_seed("rollout", seed, split, i)
-            start = np.random.default_rng(key).uniform(-JITTER, JITTER, 3)
-            found.append(Trial(bowl_xy, start, distance_to_training(bowl_xy), key))
-        return found
-    found = _axis_trials(split, seed, trained)
+    if split in ("seen", "unseen"):
+        found = _half_trials(split, held_out_positions(split, n or N_HALVES, seed), seed)
+    elif split == "validation":
+        found = _half_trials(split, validation_cells(trained), seed)
+    else:
+        found = _axis_trials(split, seed, trained)
     if shift == "bowl":
         if any(t.init_state is not None for t in found):
             raise BadInput(f"shift is 'bowl', but {split} has LIBERO's own positions; allowed for it: both")
         found = [replace(t, plate_xy=PLATE_XY) for t in found if is_apart(t.bowl_xy)]
     return found if n is None else found[:n]
+
+
+def _half_trials(split: Split, positions: Float[np.ndarray, "n 2"], seed: int) -> list[Trial]:
+    """Episodes on a half of the table, one at each position."""
+    found = []
+    for i, bowl_xy in enumerate(positions):
+        key = episode_seed("rollout", seed, split, i)
+        start = np.random.default_rng(key).uniform(-JITTER, JITTER, 3)
+        found.append(Trial(bowl_xy, start, distance_to_training(bowl_xy), key))
+    return found
 
 
 def _axis_trials(split: Split, seed: int, trained: Float[np.ndarray, "n 2"]) -> list[Trial]:

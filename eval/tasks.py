@@ -11,10 +11,8 @@ from jaxtyping import Float
 
 from eval.grid import Spot
 from eval.pool import Pool
-from eval.positions import episode_seed
+from eval.positions import JITTER, episode_seed
 from videopolicy.errors import BadInput
-
-JITTER = 0.01  # [m], at most, of the arm's start
 
 
 @dataclass(frozen=True)

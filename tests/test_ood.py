@@ -8,10 +8,13 @@ import pytest
 from flows import config
 
 from eval import collect, ood, rollout
+from eval.pool import Pool
+from eval.suites import trials
 from train_stages import light
 from videopolicy.data.files import read_jsonl
 from videopolicy.data.lerobot import Dataset
 from videopolicy.errors import BadInput
+from videopolicy.types import ActionChunk
 
 COLLECT = {"kind": "views", "views__n_each": 1, "views__thetas": "[0, 25]", "views__phis": "[0, 180]"}
 POLICIES = {"para": "para", "regression": "regression"}
@@ -107,9 +110,29 @@ def test_moved_cameras_are_moved(folder: Path) -> None:
         assert theta > 0
 
 
-def test_distractors_run_from_liberos_states(folder: Path) -> None:
+def test_an_axis_wants_its_own_training_set(folder: Path) -> None:
     with pytest.raises(BadInput, match=r"splits has 'distractors', which tests policies trained on data.select 'dense"):
         roll(folder, "left", "distractors")
+
+
+def test_distractors_stand_as_libero_has_them() -> None:
+    """Bowl and plate at their default places in every fixed state, one bowl of two where asked, more in the picture."""
+    hold = ActionChunk(np.tile([-0.12, 0.0, 0.2], (2, 1)), np.ones(2), 0.25)
+    protocol = {"kind": "episode", "image_size": 112, "executor": "teleport", "step_cap": 40, "period": 0.25}
+    protocol |= {"n_execute": 1, "max_chunks": 1, "oracle": False, "n_steps": 2, "ensemble": None}
+    pictures = {}
+    with Pool(1) as pool:
+        for split in ("distractors", "distractors_one_bowl"):
+            found = [t for t in trials(split, None, 0, np.zeros((1, 2)), "both") if t.init_state in (0, 7)][:2]
+            jobs = [{**t.job(), "start_jitter": np.zeros(3), **protocol} for t in found]
+            for number, result in pool.run(jobs, lambda requests: [hold] * len(requests)):
+                np.testing.assert_allclose(result["final"]["bowl"][:2], found[number].bowl_xy, atol=0.02)
+                np.testing.assert_allclose(result["final"]["plate"][:2], found[number].bowl_xy + [0.11, 0], atol=0.02)
+                assert result["outcome"] == "miss"
+                pictures[split, found[number].init_state] = result["frames"][0].astype(float)
+    for state in (0, 7):  # the second bowl is gone, the rest is there
+        changed = np.abs(pictures["distractors", state] - pictures["distractors_one_bowl", state]).sum(-1) > 60
+        assert 0.002 < changed.mean() < 0.05
 
 
 def test_a_report_of_nothing_says_so(tmp_path: Path) -> None:

@@ -144,6 +144,9 @@ def test_the_bowl_alone_can_move() -> None:
     for trial in found:
         np.testing.assert_array_equal(trial.plate_xy, PLATE_XY)
         assert np.linalg.norm(trial.bowl_xy - PLATE_XY) > 0.15
+    halves = [trials("unseen", 40, 1000, positions("left"), shift) for shift in ("both", "bowl")]
+    assert [t.plate_xy is None for t in halves[0]] == [True] * 40
+    assert {tuple(t.plate_xy) for t in halves[1]} == {tuple(PLATE_XY)}
     with pytest.raises(BadInput, match="shift is 'bowl', but distractors has LIBERO's own positions"):
         trials("distractors", None, 0, positions("dense_64"), "bowl")
     spots = GridConfig("all", 256, "bowl").spots(0)
