@@ -57,6 +57,25 @@ def rate_figure(
     return embed_figure(figure)
 
 
+def efficiency_figure(rows: list[dict]) -> str:
+    """Place rate against the number of demonstrations trained on, a line for each recipe, with Wilson intervals."""
+    figure, axes = plt.subplots(figsize=(5, 3))
+    lines: dict[str, list[dict]] = {}
+    for row in rows:
+        lines.setdefault(row["head"] + ("+camera" if row["augment"] == "camera" else ""), []).append(row)
+    for (name, line), colour in zip(lines.items(), COLOURS, strict=False):
+        line.sort(key=lambda row: row["demonstrations"])
+        n, place = ([row[key] for row in line] for key in ("demonstrations", "place"))
+        error = [[abs(row["place"] - row["wilson95"][side]) for row in line] for side in (0, 1)]
+        axes.errorbar(n, place, error, fmt="o-", ms=4, color=colour, label=name, capsize=2, lw=1)
+    numbers = sorted({row["demonstrations"] for row in rows})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(numbers, [str(n) for n in numbers])
+    axes.set(ylim=(-5, 108), ylabel="placed [%]", xlabel="demonstrations trained on")
+    axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=4)
+    return embed_figure(figure)
+
+
 def _point(axes: Axes, x: float, k: int, n: int, colour: str, label: str | None) -> None:
     low, high = wilson95(k, n)
     y = 100 * k / n

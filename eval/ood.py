@@ -22,6 +22,7 @@ from eval.suites import SPLITS, TRAINED_ON, Split
 from videopolicy.camera import Camera
 from videopolicy.config import launch_on_folder
 from videopolicy.data.files import read_jsonl
+from videopolicy.data.format import read_extras
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import selected
 from videopolicy.errors import BadInput
@@ -79,7 +80,11 @@ def main(root: Path) -> dict:
     html = page.render(
         summary=summary,
         titles=TITLES,
-        sections=[_section(axis) for axis in axes if axis.executor == "teleport"],
+        sections=[
+            _section(axis, [r for r in summary["rows"] if r["axis"] == axis.name])
+            for axis in axes
+            if axis.executor == "teleport"
+        ],
         command=f"python -m eval.ood {root}",
     )
     (root / "report.html").write_text(html)
@@ -126,12 +131,22 @@ def _training(run: Path) -> dict:
     metrics = read_jsonl(run / "metrics.jsonl")
     seconds = [m["seconds"] for m in metrics if "seconds" in m]
     return {
+        "demonstrations": _n_demonstrations(config["data"]),
         "head": config["head"]["kind"],
         "augment": config.get("augment", {}).get("kind", "none"),
         "steps": config["train"]["n_steps"],
         "minutes": round(seconds[-1] / 60, 1) if seconds else None,
         "seed": config["train"]["seed"],
     }
+
+
+def _n_demonstrations(data: dict) -> int | None:
+    """How many demonstrations a policy's `data` took; None where the dataset is gone."""
+    root = Path(data["root"])
+    if data["n_train_episodes"] is not None or not (root / "meta/info.json").is_file():
+        return data["n_train_episodes"]
+    extras = read_extras(root)
+    return len(selected(data["select"], extras, len(extras), root)) - data["n_val_episodes"]
 
 
 def _pairs(axis: Axis) -> list[dict]:
@@ -165,9 +180,11 @@ def _pixel_aligned(axes: list[Axis]) -> tuple[ParaHead, Camera] | None:
     return None
 
 
-def _section(axis: Axis) -> dict:
-    """Figures of one axis."""
-    policies = axis.policies
+def _section(axis: Axis, rows: list[dict]) -> dict:
+    """Figures of one axis; `rows` are its rows of the table."""
+    # Policies trained on fewer demonstrations stand in the table and in the curve over their number alone.
+    numbers = {r["policy"]: r["demonstrations"] for r in rows if r.get("demonstrations")}
+    policies = [p for p in axis.policies if numbers.get(p) in (None, max(numbers.values(), default=0))]
     mine = [r for r in axis.records if r["policy"] in policies]
     section: dict[str, Any] = {"name": axis.name, "title": TITLES.get(axis.name, axis.name)}
     if axis.name in ("viewpoint", "hemisphere"):
@@ -179,6 +196,8 @@ def _section(axis: Axis) -> dict:
         labels = {b: f"{5 * b:.0f} to {5 * b + 5:.0f}" for b in sorted({_bin(r) for r in mine})}
         xlabel = "distance to the nearest training position [cm]"
         section["curve"] = figures.rate_figure(mine, policies, _bin, labels, xlabel)
+    if len(set(numbers.values())) > 1:
+        section["efficiency"] = figures.efficiency_figure([r for r in rows if r["policy"] in numbers])
     trained = _trained_positions(axis)
     if trained is not None and mine[0]["init_state"] is None:
         section["map"] = figures.position_map(mine, policies, trained)

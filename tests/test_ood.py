@@ -25,26 +25,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ood")
     collect.main(config(collect.Config, "collect", output=root / "grid", grid__part="left", grid__n_positions=3))
     collect.main(config(collect.Config, "collect", output=root / "views", **COLLECT))
-    for data, select in (("grid", "left"), ("views", "hemisphere")):
-        for kind in POLICIES:
-            where = {"run": root / select / kind, "data__root": root / data, "data__select": select}
-            where |= {"data__n_val_episodes": 0, "train__n_steps": 1}
-            light.main(config(light.Config, "light", head__kind=kind, **where))
-    roll(root, "left", "left_right")
+    for data, select, name, n in (
+        ("grid", "left", "para", None),
+        ("grid", "left", "regression", None),
+        ("grid", "left", "para-2", 2),
+        ("views", "hemisphere", "para", None),
+        ("views", "hemisphere", "regression", None),
+    ):
+        where = {"run": root / select / name, "data__root": root / data, "data__select": select}
+        where |= {"data__n_val_episodes": 0, "data__n_train_episodes": n, "train__n_steps": 1}
+        light.main(config(light.Config, "light", head__kind=name.split("-")[0], **where))
+    roll(root, "left", "left_right", policies=POLICIES | {"para-2": "para-2"})
     roll(root, "left", "left_right", executor="osc")
     roll(root, "hemisphere", "hemisphere")
     ood.main(root)
     return root
 
 
-def roll(root: Path, select: str, split: str, executor: str = "teleport", **overrides: object) -> list[dict]:
-    policies = json.dumps({name: str(root / select / run) for name, run in POLICIES.items()})
+def roll(
+    root: Path,
+    select: str,
+    split: str,
+    executor: str = "teleport",
+    policies: dict[str, str] = POLICIES,
+    **overrides: object,
+) -> list[dict]:
+    runs = json.dumps({name: str(root / select / run) for name, run in policies.items()})
     output = root / "rollout" / f"{split}_{executor}"
     overrides = {"n_oracle": 1, "n_episodes": 2, "output": output} | overrides
     splits = json.dumps([split])
-    return rollout.main(
-        config(rollout.Config, "rollout", policies=policies, splits=splits, executor=executor, **overrides)
-    )
+    return rollout.main(config(rollout.Config, "rollout", policies=runs, splits=splits, executor=executor, **overrides))
 
 
 def test_every_episode_of_the_views_has_its_camera(folder: Path) -> None:
@@ -83,20 +93,22 @@ class Unreachable:
 
 def test_summary_has_the_promised_rows(folder: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
-    assert {(r["axis"], r["policy"]) for r in summary["rows"]} == {
-        (axis, policy) for axis in ("left_right", "hemisphere") for policy in POLICIES
-    }
+    axes = {(axis, policy) for axis in ("left_right", "hemisphere") for policy in POLICIES}
+    assert {(r["axis"], r["policy"]) for r in summary["rows"]} == axes | {("left_right", "para-2")}
     for row in summary["rows"] + summary["osc"]:
         assert row["n"] == 2
         assert row["weighted"] == pytest.approx(row["place"] + row["grasp"] / 2)
         assert row["wilson95"][0] <= row["place"] <= row["wilson95"][1]
         assert row["steps"] == 1
+        expected = {"left_right": 3, "hemisphere": 3}[row["axis"]]
+        assert row["demonstrations"] == (2 if row["policy"] == "para-2" else expected)
     assert {r["executor"] for r in summary["osc"]} == {"osc"}
     assert {r["axis"] for r in summary["paired"]} == {"left_right", "hemisphere"}
     assert {r["policy"] for r in summary["per_theta"]} == set(POLICIES)
     assert {r["cause"] for r in summary["sensitivity"]} >= {"one pixel down", "camera pitched by 1 degree"}
     page = (folder / "report.html").read_text()
     assert page.count("<video") == 4
+    assert page.count("by number of demonstrations, left_right") == page.count("by number of demonstrations") == 1
     assert "coordinate regression" in page
 
 
