@@ -17,6 +17,7 @@ FLOORS = {  # row: (memory, time), naive over ours; goals are twice that
 CEILINGS = {"step_share_factored": 0.04, "step_share_volume": 0.08}  # of the backbone's time
 
 
+@pytest.mark.timing
 def test_exact_forms_are_cheap(tmp_path: Path) -> None:
     rows = heads.main(["--json", str(tmp_path / "bench.json")])
     assert json.loads((tmp_path / "bench.json").read_text()) == {"rows": rows}
@@ -36,6 +37,7 @@ def test_few_repeats_are_refused(capsys: pytest.CaptureFixture) -> None:
     assert "--repeats is 4; allowed: at least 5" in capsys.readouterr().err
 
 
+@pytest.mark.timing
 def test_rollouts_are_cheap(written_dataset: Path, tmp_path: Path) -> None:
     """In miniature: both sides run the same episodes, and not drawing every step is most of what there is to save."""
     light.main(config(light.Config, "light", run=tmp_path, data__root=written_dataset, train__n_steps=1))
