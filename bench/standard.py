@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from eval.scene import Scene
-from eval.simulation import MAX_DELTA
 from eval.worker import main
 
 
@@ -16,11 +15,8 @@ class StandardScene(Scene):
 
     _picture: np.ndarray | None = None  # that of the last step, which a policy is shown instead of another one
 
-    def control(self, target: Float[np.ndarray, " 3"], gripper: float) -> None:
-        action = np.zeros(7)
-        action[:3] = np.clip((target - self.ee_position) / MAX_DELTA, -1, 1)
-        action[6] = 1 - 2 * gripper
-        self._wrapper.step(action)
+    def control(self, target: Float[np.ndarray, " 3"], gripper: float, rotation: np.ndarray | None = None) -> None:
+        self._wrapper.step(self.command(target, gripper, rotation))
         self.n_control_steps += 1
         self._picture = super().render()
 

@@ -51,7 +51,7 @@ def main(cfg: Config) -> dict:
         print(f"camera self-test passed: markers within {scene['errors'].max():.2f} px")
         make_folder(cfg.output)
         with lock_folder(cfg.output):
-            writer = Writer(cfg.output, cfg.fps, "agentview", scene["camera"], file.language)
+            writer = Writer(cfg.output, cfg.fps, "agentview", scene["camera"], file.language, turning=True)
             n_before = _check_kept(writer, file)
             writer.write_markers(scene["markers"], *scene["images"])
             todo = [(r, sampled(len(r.states), cfg.fps)) for r in recordings[n_before:]]
@@ -79,7 +79,8 @@ def _episode(file: DemonstrationFile, recording: Recording, chosen: np.ndarray, 
     before = np.concatenate([chosen[1:] - 1, chosen[-1:]])
     opening = (recording.actions[before, 6] < 0).astype(float)
     extra = {"task": file.task, "source": file.path.name, "demo": recording.name, "placed": drawn["placed"]}
-    return Episode(drawn["frames"], drawn["state"], np.concatenate([position, opening[:, None]], 1), extra)
+    action = np.concatenate([position, opening[:, None]], 1)
+    return Episode(drawn["frames"], drawn["state"], action, extra, drawn["rotation"])
 
 
 def _check_kept(writer: Writer, file: DemonstrationFile) -> int:

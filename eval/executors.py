@@ -5,13 +5,14 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from eval.simulation import CONTROL_RATE
+from videopolicy import turns
 from videopolicy.camera import Camera
 from videopolicy.errors import choices
 from videopolicy.types import ActionChunk, Observation
 
 ExecutorKind = Literal["teleport", "osc"]
 WORKSPACE = np.array([[-0.50, -0.45, 0.0], [0.25, 0.45, 0.45]])  # targets are clamped to this box [m]
-REACHED = 0.008  # [m]
+REACHED, REACHED_TURN = 0.008, 0.05  # [m], [rad]
 N_SERVO = 12  # control steps a waypoint may take under the teleport servo
 
 
@@ -26,21 +27,23 @@ class Workspace(Protocol):
     @property
     def ee_position(self) -> np.ndarray: ...
     @property
+    def ee_orientation(self) -> np.ndarray: ...
+    @property
     def gripper(self) -> float: ...
     @property
     def placed(self) -> bool: ...
     @property
     def lifted(self) -> bool: ...
     def render(self) -> np.ndarray: ...
-    def control(self, target: np.ndarray, gripper: float) -> None: ...
+    def control(self, target: np.ndarray, gripper: float, rotation: np.ndarray | None = None) -> None: ...
 
 
 class LiberoExecutor:
     """Runs chunks in a scene.
 
     `osc` gives every waypoint exactly its period of 20 Hz control steps. `teleport` servos until the waypoint is
-    reached (within 8 mm, at least one period, at most 12 control steps), so that controller lag is never counted
-    against the policy (section 4.2).
+    reached (within 8 mm and, where the chunk turns the hand, 0.05 rad; at least one period, at most 12 control
+    steps), so that controller lag is never counted against the policy (section 4.2).
     """
 
     def __init__(
@@ -59,16 +62,25 @@ class LiberoExecutor:
 
     def execute(self, chunk: ActionChunk, n_steps: int) -> None:
         n_control = round(chunk.period * CONTROL_RATE)
-        for position, gripper in zip(chunk.position[:n_steps], chunk.gripper[:n_steps], strict=True):
+        rotations = [None] * len(chunk.position) if chunk.rotation is None else list(chunk.rotation)
+        for position, gripper, rotation in list(zip(chunk.position, chunk.gripper, rotations, strict=True))[:n_steps]:
             target = np.clip(position, *WORKSPACE)
             self.n_clamped += int((target != position).any())
             for i in range(n_control if self.kind == "osc" else max(n_control, N_SERVO)):
-                if i >= n_control and np.linalg.norm(self.scene.ee_position - target) < REACHED:
+                if i >= n_control and self._reached(target, rotation):
                     break
                 if self.done():
                     return
-                self.scene.control(target, float(gripper > 0.5))
+                self.scene.control(target, float(gripper > 0.5), rotation)
                 self.was_lifted |= self.scene.lifted
+
+    def _reached(self, target: np.ndarray, rotation: np.ndarray | None) -> bool:
+        if np.linalg.norm(self.scene.ee_position - target) >= REACHED:
+            return False
+        if rotation is None:
+            return True
+        left = turns.between(self.scene.ee_orientation, turns.orientation(rotation))
+        return bool(np.linalg.norm(left) < REACHED_TURN)
 
     def done(self) -> bool:
         """Placed and let go, or out of control steps."""

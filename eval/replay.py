@@ -4,6 +4,7 @@ import numpy as np
 
 from eval.markers import self_test
 from eval.simulation import Simulation, read_task
+from videopolicy import turns
 from videopolicy.errors import BadInput
 
 
@@ -27,16 +28,18 @@ class Replay(Simulation):
         return {**self_test(self), "camera": self.camera}
 
     def draw(self, states: np.ndarray, bodies: dict[str, tuple[list[float], list[float]]]) -> dict:
-        """Frames, and end effector [m] and gripper opening, of every state; whether the last one is the task's goal.
+        """Frames, and end effector [m], gripper opening and angles, of every state; whether the last is the goal.
 
         Furniture is part of the model, not of the state, and LIBERO places it anew for every recording: it is put where
         `bodies` has it.
         """
         self.put_furniture(bodies)
-        frames, rows = [], []
+        frames, rows, rotations = [], [], []
         for state in states:
             self.restore(state)
             self.forward()
             frames.append(self.render())
             rows.append([*self.ee_position, self.gripper])
-        return {"frames": np.stack(frames), "state": np.array(rows), "placed": bool(self._wrapper.check_success())}
+            rotations.append(turns.angles(self.ee_orientation))
+        recorded = {"frames": np.stack(frames), "state": np.array(rows), "rotation": np.array(rotations)}
+        return {**recorded, "placed": bool(self._wrapper.check_success())}

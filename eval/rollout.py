@@ -216,7 +216,8 @@ def through_head(head: ParaHead, camera: Camera, truth: ActionChunk) -> ActionCh
     pixel = torch.from_numpy(camera.resized(head.image_size).project(truth.position)).float()[None]
     gripper = torch.from_numpy(truth.gripper).float()[None]
     valid = torch.ones_like(gripper, dtype=torch.bool)
-    targets = Targets(pixel, position[..., 2], gripper, position, valid)
+    turned = torch.zeros_like(position) if truth.rotation is None else torch.from_numpy(truth.rotation)[None]
+    targets = Targets(pixel, position[..., 2], gripper, position, valid, turned)
     return head.decode(head.encode(targets), [camera])[0]
 
 

@@ -8,13 +8,14 @@ from jaxtyping import Float
 
 from eval.expert import plan
 from eval.positions import EVALUATED, PLATE_OFFSET, Variant
-from eval.simulation import MARKERS, START, Simulation, read_init_states, read_task
+from eval.simulation import START, Simulation, read_init_states, read_task
 from videopolicy.camera import check_markers
 from videopolicy.errors import BadInput, choices
 
 BOWL, PLATE = "akita_black_bowl_1", "plate_1"
 DISTRACTORS = ("wooden_cabinet_1", "flat_stove_1", "akita_black_bowl_2", "cookies_1", "glazed_rim_porcelain_ramekin_1")
 SECOND_BOWL = "akita_black_bowl_2"
+MARKERS = np.array([[-0.10, -0.24, 0.02], [0.0, 0.22, 0.02], [0.05, -0.10, 0.10]])  # for the camera self-test [m]
 LIFTED = 0.04  # [m] above rest: the bowl counts as grasped
 
 
@@ -109,7 +110,7 @@ class Scene(Simulation):
         """
         self.restore(self._home)
         self.forward()
-        images = self.render_markers(), self.render()
+        images = self.render_markers(MARKERS), self.render()
         return {"markers": MARKERS, "images": images, "errors": check_markers(self.camera, MARKERS, *images)}
 
 

@@ -28,17 +28,17 @@ with contextlib.redirect_stdout(None):
     from robosuite.utils import camera_utils
 logging.disable(logging.NOTSET)
 
-from eval.surface import box_surface  # noqa: E402
+from eval.surface import body_surface  # noqa: E402
+from videopolicy import turns  # noqa: E402
 from videopolicy.camera import Camera  # noqa: E402
 from videopolicy.errors import BadInput  # noqa: E402
 
 RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)  # column of `mat_texid` that holds a material's colour texture
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 CONTROL_RATE = 20  # [Hz]
-MAX_DELTA = 0.05  # [m] of OSC_POSE for an action of 1
+MAX_DELTA, MAX_TURN = 0.05, 0.5  # [m] and [rad] of OSC_POSE for an action of 1
 BASE_X = -0.66  # the robot's base in world coordinates [m]
 START = np.array([-0.12, 0.0, 0.20])  # where episodes begin: in front of the camera, above the table [m]
-MARKERS = np.array([[-0.10, -0.24, 0.02], [0.0, 0.22, 0.02], [0.05, -0.10, 0.10]])  # for the camera self-test [m]
 
 
 def read_task(task: str) -> str:
@@ -139,6 +139,11 @@ class Simulation:
         return self._sim.data.site_xpos[self._robot.eef_site_id] - self._origin
 
     @property
+    def ee_orientation(self) -> Float[np.ndarray, "3 3"]:
+        """R_world_hand of the grip site."""
+        return self._sim.data.site_xmat[self._robot.eef_site_id].reshape(3, 3).copy()
+
+    @property
     def gripper(self) -> float:
         """Measured opening, 0 closed ... 1 open."""
         left, right = (self._sim.data.qpos[i] for i in self._robot._ref_gripper_joint_pos_indexes)
@@ -154,13 +159,8 @@ class Simulation:
 
     def surface(self, name: str, spacing: float = 0.005) -> Float[np.ndarray, "n 3"]:
         """Points on an object or fixture as it collides [m]; each of its shapes counts as its oriented bounding box."""
-        model, data = self._sim.model._model, self._sim.data._data
         root = self._env.obj_body_id[name]
-        found = []
-        for g in np.flatnonzero((model.body_rootid[model.geom_bodyid] == root) & (model.geom_contype > 0)):
-            centre, half = model.geom_aabb[g, :3], model.geom_aabb[g, 3:]
-            found.append((centre + box_surface(half, spacing)) @ data.geom_xmat[g].reshape(3, 3).T + data.geom_xpos[g])
-        return np.concatenate(found) - self._origin
+        return body_surface(self._sim.model._model, self._sim.data._data, root, spacing) - self._origin
 
     # -- motion ----------------------------------------------------------------------------------------------------
 
@@ -204,11 +204,18 @@ class Simulation:
         self._robot.controller.update(force=True)
         self._robot.controller.reset_goal()
 
-    def control(self, target: Float[np.ndarray, " 3"], gripper: float) -> None:
-        """One control step (1/20 s) of the operational-space controller towards a position, gripper pointing down."""
-        action = np.zeros(7)
-        action[:3] = np.clip((target - self.ee_position) / MAX_DELTA, -1, 1)
-        action[6] = 1 - 2 * gripper
+    def command(self, target: np.ndarray, gripper: float, rotation: np.ndarray | None) -> Float[np.ndarray, " 7"]:
+        """What operational-space control is told: the way left and the turn left, and the gripper."""
+        turn = np.zeros(3) if rotation is None else turns.between(self.ee_orientation, turns.orientation(rotation))
+        parts = (target - self.ee_position) / MAX_DELTA, turn / MAX_TURN, [1 - 2 * gripper]
+        return np.clip(np.concatenate(parts), -1, 1)
+
+    def control(self, target: Float[np.ndarray, " 3"], gripper: float, rotation: np.ndarray | None = None) -> None:
+        """One control step (1/20 s) of the operational-space controller towards a position and `turns.py`'s angles.
+
+        Without angles the orientation that was last aimed at is held.
+        """
+        action = self.command(target, gripper, rotation)
         model, data = self._sim.model._model, self._sim.data._data
         # The same physics as the environment's own step, without its 20 observables per substep (half the time).
         for i in range(self._substeps):
@@ -269,19 +276,14 @@ class Simulation:
         finally:
             self.image_size, model.cam_fovy[camera] = size, fovy
 
-    def render_markers(self, markers: Float[np.ndarray, "n 3"] = MARKERS) -> UInt8[np.ndarray, "height width 3"]:
+    def render_markers(self, markers: Float[np.ndarray, "n 3"]) -> UInt8[np.ndarray, "height width 3"]:
         """The camera's image with a magenta ball at each of `markers`."""
         self.render()  # updates scene and camera
         context = self._sim._render_context_offscreen
-        for marker in markers:
-            mujoco.mjv_initGeom(
-                context.scn.geoms[context.scn.ngeom],
-                mujoco.mjtGeom.mjGEOM_SPHERE,
-                np.full(3, 0.012),
-                marker + self._origin,
-                np.eye(3).ravel(),
-                np.array([1, 0, 1, 1], np.float32),
-            )
+        ball, magenta = (np.full(3, 0.012), np.eye(3).ravel()), np.array([1, 0, 1, 1], np.float32)
+        for marker in markers + self._origin:
+            geom = context.scn.geoms[context.scn.ngeom]
+            mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_SPHERE, ball[0], marker, ball[1], magenta)
             context.scn.ngeom += 1
         viewport = mujoco.MjrRect(0, 0, self.image_size, self.image_size)
         mujoco.mjr_render(viewport, context.scn, context.con)

@@ -1,6 +1,7 @@
 """Surfaces as points: what a grasp and a path are planned around."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +15,15 @@ def box_surface(half: Float[np.ndarray, " 3"], spacing: float) -> Float[np.ndarr
         ticks = [a if i != axis else a[[side]] for i, a in enumerate(along)]
         faces.append(np.stack(np.meshgrid(*ticks, indexing="ij"), -1).reshape(-1, 3))
     return np.concatenate(faces)
+
+
+def body_surface(model: Any, data: Any, root: int, spacing: float) -> Float[np.ndarray, "n 3"]:
+    """Points on what collides of a MuJoCo body and of all that hangs on it; each shape counts as its oriented box."""
+    found = []
+    for g in np.flatnonzero((model.body_rootid[model.geom_bodyid] == root) & (model.geom_contype > 0)):
+        centre, half = model.geom_aabb[g, :3], model.geom_aabb[g, 3:]
+        found.append((centre + box_surface(half, spacing)) @ data.geom_xmat[g].reshape(3, 3).T + data.geom_xpos[g])
+    return np.concatenate(found)
 
 
 def near_segment(

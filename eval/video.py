@@ -21,7 +21,8 @@ from videopolicy.backbones.svd import SVDBackbone, SVDConfig
 from videopolicy.config import dump, launch
 from videopolicy.data.dataset import ClipDataset, DataConfig, open_splits
 from videopolicy.data.files import make_folder
-from videopolicy.data.lerobot import Dataset, read_info
+from videopolicy.data.format import read_info
+from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import spread
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput, choices

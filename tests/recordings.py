@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from eval.executors import LiberoExecutor
-from eval.simulation import MAX_DELTA, START, benchmark_task, read_task
+from eval.simulation import START, benchmark_task, read_task
 from eval.task_scene import TaskScene
 from videopolicy.types import ActionChunk
 
@@ -19,6 +19,7 @@ SIZE = 64  # [pixels]
 EVERY = 10  # pictures are slow: one of as many steps has one, where LIBERO has one of each
 N_SHORT = 41  # steps of the second recording
 PERIOD = 0.25  # [s]
+TURNED = np.array([0.1, -0.2, 0.5])  # [rad]: how the second recording holds the hand
 MOVED = np.array([0.05, -0.04, 0.0])  # [m]: furniture is somewhere else in every recording
 
 
@@ -30,14 +31,13 @@ class RecordedScene(TaskScene):
         self.actions: list[np.ndarray] = []
         self.images: list[np.ndarray] = []
 
-    def control(self, target: np.ndarray, gripper: float) -> None:
+    def control(self, target: np.ndarray, gripper: float, rotation: np.ndarray | None = None) -> None:
         if hasattr(self, "states"):
             if len(self.states) % EVERY == 0:
                 self.images.append(self.render())
             self.states.append(self._sim.get_state().flatten())
-            motion = np.clip((target - self.ee_position) / MAX_DELTA, -1, 1)
-            self.actions.append(np.array([*motion, 0, 0, 0, 1 - 2 * gripper]))
-        super().control(target, gripper)
+            self.actions.append(self.command(target, gripper, rotation))
+        super().control(target, gripper, rotation)
 
     @property
     def xml(self) -> str:
@@ -63,7 +63,8 @@ def main(path: Path) -> None:
             scene.start()
             position, gripper = scene.plan(PERIOD)
             executor = LiberoExecutor(scene, "teleport", N_SHORT if number else 600, stop_when_placed=False)
-            executor.execute(ActionChunk(position, gripper, PERIOD), len(position))
+            turned = np.tile(TURNED, (len(position), 1)) if number else None
+            executor.execute(ActionChunk(position, gripper, PERIOD, rotation=turned), len(position))
             demo = data.create_group(f"demo_{number}")
             demo["states"], demo["actions"] = np.stack(scene.states), np.stack(scene.actions)
             demo["obs/agentview_rgb"] = np.stack(scene.images)[:, ::-1]  # LIBERO's pictures are upside down

@@ -63,6 +63,18 @@ def test_frames_show_what_was_recorded(recorded: Path, converted: Dataset) -> No
             assert cabinet < 0.5 * np.abs(other - pictures[0])[:, : SIZE // 3].mean()
 
 
+def test_the_hand_turns_as_it_did(converted: Dataset) -> None:
+    """The first recording leaves it as it was at the start, the second was told to turn it."""
+    still, turned = converted.rotation(0), converted.rotation(1)
+    assert still is not None
+    assert turned is not None
+    assert len(still) == converted.length(0)
+    assert np.abs(still).max() < 0.15
+    np.testing.assert_allclose(turned[-1], [0.1, -0.2, 0.5], atol=0.05)
+    assert np.abs(turned[0]).max() < 0.15
+    assert (np.diff(turned[:, 2]) > -0.02).all()
+
+
 def test_states_and_actions_are_those_of_demonstrations(recorded: Path, converted: Dataset) -> None:
     """State: where the arm is; action: where it is at the next frame, and the gripper command on the way."""
     state, action = converted.state(0), converted.action(0)

@@ -32,7 +32,8 @@ def rollout(
     chunks: list[ActionChunk] = []
     while len(chunks) < max_chunks and not executor.done():
         chunk = policy.act(observations[-1])
-        if not (np.isfinite(chunk.position).all() and np.isfinite(chunk.gripper).all()):
+        turned = chunk.gripper if chunk.rotation is None else chunk.rotation
+        if not all(np.isfinite(x).all() for x in (chunk.position, chunk.gripper, turned)):
             raise FloatingPointError(f"chunk {len(chunks)} holds numbers that are not finite: {chunk}")
         predicted.append(chunk)
         if ensemble is not None:

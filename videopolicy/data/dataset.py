@@ -92,6 +92,8 @@ class ClipDataset(TorchDataset):
             for name in ("start_pixel", "pixel", "height", "gripper", "position")
         }
         sample = {"frames": torch.from_numpy(frames[shown]), **numbers}
+        if label.rotation is not None:
+            sample["rotation"] = torch.from_numpy(label.rotation).float()
         sample["valid"] = torch.from_numpy(label.inside & label.in_episode)
         for name, maps in self.maps.items():
             sample[name] = torch.from_numpy(maps[episode][shown]).float()
@@ -138,7 +140,8 @@ class ClipDataset(TorchDataset):
         camera = self.data.camera_of(episode).resized(self.image_size)
         kept = self.shown[episode]
         state, action = self.data.state(episode)[kept], self.data.action(episode)[kept]
-        return waypoints(state, action, camera, t, self.n_steps)
+        rotation = self.data.rotation(episode)
+        return waypoints(state, action, camera, t, self.n_steps, None if rotation is None else rotation[kept])
 
 
 def open_splits(

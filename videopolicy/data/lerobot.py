@@ -6,7 +6,6 @@ the episode being written.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,22 +14,25 @@ import pyarrow as pa
 from jaxtyping import Float, UInt8
 
 from videopolicy.camera import Camera
-from videopolicy.data.files import read_json, read_jsonl, read_table, replace, write_table
+from videopolicy.data.files import read_json, read_table, replace, write_table
+from videopolicy.data.format import (
+    CHUNK_SIZE,
+    CONVENTIONS,
+    DATA,
+    EPISODES,
+    ROTATION,
+    VECTORS,
+    VERSION,
+    VIDEO,
+    episode_rows,
+    features,
+    read_extras,
+    read_info,
+)
 from videopolicy.data.selftest import check_recording
 from videopolicy.data.statistics import STATS, image_statistics, merge, statistics
-from videopolicy.data.video import CODEC, CRF, GOP, PIX_FMT, read_video, write_video
+from videopolicy.data.video import read_video, write_video
 from videopolicy.errors import BadInput
-
-VERSION = "v3.0"
-DATA = "data/chunk-{chunk:03d}/file-{file:03d}.parquet"
-VIDEO = "videos/{key}/chunk-{chunk:03d}/file-{file:03d}.mp4"
-EPISODES = "meta/episodes/chunk-{chunk:03d}/file-{file:03d}.parquet"
-CHUNK_SIZE = 1000  # files per folder
-VECTORS = ("observation.state", "action")
-NAMES = ["x", "y", "z", "gripper"]  # metres in the world frame, and 0 closed ... 1 open
-SCALARS = {"timestamp": pa.float32()} | dict.fromkeys(
-    ("frame_index", "episode_index", "index", "task_index"), pa.int64()
-)
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,27 @@ class Episode:
     state: Float[np.ndarray, "frame 4"]  # end effector [m] and gripper opening
     action: Float[np.ndarray, "frame 4"]  # commanded waypoint [m] and gripper opening
     extra: dict  # goes to meta/para_episodes.jsonl
+    rotation: Float[np.ndarray, "frame 3"] | None = None  # of the hand, as in `videopolicy/turns.py` [rad]
 
 
 class Writer:
     """Appends episodes to a dataset folder, a new one or one that this class wrote."""
 
-    def __init__(self, root: Path, fps: int, camera_name: str, camera: Camera, task: str, moving: bool = False) -> None:
-        """`moving`: every episode has its own camera, `Episode.extra["camera"]`; `camera` is that of the first."""
-        self.root, self.fps, self.task, self.moving = root, fps, task, moving
+    def __init__(
+        self,
+        root: Path,
+        fps: int,
+        camera_name: str,
+        camera: Camera,
+        task: str,
+        moving: bool = False,
+        turning: bool = False,
+    ) -> None:
+        """`moving`: every episode has its own camera, `Episode.extra["camera"]`; `camera` is that of the first.
+
+        `turning`: every episode has its `rotation`.
+        """
+        self.root, self.fps, self.task, self.moving, self.turning = root, fps, task, moving, turning
         self.key, self.camera_name = f"observation.images.{camera_name}", camera_name
         self.info = self._open(camera)
 
@@ -72,13 +87,19 @@ class Writer:
         i, n = self.n_episodes, len(episode.state)
         if not (len(episode.frames) == n == len(episode.action)) or n == 0:
             raise BadInput(f"episode {i}: {len(episode.frames)} frames, {n} states, {len(episode.action)} actions")
-        if not (np.isfinite(episode.state).all() and np.isfinite(episode.action).all()):
-            raise BadInput(f"episode {i}: states and actions must be finite")
+        if (episode.rotation is not None) != self.turning:
+            has = "no rotation" if self.turning else "a rotation"
+            raise BadInput(f"episode {i} has {has}; allowed: one in every episode of {self.root}, or in none")
+        vectors = dict(zip(VECTORS, (episode.state, episode.action), strict=True))
+        if episode.rotation is not None:
+            vectors[ROTATION] = episode.rotation
+        if any(len(v) != n or not np.isfinite(v).all() for v in vectors.values()):
+            raise BadInput(f"episode {i}: states, actions and rotations must be finite, and one for each frame")
         place = {"chunk": i // CHUNK_SIZE, "file": i % CHUNK_SIZE}
         index = np.arange(n)
         table = pa.table(
             {
-                **{k: _vectors(getattr(episode, k.split(".")[-1])) for k in VECTORS},
+                **{k: _vectors(v) for k, v in vectors.items()},
                 "timestamp": pa.array((index / self.fps).astype(np.float32)),
                 "frame_index": index,
                 "episode_index": np.full(n, i),
@@ -90,7 +111,7 @@ class Writer:
         replace(
             self.root / VIDEO.format(key=self.key, **place), lambda path: write_video(path, episode.frames, self.fps)
         )
-        stats = {k: statistics(getattr(episode, k.split(".")[-1])) for k in VECTORS}
+        stats = {k: statistics(v) for k, v in vectors.items()}
         stats[self.key] = image_statistics(episode.frames)
         row = {
             "episode_index": i,
@@ -123,8 +144,9 @@ class Writer:
 
     def finish(self) -> None:
         """Write the dataset's overall statistics; call after the last episode."""
-        rows = [e for _, e in zip(range(self.n_episodes), _episode_rows(self.root), strict=False)]
-        stats = {k: merge([{s: r[f"stats/{k}/{s}"] for s in STATS} for r in rows]) for k in (*VECTORS, self.key)}
+        rows = [e for _, e in zip(range(self.n_episodes), episode_rows(self.root), strict=False)]
+        keys = (*VECTORS, *([ROTATION] if self.turning else []), self.key)
+        stats = {k: merge([{s: r[f"stats/{k}/{s}"] for s in STATS} for r in rows]) for k in keys}
         replace(self.root / "meta/stats.json", lambda path: path.write_text(json.dumps(stats, indent=1)))
 
     def _open(self, camera: Camera) -> dict:
@@ -175,23 +197,7 @@ class Writer:
         return info
 
     def _features(self, camera: Camera) -> dict:
-        width, height = camera.size
-        details = {"height": height, "width": width, "codec": CODEC, "pix_fmt": PIX_FMT, "fps": self.fps, "channels": 3}
-        details |= {"g": GOP, "crf": CRF}
-        video = {f"video.{k}": v for k, v in details.items()} | {"has_audio": False, "is_depth_map": False}
-        return {
-            self.key: {
-                "dtype": "video",
-                "shape": [height, width, 3],
-                "names": ["height", "width", "channels"],
-                "info": video,
-            },
-            **{k: {"dtype": "float32", "shape": [4], "names": NAMES} for k in VECTORS},
-            **{
-                k: {"dtype": str(t).replace("float", "float32"), "shape": [1], "names": None}
-                for k, t in SCALARS.items()
-            },
-        }
+        return features(self.key, camera, self.fps, self.turning)
 
 
 class Dataset:
@@ -212,7 +218,7 @@ class Dataset:
         if name not in cameras:
             raise BadInput(f"{root}/meta/para_cameras.json has no camera {name!r}; it has {sorted(cameras)}")
         self.camera = Camera.from_json(cameras[name])
-        self.rows = [row for _, row in zip(range(self.info["total_episodes"]), _episode_rows(root), strict=False)]
+        self.rows = [row for _, row in zip(range(self.info["total_episodes"]), episode_rows(root), strict=False)]
         if len(self.rows) != self.info["total_episodes"]:
             raise BadInput(
                 f"{root}: info.json counts {self.info['total_episodes']} episodes, the tables {len(self.rows)}"
@@ -243,6 +249,10 @@ class Dataset:
     def action(self, episode: int) -> Float[np.ndarray, "frame 4"]:
         return self._tables[episode]["action"]
 
+    def rotation(self, episode: int) -> Float[np.ndarray, "frame 3"] | None:
+        """How the hand is turned, as in `videopolicy/turns.py` [rad], where that was recorded."""
+        return self._tables[episode].get(ROTATION)
+
     def video(self, episode: int) -> Path:
         at = {name: self.rows[episode][f"videos/{self.key}/{name}_index"] for name in ("chunk", "file")}
         return self.root / VIDEO.format(key=self.key, **at)
@@ -265,29 +275,8 @@ class Dataset:
         table = read_table(path)
         if len(table) != row["length"]:
             raise BadInput(f"{path} holds {len(table)} frames, not its episode's {row['length']} (one episode a file)")
-        return {k: np.array(table[k].to_pylist(), np.float64) for k in VECTORS}
-
-
-CONVENTIONS = {"axes": "opencv", "pixel_centre": 0.5, "world": "metres, z up, z = 0 on the support surface"}
-
-
-def read_info(root: Path) -> dict:
-    """`meta/info.json`, checked for the one version this project reads."""
-    if not (root / "meta/info.json").is_file():
-        raise BadInput(f"no LeRobot dataset at {root}: meta/info.json is missing")
-    info = read_json(root / "meta/info.json")
-    if info.get("codebase_version") != VERSION:
-        raise BadInput(f"{root} has format {info.get('codebase_version')!r}; allowed: {VERSION!r}")
-    return info
-
-
-def read_extras(root: Path) -> list[dict]:
-    return read_jsonl(root / "meta/para_episodes.jsonl")
-
-
-def _episode_rows(root: Path) -> Iterator[dict]:
-    for path in sorted((root / "meta/episodes").glob("*/*.parquet")):
-        yield from read_table(path).to_pylist()
+        columns = [*VECTORS, *([ROTATION] if ROTATION in self.info["features"] else [])]
+        return {k: np.array(table[k].to_pylist(), np.float64) for k in columns}
 
 
 def _vectors(values: np.ndarray) -> pa.Array:

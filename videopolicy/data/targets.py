@@ -19,10 +19,16 @@ class Waypoints:
     position: Float[np.ndarray, "step 3"]  # [m]
     inside: Bool[np.ndarray, " step"]  # projects into the image
     in_episode: Bool[np.ndarray, " step"]  # before the episode's end
+    rotation: Float[np.ndarray, "step 3"] | None = None  # see `videopolicy/turns.py` [rad]
 
 
 def waypoints(
-    state: Float[np.ndarray, "frame 4"], action: Float[np.ndarray, "frame 4"], camera: Camera, frame: int, n_steps: int
+    state: Float[np.ndarray, "frame 4"],
+    action: Float[np.ndarray, "frame 4"],
+    camera: Camera,
+    frame: int,
+    n_steps: int,
+    rotation: Float[np.ndarray, "frame 3"] | None = None,
 ) -> Waypoints:
     """Labels of a frame: step k is where the end effector was k frames later, and the gripper command on the way.
 
@@ -42,4 +48,5 @@ def waypoints(
         position=position,
         inside=camera.contains(pixel),
         in_episode=in_episode,
+        rotation=None if rotation is None else rotation[steps],
     )

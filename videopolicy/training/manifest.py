@@ -8,7 +8,8 @@ from videopolicy.backbones.svd import SVDConfig
 from videopolicy.config import from_dict
 from videopolicy.data.dataset import DataConfig, split_episodes
 from videopolicy.data.files import read_jsonl
-from videopolicy.data.lerobot import Dataset, read_extras
+from videopolicy.data.format import read_extras
+from videopolicy.data.lerobot import Dataset
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
 

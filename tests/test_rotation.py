@@ -1,0 +1,98 @@
+"""How the hand is turned: three angles, recorded with the data, learned, and followed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import builders
+import numpy as np
+import pytest
+import torch
+from builders import agentview
+from flows import config
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train_stages import light
+from videopolicy import policy, turns
+from videopolicy.data.dataset import DataConfig, open_splits
+from videopolicy.data.lerobot import Dataset, Episode
+from videopolicy.errors import BadInput
+from videopolicy.types import Observation
+
+ANGLE = st.floats(-3.1, 3.1)
+
+
+@given(ANGLE, st.floats(-1.5, 1.5), ANGLE)
+def test_angles_are_the_orientation(x: float, y: float, z: float) -> None:
+    turn = np.array([x, y, z])
+    np.testing.assert_allclose(turns.angles(turns.orientation(turn)), turn, atol=1e-7)
+
+
+def test_zero_is_a_hand_that_points_down() -> None:
+    hand = turns.orientation(np.zeros(3))
+    np.testing.assert_allclose(hand[:, 2], [0, 0, -1], atol=1e-12)  # out of the fingers
+    assert np.linalg.det(hand) == pytest.approx(1)
+    about_z = turns.orientation(np.array([0, 0, np.pi / 2]))
+    np.testing.assert_allclose(about_z[:, 2], [0, 0, -1], atol=1e-12)
+    np.testing.assert_allclose(turns.between(hand, about_z), [0, 0, np.pi / 2], atol=1e-12)
+    tilted = turns.orientation(np.array([0.3, 0, 0]))
+    np.testing.assert_allclose(tilted[:, 2], [0, np.sin(0.3), -np.cos(0.3)], atol=1e-12)
+
+
+def turning(number: int, episode: Episode) -> Episode:
+    """The hand turns while the arm moves, in each episode to another side, once across half a turn."""
+    t = np.linspace(0, 1, len(episode.state))
+    rotation = np.stack([0.4 * t, 0.2 * (number - 1) * t, np.pi - 0.5 + t * 0.8], -1)
+    return replace(episode, rotation=(rotation + np.pi) % (2 * np.pi) - np.pi)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return builders.write_dataset(tmp_path_factory.mktemp("turning") / "dataset", change=turning, turning=True)
+
+
+def test_rotations_are_kept_and_become_labels(dataset: Path, written_dataset: Path) -> None:
+    data, clips, _ = open_splits(DataConfig(root=dataset, n_val_episodes=0), 1, 6, (64, 64))
+    truth = turning(1, builders.episode(1, builders.LENGTHS[1])).rotation
+    np.testing.assert_allclose(data.rotation(1), truth, atol=1e-6)
+    sample = clips[clips.samples.index((1, 1))]
+    np.testing.assert_allclose(sample["rotation"][sample["valid"]], truth[2:], atol=1e-6)
+    described = json.loads((dataset / "meta/info.json").read_text())["features"]["observation.rotation"]
+    assert described == {"dtype": "float32", "shape": [3], "names": ["rx", "ry", "rz"]}
+    stats = json.loads((dataset / "meta/stats.json").read_text())["observation.rotation"]
+    assert len(stats["mean"]) == 3
+    assert Dataset(written_dataset).rotation(0) is None
+    assert "rotation" not in open_splits(DataConfig(root=written_dataset, n_val_episodes=0), 1, 6, (64, 64))[1][0]
+
+
+def test_rotations_are_in_every_episode_or_in_none(small_dataset: Path, tmp_path: Path) -> None:
+    episode = turning(0, builders.episode(0, 6))
+    with pytest.raises(BadInput, match="episode 3 has a rotation; allowed: one in every episode of"):
+        builders.open_writer(small_dataset).append(replace(episode, rotation=np.zeros((6, 3))))
+    with pytest.raises(BadInput, match="holds a dataset at 4 fps with"):
+        builders.open_writer(small_dataset, turning=True)
+    writer = builders.open_writer(tmp_path / "new", turning=True)
+    with pytest.raises(BadInput, match="episode 0 has no rotation; allowed"):
+        writer.append(replace(episode, rotation=None))
+    with pytest.raises(BadInput, match="must be finite"):
+        writer.append(replace(episode, rotation=np.full((6, 3), np.nan)))
+    assert writer.n_episodes == 0
+
+
+def test_a_policy_learns_to_turn_the_hand(dataset: Path, tmp_path: Path) -> None:
+    """Angles of the first frame's chunk of every episode, within a third of a bin's width."""
+    options = {"head__para__n_rotation": 24, "train__n_steps": 150, "train__batch_size": 4, "lr_head": 0.003}
+    cfg = config(light.Config, "light", run=tmp_path, data__root=dataset, data__n_val_episodes=0, **options)
+    light.main(cfg)
+    torch.manual_seed(0)
+    data = Dataset(dataset)
+    loaded, _ = policy.load(tmp_path)
+    for e in range(3):
+        state = data.state(e)[0]
+        seen = Observation(data.frames(e)[0], agentview(64), state[:3], state[3], 0.0)
+        (chunk,) = loaded.act_batch([seen])
+        assert chunk.rotation is not None
+        n = builders.LENGTHS[e] - 1
+        away = (chunk.rotation[:n] - data.rotation(e)[1:] + np.pi) % (2 * np.pi) - np.pi
+        assert np.abs(away).mean() < 2 * np.pi / 24 / 3, np.degrees(away)

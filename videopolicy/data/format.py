@@ -1,0 +1,63 @@
+"""LeRobot's dataset format v3.0 as written here: paths, columns, features. See docs/DATA_FORMAT.md."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from videopolicy.camera import Camera
+from videopolicy.data.files import read_json, read_jsonl, read_table
+from videopolicy.data.video import CODEC, CRF, GOP, PIX_FMT
+from videopolicy.errors import BadInput
+
+VERSION = "v3.0"
+DATA = "data/chunk-{chunk:03d}/file-{file:03d}.parquet"
+VIDEO = "videos/{key}/chunk-{chunk:03d}/file-{file:03d}.mp4"
+EPISODES = "meta/episodes/chunk-{chunk:03d}/file-{file:03d}.parquet"
+CHUNK_SIZE = 1000  # files per folder
+VECTORS = ("observation.state", "action")
+ANGLES = ["rx", "ry", "rz"]  # radians, of `videopolicy/turns.py`
+NAMES = ["x", "y", "z", "gripper"]  # metres in the world frame, and 0 closed ... 1 open
+SCALARS = {"timestamp": pa.float32()} | dict.fromkeys(
+    ("frame_index", "episode_index", "index", "task_index"), pa.int64()
+)
+ROTATION = "observation.rotation"
+CONVENTIONS = {"axes": "opencv", "pixel_centre": 0.5, "world": "metres, z up, z = 0 on the support surface"}
+
+
+def features(key: str, camera: Camera, fps: int, turning: bool) -> dict:
+    """`features` of `meta/info.json`; `turning`: the hand's angles are among them."""
+    width, height = camera.size
+    details = {"height": height, "width": width, "codec": CODEC, "pix_fmt": PIX_FMT, "fps": fps, "channels": 3}
+    details |= {"g": GOP, "crf": CRF}
+    video = {f"video.{k}": v for k, v in details.items()} | {"has_audio": False, "is_depth_map": False}
+    return {
+        key: {
+            "dtype": "video",
+            "shape": [height, width, 3],
+            "names": ["height", "width", "channels"],
+            "info": video,
+        },
+        **{k: {"dtype": "float32", "shape": [4], "names": NAMES} for k in VECTORS},
+        **({ROTATION: {"dtype": "float32", "shape": [3], "names": ANGLES}} if turning else {}),
+        **{k: {"dtype": str(t).replace("float", "float32"), "shape": [1], "names": None} for k, t in SCALARS.items()},
+    }
+
+
+def read_info(root: Path) -> dict:
+    """`meta/info.json`, checked for the one version this project reads."""
+    if not (root / "meta/info.json").is_file():
+        raise BadInput(f"no LeRobot dataset at {root}: meta/info.json is missing")
+    info = read_json(root / "meta/info.json")
+    if info.get("codebase_version") != VERSION:
+        raise BadInput(f"{root} has format {info.get('codebase_version')!r}; allowed: {VERSION!r}")
+    return info
+
+
+def read_extras(root: Path) -> list[dict]:
+    return read_jsonl(root / "meta/para_episodes.jsonl")
+
+
+def episode_rows(root: Path) -> Iterator[dict]:
+    for path in sorted((root / "meta/episodes").glob("*/*.parquet")):
+        yield from read_table(path).to_pylist()
