@@ -71,7 +71,8 @@ def test_early_blocks_stay_imagenets() -> None:
     trained = {name for name, p in backbone.named_parameters() if p.grad is not None}
     assert not any(name.startswith(("net.conv_stem", "net.blocks.0", "net.blocks.1")) for name in trained)
     assert {name for name, _ in backbone.named_parameters() if name.startswith("net.blocks.2")} < trained
-    assert trained == {name for name, p in backbone.named_parameters() if p.requires_grad}  # nothing is made for nothing
+    # Nothing is computed for nothing.
+    assert trained == {name for name, p in backbone.named_parameters() if p.requires_grad}
 
 
 def test_weights_from_a_file_or_a_folder(tmp_path: Path) -> None:

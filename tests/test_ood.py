@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("views", "hemisphere", "regression", None),
     ):
         where = {"run": root / select / name, "data__root": root / data, "data__select": select}
-        where |= {"data__n_val_episodes": 0, "data__n_train_episodes": n, "train__n_steps": 1}
+        where |= {"data__n_val_episodes": 0, "data__n_train_episodes": n or "null", "train__n_steps": 1}
         light.main(config(light.Config, "light", head__kind=name.split("-")[0], **where))
     roll(root, "left", "left_right", policies=POLICIES | {"para-2": "para-2"})
     roll(root, "left", "left_right", executor="osc")

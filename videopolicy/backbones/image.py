@@ -128,7 +128,7 @@ def _open_vit(cfg: ImageConfig) -> Any:
 
 
 def _open_lite0(cfg: ImageConfig, levels: tuple[int, ...]) -> Any:
-    net = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=levels)
+    net: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, out_indices=levels)
     net.blocks = net.blocks[: net.feature_info.get_dicts()[-1]["stage"]]  # timm would compute the rest for nothing
     if cfg.weights != "random":
         path = None if cfg.weights == "pretrained" else _weights_file(cfg.weights)

@@ -21,6 +21,7 @@ from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
 from videopolicy.training import checkpoint
 from videopolicy.training.log import Metrics
+from videopolicy.training.memory import keep_memory
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class TrainConfig:
 def make_accelerator(cfg: TrainConfig) -> Accelerator:
     if cfg.n_threads:
         torch.set_num_threads(cfg.n_threads)
+    keep_memory()
     return Accelerator(mixed_precision="bf16" if cfg.mixed_precision == "bf16" else "no")
 
 
