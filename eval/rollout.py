@@ -53,7 +53,7 @@ class Config:
     executor: str = "teleport"
     n_execute: int = 4  # waypoints of each chunk that are executed
     step_cap: int = 600  # control steps of an episode
-    max_chunks: int = 12
+    max_chunks: int | None = None  # of an episode, to end hopeless ones early; null: the step cap alone ends them
     # Whose overlapping chunks are averaged: of the head whose paper does it (Zhao et al. 2023), everybody's, nobody's.
     ensemble: Literal["act", "all", "none"] = "act"
     ensemble_m: float = 0.01  # the i-th oldest of them has weight exp(-m i)
@@ -177,7 +177,8 @@ def run_missing(
     name = contestant.name
     missing = [key for key in jobs if (name, *key) not in records]
     progress = Progress(f"rollout {name}", len(jobs), len(jobs) - len(missing))
-    protocol = {name: getattr(cfg, name) for name in ("executor", "step_cap", "n_execute", "max_chunks")}
+    protocol = {name: getattr(cfg, name) for name in ("executor", "step_cap", "n_execute")}
+    protocol |= {"max_chunks": cfg.max_chunks or cfg.step_cap}
     protocol |= {"kind": "episode", "image_size": image_size, "period": 1 / fps}
     protocol |= {"oracle": contestant.oracle, "n_steps": contestant.policy.head.n_steps}
     protocol |= {"ensemble": contestant.ensemble}
@@ -242,8 +243,9 @@ def _check(cfg: Config) -> None:
     if not 0 <= cfg.ensemble_m < float("inf"):
         raise BadInput(f"ensemble_m is {cfg.ensemble_m}; allowed: at least 0")
     for key in ("n_oracle", "n_execute", "n_workers", "n_threads", "max_chunks", "step_cap"):
-        if getattr(cfg, key) < 1:
-            raise BadInput(f"{key} is {getattr(cfg, key)}; allowed: at least 1")
+        value = getattr(cfg, key)
+        if value is not None and value < 1:
+            raise BadInput(f"{key} is {value}; allowed: at least 1")
 
 
 def _digest(cfg: Config, path: Path | None, precision: str = "fp32", ensemble: float | None = None) -> str:
