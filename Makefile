@@ -82,12 +82,12 @@ $(AXES:%=ood-%): ood-%: setup
 	@$(OOD) collect_grid --output data/grid/meta/info.json configs/ood/grid.yaml -- python -m eval.collect --config_path configs/ood/grid.yaml
 	@$(if $(filter hemisphere,$*),$(OOD) collect_views --output data/views/meta/info.json configs/ood/views.yaml -- python -m eval.collect --config_path configs/ood/views.yaml)
 	@$(OOD) train_$(SET_$*) --after $(if $(filter hemisphere,$*),collect_views,collect_grid) $(OOD_POLICIES:%=--output runs/ood/$(SET_$*)/%/latest) $(OOD_CONFIGS) -- $(SUBMAKE) --no-print-directory -j2 ood-train SET=$(SET_$*)
-	@$(if $(filter dense_64,$*),$(OOD) train_fewer --after collect_grid $(OOD_FEWER:%=--output runs/ood/dense_64/%/latest) $(OOD_CONFIGS) -- $(SUBMAKE) --no-print-directory -j2 ood-train SET=dense_64 "OOD_POLICIES=$(OOD_FEWER)")
-	@$(OOD) $* --after train_$(SET_$*) --output runs/ood/rollout/$*/episodes.jsonl configs/ood/$*.yaml -- python -m eval.rollout --config_path configs/ood/$*.yaml
-	@$(OOD) $*_osc --after train_$(SET_$*) --output runs/ood/rollout/$*_osc/episodes.jsonl configs/ood/$*.yaml -- python -m eval.rollout --config_path configs/ood/$*.yaml --executor osc --n_episodes 40 --output runs/ood/rollout/$*_osc
+	@$(if $(filter dense_64,$*),$(OOD) train_fewer --after collect_grid $(OOD_FEWER:%=--output runs/ood/dense_64/%/latest) configs/ood/para.yaml configs/ood/regression.yaml -- $(SUBMAKE) --no-print-directory -j2 ood-train SET=dense_64 "OOD_POLICIES=$(OOD_FEWER)")
+	@$(OOD) $* --after train_$(SET_$*) $(if $(filter dense_64,$*),--after train_fewer) --output runs/ood/rollout/$*/episodes.jsonl configs/ood/$*.yaml -- python -m eval.rollout --config_path configs/ood/$*.yaml
+	@$(OOD) $*_osc --after train_$(SET_$*) $(if $(filter dense_64,$*),--after train_fewer) --output runs/ood/rollout/$*_osc/episodes.jsonl configs/ood/$*.yaml -- python -m eval.rollout --config_path configs/ood/$*.yaml --executor osc --n_episodes 40 --output runs/ood/rollout/$*_osc
 
 ood-train: $(OOD_POLICIES:%=ood-train-%)
-$(OOD_POLICIES:%=ood-train-%): ood-train-%:
+$(sort $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%)): ood-train-%:
 	@$(RUN) $(LAUNCH) train_stages/light.py --config_path configs/ood/$(firstword $(subst -, ,$*)).yaml $(addprefix --data.n_train_episodes ,$(word 2,$(subst -, ,$*))) --run runs/ood/$(SET)/$* --data.select $(SET) --data.root data/$(if $(filter hemisphere,$(SET)),views,grid)
 
 test: setup lint  ## lint, types and all tests

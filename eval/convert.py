@@ -51,7 +51,7 @@ def main(cfg: Config) -> dict:
         print(f"camera self-test passed: markers within {scene['errors'].max():.2f} px")
         make_folder(cfg.output)
         with lock_folder(cfg.output):
-            writer = Writer(cfg.output, cfg.fps, "agentview", scene["camera"], file.language, turning=True)
+            writer = Writer(cfg.output, cfg.fps, "agentview", scene["camera"], file.language, rotations=True)
             n_before = _check_kept(writer, file)
             writer.write_markers(scene["markers"], *scene["images"])
             todo = [(r, sampled(len(r.states), cfg.fps)) for r in recordings[n_before:]]

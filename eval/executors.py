@@ -5,9 +5,9 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from eval.simulation import CONTROL_RATE
-from videopolicy import turns
 from videopolicy.camera import Camera
 from videopolicy.errors import choices
+from videopolicy.rotation import orientation, rotation_vector
 from videopolicy.types import ActionChunk, Observation
 
 ExecutorKind = Literal["teleport", "osc"]
@@ -79,8 +79,8 @@ class LiberoExecutor:
             return False
         if rotation is None:
             return True
-        left = turns.between(self.scene.ee_orientation, turns.orientation(rotation))
-        return bool(np.linalg.norm(left) < REACHED_TURN)
+        remaining = rotation_vector(self.scene.ee_orientation, orientation(rotation))
+        return bool(np.linalg.norm(remaining) < REACHED_TURN)
 
     def done(self) -> bool:
         """Placed and let go, or out of control steps."""

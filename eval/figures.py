@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -49,7 +50,8 @@ def rate_figure(
         for x, value in enumerate(groups):
             placed = [r["outcome"] == "place" for r in records if r["policy"] == policy and group(r) == value]
             if placed:
-                _point(axes, x + shift, sum(placed), len(placed), COLOURS[number], policy if first else None)
+                colour = COLOURS[number % len(COLOURS)]
+                _point(axes, x + shift, sum(placed), len(placed), colour, policy if first else None)
                 first = False
     axes.set_xticks(range(len(groups)), [labels[g] for g in groups])
     axes.set(ylim=(-5, 108), ylabel="placed [%]", xlabel=xlabel)
@@ -63,7 +65,7 @@ def efficiency_figure(rows: list[dict]) -> str:
     lines: dict[str, list[dict]] = {}
     for row in rows:
         lines.setdefault(row["head"] + ("+camera" if row["augment"] == "camera" else ""), []).append(row)
-    for (name, line), colour in zip(lines.items(), COLOURS, strict=False):
+    for (name, line), colour in zip(lines.items(), cycle(COLOURS), strict=False):
         line.sort(key=lambda row: row["demonstrations"])
         n, place = ([row[key] for row in line] for key in ("demonstrations", "place"))
         error = [[abs(row["place"] - row["wilson95"][side]) for row in line] for side in (0, 1)]

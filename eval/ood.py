@@ -5,6 +5,7 @@ python -m eval.ood runs/ood
 
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from eval.sheets import heatmap_sheet
 from eval.statistics import paired, rates, table
 from eval.suites import SPLITS, TRAINED_ON, Split
 from videopolicy.camera import Camera
-from videopolicy.config import launch_on_folder
+from videopolicy.config import from_dict, launch_on_folder
+from videopolicy.data.dataset import DataConfig, split_episodes
 from videopolicy.data.files import read_jsonl
-from videopolicy.data.format import read_extras
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import selected
 from videopolicy.errors import BadInput
@@ -67,7 +68,7 @@ def main(root: Path) -> dict:
         "rows": [r for r in rows if r["executor"] == "teleport"],
         "osc": [r for r in rows if r["executor"] == "osc"],
         "oracle": [_row(axis, "oracle") for axis in axes if axis.of("oracle")],
-        "paired": [pair for axis in axes for pair in _pairs(axis)],
+        "paired": [pair for axis in axes for pair in _pairs(axis, rows)],
         "per_theta": [row for axis in axes if axis.name in ("viewpoint", "hemisphere") for row in _per_theta(axis)],
         "restarts": sum(r["restarts"] for axis in axes for r in axis.records),
         **provenance(),
@@ -80,11 +81,7 @@ def main(root: Path) -> dict:
     html = page.render(
         summary=summary,
         titles=TITLES,
-        sections=[
-            _section(axis, [r for r in summary["rows"] if r["axis"] == axis.name])
-            for axis in axes
-            if axis.executor == "teleport"
-        ],
+        sections=[_section(axis, rows) for axis in axes if axis.executor == "teleport"],
         command=f"python -m eval.ood {root}",
     )
     (root / "report.html").write_text(html)
@@ -142,16 +139,22 @@ def _training(run: Path) -> dict:
 
 def _n_demonstrations(data: dict) -> int | None:
     """How many demonstrations a policy's `data` took; None where the dataset is gone."""
-    root = Path(data["root"])
-    if data["n_train_episodes"] is not None or not (root / "meta/info.json").is_file():
-        return data["n_train_episodes"]
-    extras = read_extras(root)
-    return len(selected(data["select"], extras, len(extras), root)) - data["n_val_episodes"]
+    dataset = _dataset(data["root"])
+    return None if dataset is None else len(split_episodes(dataset, from_dict(DataConfig, data))[0])
 
 
-def _pairs(axis: Axis) -> list[dict]:
-    found = []
+@cache
+def _dataset(root: str) -> Dataset | None:
+    """The dataset that policies were trained on; None where it is gone."""
+    return Dataset(Path(root)) if (Path(root) / "meta/info.json").is_file() else None
+
+
+def _pairs(axis: Axis, rows: list[dict]) -> list[dict]:
+    """McNemar's test for every two policies that were trained on the same demonstrations."""
+    found, numbers = [], _numbers(axis, rows)
     for first, second in combinations(axis.policies, 2):
+        if numbers.get(first) != numbers.get(second):
+            continue
         a, b = ({(r["split"], r["episode"]): r["outcome"] for r in axis.of(p)} for p in (first, second))
         if (result := paired(a, b)) is not None:
             found.append({"axis": axis.name, "executor": axis.executor, "first": first, "second": second, **result})
@@ -174,16 +177,22 @@ def _pixel_aligned(axes: list[Axis]) -> tuple[ParaHead, Camera] | None:
         for run in axis.runs.values():
             if Path(run).is_dir():
                 policy, config = load(Path(run))
-                if isinstance(policy.head, ParaHead):
-                    camera = Dataset(Path(config["data"]["root"])).camera
-                    return policy.head, camera.resized(policy.image_size)
+                dataset = _dataset(config["data"]["root"])
+                if isinstance(policy.head, ParaHead) and dataset is not None:
+                    return policy.head, dataset.camera.resized(policy.image_size)
     return None
 
 
+def _numbers(axis: Axis, rows: list[dict]) -> dict[str, int]:
+    """Policy to the number of demonstrations that it was trained on, where that is known."""
+    mine = [r for r in rows if (r["axis"], r["executor"]) == (axis.name, axis.executor)]
+    return {r["policy"]: r["demonstrations"] for r in mine if r.get("demonstrations")}
+
+
 def _section(axis: Axis, rows: list[dict]) -> dict:
-    """Figures of one axis; `rows` are its rows of the table."""
+    """Figures of one axis, whose rows of the table are among `rows`."""
     # Policies trained on fewer demonstrations stand in the table and in the curve over their number alone.
-    numbers = {r["policy"]: r["demonstrations"] for r in rows if r.get("demonstrations")}
+    numbers = _numbers(axis, rows)
     policies = [p for p in axis.policies if numbers.get(p) in (None, max(numbers.values(), default=0))]
     mine = [r for r in axis.records if r["policy"] in policies]
     section: dict[str, Any] = {"name": axis.name, "title": TITLES.get(axis.name, axis.name)}
@@ -197,7 +206,8 @@ def _section(axis: Axis, rows: list[dict]) -> dict:
         xlabel = "distance to the nearest training position [cm]"
         section["curve"] = figures.rate_figure(mine, policies, _bin, labels, xlabel)
     if len(set(numbers.values())) > 1:
-        section["efficiency"] = figures.efficiency_figure([r for r in rows if r["policy"] in numbers])
+        known = [r for r in rows if (r["axis"], r["executor"]) == (axis.name, axis.executor) and r["policy"] in numbers]
+        section["efficiency"] = figures.efficiency_figure(known)
     trained = _trained_positions(axis)
     if trained is not None and mine[0]["init_state"] is None:
         section["map"] = figures.position_map(mine, policies, trained)
@@ -216,7 +226,8 @@ def _trained_positions(axis: Axis) -> np.ndarray | None:
     for run in axis.runs.values():
         if Path(run).is_dir():
             data = checkpoint.read_config(checkpoint.find(Path(run)))["data"]
-            dataset = Dataset(Path(data["root"]))
+            if (dataset := _dataset(data["root"])) is None:
+                continue
             extras = dataset.extras()
             chosen = selected(TRAINED_ON.get(axis.name, data["select"]), extras, len(dataset), dataset.root)
             return np.array([extras[e]["bowl_xy"] for e in chosen])

@@ -93,7 +93,7 @@ def _between(part: Part) -> tuple[Float[np.ndarray, "centre 2"], Float[np.ndarra
 
 
 def _in_turn(centres: Float[np.ndarray, "centre 2"], axis: int) -> Float[np.ndarray, "centre 2"]:
-    """Line by line along an axis, so that every distance from a boundary across it is met equally often."""
+    """One of each line across an axis, again and again: every distance from a boundary is met equally often."""
     turn = [np.sum(centres[:i, axis] == c[axis]) for i, c in enumerate(centres)]
     return centres[np.argsort(turn, kind="stable")]
 

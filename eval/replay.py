@@ -4,8 +4,8 @@ import numpy as np
 
 from eval.markers import self_test
 from eval.simulation import Simulation, read_task
-from videopolicy import turns
 from videopolicy.errors import BadInput
+from videopolicy.rotation import euler_angles
 
 
 class Replay(Simulation):
@@ -40,6 +40,6 @@ class Replay(Simulation):
             self.forward()
             frames.append(self.render())
             rows.append([*self.ee_position, self.gripper])
-            rotations.append(turns.angles(self.ee_orientation))
+            rotations.append(euler_angles(self.ee_orientation))
         recorded = {"frames": np.stack(frames), "state": np.array(rows), "rotation": np.array(rotations)}
         return {**recorded, "placed": bool(self._wrapper.check_success())}

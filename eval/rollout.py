@@ -6,7 +6,7 @@ python -m eval.rollout --config_path configs/demo/rollout.yaml
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -217,9 +217,10 @@ def through_head(head: ParaHead, camera: Camera, truth: ActionChunk) -> ActionCh
     pixel = torch.from_numpy(camera.resized(head.image_size).project(truth.position)).float()[None]
     gripper = torch.from_numpy(truth.gripper).float()[None]
     valid = torch.ones_like(gripper, dtype=torch.bool)
-    turned = torch.zeros_like(position) if truth.rotation is None else torch.from_numpy(truth.rotation)[None]
-    targets = Targets(pixel, position[..., 2], gripper, position, valid, turned)
-    return head.decode(head.encode(targets), [camera])[0]
+    angles = torch.zeros_like(position) if truth.rotation is None else torch.from_numpy(truth.rotation).float()[None]
+    targets = Targets(pixel, position[..., 2], gripper, position, valid, angles)
+    (chunk,) = head.decode(head.encode(targets), [camera])
+    return chunk if truth.rotation is not None else replace(chunk, rotation=None)
 
 
 def _check(cfg: Config) -> None:
@@ -245,7 +246,7 @@ def _check(cfg: Config) -> None:
     for key in ("n_oracle", "n_execute", "n_workers", "n_threads", "max_chunks", "step_cap"):
         value = getattr(cfg, key)
         if value is not None and value < 1:
-            raise BadInput(f"{key} is {value}; allowed: at least 1")
+            raise BadInput(f"{key} is {value}; allowed: at least 1{', or null' if key == 'max_chunks' else ''}")
 
 
 def _digest(cfg: Config, path: Path | None, precision: str = "fp32", ensemble: float | None = None) -> str:

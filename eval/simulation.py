@@ -29,9 +29,9 @@ with contextlib.redirect_stdout(None):
 logging.disable(logging.NOTSET)
 
 from eval.surface import body_surface  # noqa: E402
-from videopolicy import turns  # noqa: E402
 from videopolicy.camera import Camera  # noqa: E402
 from videopolicy.errors import BadInput  # noqa: E402
+from videopolicy.rotation import orientation, rotation_vector  # noqa: E402
 
 RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)  # column of `mat_texid` that holds a material's colour texture
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
@@ -205,13 +205,13 @@ class Simulation:
         self._robot.controller.reset_goal()
 
     def command(self, target: np.ndarray, gripper: float, rotation: np.ndarray | None) -> Float[np.ndarray, " 7"]:
-        """What operational-space control is told: the way left and the turn left, and the gripper."""
-        turn = np.zeros(3) if rotation is None else turns.between(self.ee_orientation, turns.orientation(rotation))
-        parts = (target - self.ee_position) / MAX_DELTA, turn / MAX_TURN, [1 - 2 * gripper]
-        return np.clip(np.concatenate(parts), -1, 1)
+        """What operational-space control is told: what remains of the way and of the rotation, and the gripper."""
+        turn = np.zeros(3) if rotation is None else rotation_vector(self.ee_orientation, orientation(rotation))
+        turn /= max(MAX_TURN, float(np.linalg.norm(turn)))  # limited in length, not in each component: the axis stays
+        return np.concatenate([np.clip((target - self.ee_position) / MAX_DELTA, -1, 1), turn, [1 - 2 * gripper]])
 
     def control(self, target: Float[np.ndarray, " 3"], gripper: float, rotation: np.ndarray | None = None) -> None:
-        """One control step (1/20 s) of the operational-space controller towards a position and `turns.py`'s angles.
+        """One control step (1/20 s) of the operational-space controller towards a position and `rotation.py`'s angles.
 
         Without angles the orientation that was last aimed at is held.
         """

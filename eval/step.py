@@ -25,7 +25,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("folder", type=Path, help="where steps.jsonl is")
     parser.add_argument("name")
     parser.add_argument("inputs", nargs="*", type=Path, help="files that the step depends on")
-    parser.add_argument("--after", help="an earlier step, whose inputs count as this one's too")
+    parser.add_argument(
+        "--after", action="append", default=[], help="an earlier step, whose inputs count as this one's too"
+    )
     parser.add_argument(
         "--output", type=Path, action="append", default=[], help="a file without which the step is not done"
     )
@@ -38,7 +40,8 @@ def main(arguments: list[str]) -> int:
             print(f"error: step {args.name} needs {path}, which is not there", file=sys.stderr)
             return 2
     done = {s["name"]: s["inputs"] for s in read_jsonl(log) if s["status"] == 0}
-    parts = [*(i.read_bytes() for i in args.inputs), repr(command).encode(), str(done.get(args.after)).encode()]
+    before = [str(done.get(name)).encode() for name in args.after]
+    parts = [*(i.read_bytes() for i in args.inputs), repr(command).encode(), *before]
     digest = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
     if done.get(args.name) == digest and all(path.exists() for path in args.output):
         print(f"[{args.name}] done before", flush=True)

@@ -86,7 +86,9 @@ def trials(split: Split, n: int | None, seed: int, trained: Float[np.ndarray, "n
     if split not in SPLITS:
         raise choices("splits", split, SPLITS)
     if split in ("seen", "unseen"):
-        found = _half_trials(split, held_out_positions(split, n or N_HALVES, seed), seed)
+        n = n or N_HALVES
+        # Some positions fall away where the plate stays: draw more than are asked for.
+        found = _half_trials(split, held_out_positions(split, n if shift == "both" else 2 * n, seed), seed)
     elif split == "validation":
         found = _half_trials(split, validation_cells(trained), seed)
     else:

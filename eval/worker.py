@@ -62,6 +62,7 @@ def run_episode(scene: ExpertScene, connection: Connection, job: dict) -> dict:
         "frames": np.stack([o.image for o in result.observations]),
         "targets": [c.position.round(4).tolist() for c in result.chunks],
         "grippers": [c.gripper.round(2).tolist() for c in result.chunks],
+        "rotations": [None if c.rotation is None else c.rotation.round(3).tolist() for c in result.chunks],
     }
 
 

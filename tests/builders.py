@@ -71,8 +71,8 @@ def snapshot(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-def open_writer(root: Path, side: int = 64, turning: bool = False) -> Writer:
-    return Writer(root, FPS, "agentview", agentview(side), "move along a line", turning=turning)
+def open_writer(root: Path, side: int = 64, rotations: bool = False) -> Writer:
+    return Writer(root, FPS, "agentview", agentview(side), "move along a line", rotations=rotations)
 
 
 def write_dataset(
@@ -80,10 +80,10 @@ def write_dataset(
     lengths: tuple[int, ...] = LENGTHS,
     side: int = 64,
     change: Callable[[int, Episode], Episode] = lambda _number, episode: episode,
-    turning: bool = False,
+    rotations: bool = False,
 ) -> Path:
     """A dataset that passes its camera self-test, its episodes changed before they are written; returns its folder."""
-    writer = open_writer(root, side, turning)
+    writer = open_writer(root, side, rotations)
     plain = background(side)
     writer.write_markers(MARKERS, discs(plain, agentview(side).project(MARKERS)), plain)
     for i, n in enumerate(lengths):

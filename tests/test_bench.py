@@ -45,7 +45,7 @@ def test_rollouts_are_cheap(written_dataset: Path, tmp_path: Path) -> None:
     (row,) = rollout.main([*small, "--chunks", "1", "--json", str(tmp_path / "bench.json")])
     assert json.loads((tmp_path / "bench.json").read_text()) == {"rows": [row]}
     assert (row["name"], row["chunks"], row["n_episodes"]) == ("rollout_ours", 1, 1)
-    assert 20 <= row["control_steps"] <= 48
+    assert 40 <= row["control_steps"] <= 96
     assert row["ratio"] >= 1.5, row
 
 

@@ -100,7 +100,7 @@ def test_summary_has_the_promised_rows(folder: Path) -> None:
         assert row["weighted"] == pytest.approx(row["place"] + row["grasp"] / 2)
         assert row["wilson95"][0] <= row["place"] <= row["wilson95"][1]
         assert row["steps"] == 1
-        expected = {"left_right": 3, "hemisphere": 3}[row["axis"]]
+        expected = {"left_right": 3, "hemisphere": 2}[row["axis"]]
         assert row["demonstrations"] == (2 if row["policy"] == "para-2" else expected)
     assert {r["executor"] for r in summary["osc"]} == {"osc"}
     assert {r["axis"] for r in summary["paired"]} == {"left_right", "hemisphere"}

@@ -58,6 +58,16 @@ def test_a_step_runs_again_when_its_input_changed_or_its_output_is_gone(run, tmp
     assert run(*both) == 4
 
 
+def test_a_step_runs_again_after_any_of_those_before(run) -> None:
+    both = ("--after", "first", "--after", "second")
+    for name in ("first", "second"):
+        run(name=name)
+    assert [run(*both, name="third"), run(*both, name="third")] == [1, 1]
+    for number, name in enumerate(("first", "second"), 2):
+        run(name=name, code="pass")  # another command
+        assert run(*both, name="third") == number
+
+
 def test_a_step_runs_again_after_an_earlier_one_did(run, tmp_path: Path) -> None:
     run()
     assert run("--after", "first", name="second") == 1

@@ -147,6 +147,7 @@ def test_the_bowl_alone_can_move() -> None:
     halves = [trials("unseen", 40, 1000, positions("left"), shift) for shift in ("both", "bowl")]
     assert [t.plate_xy is None for t in halves[0]] == [True] * 40
     assert {tuple(t.plate_xy) for t in halves[1]} == {tuple(PLATE_XY)}
+    assert len(halves[1]) == 40
     with pytest.raises(BadInput, match="shift is 'bowl', but distractors has LIBERO's own positions"):
         trials("distractors", None, 0, positions("dense_64"), "bowl")
     spots = GridConfig("all", 256, "bowl").spots(0)

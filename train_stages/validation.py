@@ -11,6 +11,7 @@ from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import spread
 from videopolicy.heads.para import ParaHead, ParaPrediction
 from videopolicy.policy import FeaturePolicy
+from videopolicy.rotation import orientation, rotation_vector
 from videopolicy.types import Observation
 from videopolicy.viz.draw import save_heatmaps
 
@@ -36,7 +37,7 @@ class Validation:
 
     @torch.inference_mode()
     def measure(self, preview: Path | None = None) -> dict[str, float]:
-        """Errors over valid waypoints [mm, pixels], share of right grippers; a sheet of heatmaps where asked for."""
+        """Errors over valid waypoints [mm, pixels, degrees], share of right grippers; a sheet of heatmaps if wanted."""
         batch, head = self.batch, self.policy.head
         prediction = self.policy.predict(self.observations)
         chunks = head.decode(prediction, [o.camera for o in self.observations])
@@ -52,6 +53,11 @@ class Validation:
         if chunks[0].pixel is not None:
             pixel = torch.from_numpy(np.stack([c.pixel for c in chunks if c.pixel is not None]))
             results["pixel"] = float((pixel - batch["pixel"]).norm(dim=-1)[valid].mean())
+        predicted = [c.rotation for c in chunks if c.rotation is not None]
+        if predicted and "rotation" in batch:
+            pairs = zip(np.stack(predicted)[valid], batch["rotation"][valid].numpy(), strict=True)
+            away = [rotation_vector(orientation(ours), orientation(truth)) for ours, truth in pairs]
+            results["rotation_deg"] = float(np.degrees(np.linalg.norm(away, axis=-1).mean()))
         if isinstance(head, ParaHead) and isinstance(prediction, ParaPrediction):
             results["height_mm"] = float(1000 * (position[..., 2] - batch["height"])[valid].abs().mean())
             outside = head.height_bins.outside(batch["height"])

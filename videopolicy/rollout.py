@@ -32,8 +32,8 @@ def rollout(
     chunks: list[ActionChunk] = []
     while len(chunks) < max_chunks and not executor.done():
         chunk = policy.act(observations[-1])
-        turned = chunk.gripper if chunk.rotation is None else chunk.rotation
-        if not all(np.isfinite(x).all() for x in (chunk.position, chunk.gripper, turned)):
+        numbers = [x for x in (chunk.position, chunk.gripper, chunk.rotation) if x is not None]
+        if not all(np.isfinite(x).all() for x in numbers):
             raise FloatingPointError(f"chunk {len(chunks)} holds numbers that are not finite: {chunk}")
         predicted.append(chunk)
         if ensemble is not None:

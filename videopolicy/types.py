@@ -29,7 +29,7 @@ class ActionChunk:
     period: float  # [s]
     pixel: Float[np.ndarray, "step 2"] | None = None  # where a pixel-aligned head saw them
     confidence: Float[np.ndarray, " step"] | None = None  # probability mass around the pixel, 0 ... 1
-    rotation: Float[np.ndarray, "step 3"] | None = None  # see `turns.py` [rad]; None: the hand's orientation is held
+    rotation: Float[np.ndarray, "step 3"] | None = None  # see `rotation.py` [rad]; None: the hand's orientation is held
 
 
 @runtime_checkable

@@ -1,7 +1,8 @@
 """Camera augmentation: turning or zooming a camera about its optical centre moves pixels by a homography.
 
-What the camera sees does not change with it, so pixel labels stay exact without knowing depth, and heights, grippers
-and positions stay as they are.
+What the camera sees does not change with it, so pixel labels stay exact without knowing depth, and heights, grippers,
+positions and rotations stay as they are. A coordinate or an angle in the world cannot be told from a turned picture,
+though: heads that regress them are given the augmentation where it can be, and labels that contradict each other.
 """
 
 import math

@@ -121,6 +121,7 @@ class ClipDataset(TorchDataset):
             "height": (float(height.min()), float(height.max())),
             "position_mean": position.mean(0).tolist(),
             "position_std": (position.std(0) + 1e-6).tolist(),
+            "rotation": all(self.data.rotation(e) is not None for e in self.shown),
             "waypoints": len(self.samples) * self.n_steps,
             "outside_image": outside,
             "past_end": past_end,

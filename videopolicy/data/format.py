@@ -16,7 +16,7 @@ VIDEO = "videos/{key}/chunk-{chunk:03d}/file-{file:03d}.mp4"
 EPISODES = "meta/episodes/chunk-{chunk:03d}/file-{file:03d}.parquet"
 CHUNK_SIZE = 1000  # files per folder
 VECTORS = ("observation.state", "action")
-ANGLES = ["rx", "ry", "rz"]  # radians, of `videopolicy/turns.py`
+ROTATION_NAMES = ["rx", "ry", "rz"]  # radians, of `videopolicy/rotation.py`
 NAMES = ["x", "y", "z", "gripper"]  # metres in the world frame, and 0 closed ... 1 open
 SCALARS = {"timestamp": pa.float32()} | dict.fromkeys(
     ("frame_index", "episode_index", "index", "task_index"), pa.int64()
@@ -25,8 +25,8 @@ ROTATION = "observation.rotation"
 CONVENTIONS = {"axes": "opencv", "pixel_centre": 0.5, "world": "metres, z up, z = 0 on the support surface"}
 
 
-def features(key: str, camera: Camera, fps: int, turning: bool) -> dict:
-    """`features` of `meta/info.json`; `turning`: the hand's angles are among them."""
+def features(key: str, camera: Camera, fps: int, rotations: bool) -> dict:
+    """`features` of `meta/info.json`; `rotations`: the hand's angles are among them."""
     width, height = camera.size
     details = {"height": height, "width": width, "codec": CODEC, "pix_fmt": PIX_FMT, "fps": fps, "channels": 3}
     details |= {"g": GOP, "crf": CRF}
@@ -39,7 +39,7 @@ def features(key: str, camera: Camera, fps: int, turning: bool) -> dict:
             "info": video,
         },
         **{k: {"dtype": "float32", "shape": [4], "names": NAMES} for k in VECTORS},
-        **({ROTATION: {"dtype": "float32", "shape": [3], "names": ANGLES}} if turning else {}),
+        **({ROTATION: {"dtype": "float32", "shape": [3], "names": ROTATION_NAMES}} if rotations else {}),
         **{k: {"dtype": str(t).replace("float", "float32"), "shape": [1], "names": None} for k, t in SCALARS.items()},
     }
 

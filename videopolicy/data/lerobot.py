@@ -43,7 +43,7 @@ class Episode:
     state: Float[np.ndarray, "frame 4"]  # end effector [m] and gripper opening
     action: Float[np.ndarray, "frame 4"]  # commanded waypoint [m] and gripper opening
     extra: dict  # goes to meta/para_episodes.jsonl
-    rotation: Float[np.ndarray, "frame 3"] | None = None  # of the hand, as in `videopolicy/turns.py` [rad]
+    rotation: Float[np.ndarray, "frame 3"] | None = None  # of the hand, as in `videopolicy/rotation.py` [rad]
 
 
 class Writer:
@@ -57,13 +57,13 @@ class Writer:
         camera: Camera,
         task: str,
         moving: bool = False,
-        turning: bool = False,
+        rotations: bool = False,
     ) -> None:
         """`moving`: every episode has its own camera, `Episode.extra["camera"]`; `camera` is that of the first.
 
-        `turning`: every episode has its `rotation`.
+        `rotations`: every episode has its `rotation`.
         """
-        self.root, self.fps, self.task, self.moving, self.turning = root, fps, task, moving, turning
+        self.root, self.fps, self.task, self.moving, self.rotations = root, fps, task, moving, rotations
         self.key, self.camera_name = f"observation.images.{camera_name}", camera_name
         self.info = self._open(camera)
 
@@ -87,8 +87,8 @@ class Writer:
         i, n = self.n_episodes, len(episode.state)
         if not (len(episode.frames) == n == len(episode.action)) or n == 0:
             raise BadInput(f"episode {i}: {len(episode.frames)} frames, {n} states, {len(episode.action)} actions")
-        if (episode.rotation is not None) != self.turning:
-            has = "no rotation" if self.turning else "a rotation"
+        if (episode.rotation is not None) != self.rotations:
+            has = "no rotation" if self.rotations else "a rotation"
             raise BadInput(f"episode {i} has {has}; allowed: one in every episode of {self.root}, or in none")
         vectors = dict(zip(VECTORS, (episode.state, episode.action), strict=True))
         if episode.rotation is not None:
@@ -145,7 +145,7 @@ class Writer:
     def finish(self) -> None:
         """Write the dataset's overall statistics; call after the last episode."""
         rows = [e for _, e in zip(range(self.n_episodes), episode_rows(self.root), strict=False)]
-        keys = (*VECTORS, *([ROTATION] if self.turning else []), self.key)
+        keys = (*VECTORS, *([ROTATION] if self.rotations else []), self.key)
         stats = {k: merge([{s: r[f"stats/{k}/{s}"] for s in STATS} for r in rows]) for k in keys}
         replace(self.root / "meta/stats.json", lambda path: path.write_text(json.dumps(stats, indent=1)))
 
@@ -155,8 +155,11 @@ class Writer:
         cameras = {self.camera_name: {**camera.to_json(), "mount": mount, "distortion": [0.0] * 5, **CONVENTIONS}}
         if info_file.exists():
             info = read_info(self.root)
-            if (info["fps"], list(info["features"])) != (self.fps, list(self._features(camera))):
-                raise BadInput(f"{self.root} holds a dataset at {info['fps']} fps with {list(info['features'])}")
+            if (info["fps"], list(info["features"])) != (self.fps, wanted := list(self._features(camera))):
+                raise BadInput(
+                    f"{self.root} holds a dataset at {info['fps']} fps with {list(info['features'])}; allowed: one at"
+                    f" {self.fps} fps with {wanted}, or another folder"
+                )
             before = read_json(self.root / "meta/para_cameras.json")
             sizes = [(c.get("mount"), tuple(c["size"])) for c in before.values()]
             if (sizes != [(mount, camera.size)]) if self.moving else (before != json.loads(json.dumps(cameras))):
@@ -197,7 +200,7 @@ class Writer:
         return info
 
     def _features(self, camera: Camera) -> dict:
-        return features(self.key, camera, self.fps, self.turning)
+        return features(self.key, camera, self.fps, self.rotations)
 
 
 class Dataset:
@@ -250,7 +253,7 @@ class Dataset:
         return self._tables[episode]["action"]
 
     def rotation(self, episode: int) -> Float[np.ndarray, "frame 3"] | None:
-        """How the hand is turned, as in `videopolicy/turns.py` [rad], where that was recorded."""
+        """How the hand is turned, as in `videopolicy/rotation.py` [rad], where that was recorded."""
         return self._tables[episode].get(ROTATION)
 
     def video(self, episode: int) -> Path:

@@ -19,7 +19,7 @@ class Waypoints:
     position: Float[np.ndarray, "step 3"]  # [m]
     inside: Bool[np.ndarray, " step"]  # projects into the image
     in_episode: Bool[np.ndarray, " step"]  # before the episode's end
-    rotation: Float[np.ndarray, "step 3"] | None = None  # see `videopolicy/turns.py` [rad]
+    rotation: Float[np.ndarray, "step 3"] | None = None  # see `videopolicy/rotation.py` [rad]
 
 
 def waypoints(

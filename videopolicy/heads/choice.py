@@ -48,6 +48,8 @@ def make_head(cfg: HeadConfig, backbone: Backbone, labels: dict, fps: int) -> Pa
                 f"every height label is {low:.4f} m, and head.kind para would have degenerate bins; allowed: labels of"
                 " more than one height, or another head.kind"
             )
+        if cfg.para.n_rotation and not labels.get("rotation"):
+            raise BadInput(f"head.para.n_rotation is {cfg.para.n_rotation}, but the data has no rotations; allowed: 0")
         margin = 0.05 * (high - low) + 0.005
         bins = Bins(low - margin, high + margin, cfg.para.n_height)
         return ParaHead(cfg.para, channels, n_frames, cfg.n_steps, backbone.grid, image_size, bins, period)

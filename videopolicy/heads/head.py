@@ -22,7 +22,7 @@ class Targets:
     gripper: Float[Tensor, "batch step"]
     position: Float[Tensor, "batch step 3"]  # [m]
     valid: Bool[Tensor, "batch step"]
-    rotation: Float[Tensor, "batch step 3"] | None = None  # see `videopolicy/turns.py` [rad]; where the data has them
+    rotation: Float[Tensor, "batch step 3"] | None = None  # Euler angles of `rotation.py` [rad], where recorded
 
     @staticmethod
     def of(batch: dict[str, Tensor]) -> "Targets":

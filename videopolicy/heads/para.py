@@ -27,7 +27,7 @@ class ParaConfig:
     volume_loss: Literal["factored", "joint"] = "factored"  # equations 1 and 2, or one softmax over pixel x height
     n_height: int = 32  # N_H
     n_gripper: int = 32  # N_G
-    n_rotation: int = 0  # bins for each of the three angles of `turns.py`; 0: no rotation is predicted
+    n_rotation: int = 0  # bins for each of the three angles of `rotation.py`; 0: no rotation is predicted
     gripper_head: Literal["per_pixel", "indexed_mlp"] = "per_pixel"  # linear in the features at the pixel, or an MLP
     width: int = 64  # channels of the trunk
     n_layers: int = 2  # 3x3 convolutions in the trunk

@@ -49,10 +49,13 @@ class TrainConfig:
 
 
 def make_accelerator(cfg: TrainConfig) -> Accelerator:
+    """The device, and on a CPU its threads and its memory, which from here on stay with the process."""
     if cfg.n_threads:
         torch.set_num_threads(cfg.n_threads)
-    keep_memory()
-    return Accelerator(mixed_precision="bf16" if cfg.mixed_precision == "bf16" else "no")
+    accelerator = Accelerator(mixed_precision="bf16" if cfg.mixed_precision == "bf16" else "no")
+    if accelerator.device.type == "cpu":
+        keep_memory()
+    return accelerator
 
 
 def make_optimizer(groups: dict[str, tuple[list[nn.Parameter], float]], cfg: TrainConfig) -> torch.optim.Optimizer:
