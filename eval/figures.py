@@ -20,7 +20,8 @@ from eval.statistics import wilson95
 from videopolicy.data.video import read_video, write_video
 from videopolicy.viz.draw import labelled_grid
 
-COLOURS = ("#1b7f4d", "#b5472f", "#7cc29b", "#e0a090", "#3b5fa0", "#8a6fb0")
+COLOURS = {"para": "#1b7f4d", "regression": "#b5472f", "para+camera": "#7cc29b", "regression+camera": "#e0a090"}
+OTHERS = ("#3b5fa0", "#8a6fb0", "#a07800", "#4f9db8", "#777777")  # of policies by other names, in turn
 
 
 def embed_figure(figure: Figure) -> str:
@@ -44,19 +45,25 @@ def rate_figure(
     """Place rate of each policy over groups of episodes, with Wilson intervals and k/n."""
     figure, axes = plt.subplots(figsize=(1.5 + 0.95 * len(labels), 3))
     groups = sorted(labels)
+    colours = _colours(policies)
     for number, policy in enumerate(policies):
         shift = 0.16 * (number - (len(policies) - 1) / 2)
         first = True
         for x, value in enumerate(groups):
             placed = [r["outcome"] == "place" for r in records if r["policy"] == policy and group(r) == value]
             if placed:
-                colour = COLOURS[number % len(COLOURS)]
-                _point(axes, x + shift, sum(placed), len(placed), colour, policy if first else None)
+                _point(axes, x + shift, sum(placed), len(placed), colours[policy], policy if first else None)
                 first = False
     axes.set_xticks(range(len(groups)), [labels[g] for g in groups])
     axes.set(ylim=(-5, 108), ylabel="placed [%]", xlabel=xlabel)
     axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=4)
     return embed_figure(figure)
+
+
+def _colours(names: list[str]) -> dict[str, str]:
+    """A colour for each name: a head's own, paler with camera augmentation."""
+    others = cycle(OTHERS)
+    return {name: COLOURS[name] if name in COLOURS else next(others) for name in names}
 
 
 def efficiency_figure(rows: list[dict]) -> str:
@@ -65,11 +72,12 @@ def efficiency_figure(rows: list[dict]) -> str:
     lines: dict[str, list[dict]] = {}
     for row in rows:
         lines.setdefault(row["head"] + ("+camera" if row["augment"] == "camera" else ""), []).append(row)
-    for (name, line), colour in zip(lines.items(), cycle(COLOURS), strict=False):
+    colours = _colours(list(lines))
+    for name, line in lines.items():
         line.sort(key=lambda row: row["demonstrations"])
         n, place = ([row[key] for row in line] for key in ("demonstrations", "place"))
         error = [[abs(row["place"] - row["wilson95"][side]) for row in line] for side in (0, 1)]
-        axes.errorbar(n, place, error, fmt="o-", ms=4, color=colour, label=name, capsize=2, lw=1)
+        axes.errorbar(n, place, error, fmt="o-", ms=4, color=colours[name], label=name, capsize=2, lw=1)
     numbers = sorted({row["demonstrations"] for row in rows})
     axes.set_xscale("log", base=2)
     axes.set_xticks(numbers, [str(n) for n in numbers])
@@ -132,7 +140,8 @@ def position_map(records: list[dict], policies: list[str], trained: Float[np.nda
         axes.set(xlim=np.array(Y_RANGE) + [-0.03, 0.03], ylim=np.array(X_RANGE)[::-1] + [0.03, -0.03])
         axes.set_title(f"{policy} (n = {len(mine)})", fontsize=8)
         axes.set_xlabel("y [m], image right", fontsize=7)
-        axes.set_ylabel("x [m], towards the camera", fontsize=7)
+        if axes is maps[0][0]:
+            axes.set_ylabel("x [m], towards the camera", fontsize=7)
         axes.tick_params(labelsize=6)
         axes.set_aspect("equal")
     if len(xy):

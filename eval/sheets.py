@@ -16,10 +16,11 @@ from videopolicy.types import Observation
 from videopolicy.viz.draw import save_heatmaps
 
 
-def heatmap_sheet(folder: Path, run: Path, records: list[dict], n: int = 5) -> str | None:
+def heatmap_sheet(folder: Path, run: Path, records: list[dict], n: int = 4, n_shown: int = 4) -> str | None:
     """Heatmaps of a pixel-aligned policy on the first pictures of its test episodes; None for other policies.
 
-    One row an episode: the picture with the start keypoint, then a map for each step with its peak in blue.
+    One row an episode: the picture with the start keypoint, then the maps of `n_shown` steps, the first and the last
+    among them, each with its peak in blue.
     """
     if not run.is_dir():
         return None
@@ -33,7 +34,9 @@ def heatmap_sheet(folder: Path, run: Path, records: list[dict], n: int = 5) -> s
         observations.append(Observation(image, Camera.from_json(r["camera"]), np.array(r["start"]), 1.0, 0.0))
     with torch.inference_mode():
         prediction = policy.predict(observations)
-        peak = policy.head.locate(prediction)
+        pixel = policy.head.locate(prediction).pixel.cpu()
+    steps = np.linspace(0, policy.head.n_steps - 1, n_shown).round().astype(int).tolist()
+    heatmap, pixel = prediction.heatmap.cpu()[:, steps], pixel[:, steps]
     size = policy.image_size
     cameras = [o.camera.resized(size) for o in observations]
     batch = {
@@ -41,10 +44,10 @@ def heatmap_sheet(folder: Path, run: Path, records: list[dict], n: int = 5) -> s
         "start_pixel": torch.from_numpy(
             np.stack([c.project(o.ee_position) for c, o in zip(cameras, observations, strict=True)])
         ),
-        "valid": torch.zeros(peak.pixel.shape[:2], dtype=torch.bool),
-        "pixel": peak.pixel,
+        "valid": torch.zeros(pixel.shape[:2], dtype=torch.bool),
+        "pixel": pixel,
     }
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "sheet.png"
-        save_heatmaps(path, batch, prediction.heatmap, peak.pixel.cpu(), size)
+        save_heatmaps(path, batch, heatmap, pixel, size)
         return embed_file(path, "image/png")

@@ -69,7 +69,7 @@ def save_heatmaps(
             tile = overlay(image, probability[i, step])
             if batch["valid"][i, step]:
                 dot(tile, batch["pixel"][i, step].numpy(), (0, 255, 0), 2.0)
-            dot(tile, pixel[i, step].numpy(), (80, 160, 255), 2.0)
+            dot(tile, pixel[i, step].numpy(), (80, 160, 255), max(2.0, size[0] / 64))
             tiles.append(tile)
         rows.append(np.stack(tiles))
     save_image(path, rows_of(np.stack(rows)))
