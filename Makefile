@@ -90,7 +90,7 @@ ood-train: $(OOD_POLICIES:%=ood-train-%)
 $(sort $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%)): ood-train-%:
 	@$(RUN) $(LAUNCH) train_stages/light.py --config_path configs/ood/$(firstword $(subst -, ,$*)).yaml $(addprefix --data.n_train_episodes ,$(word 2,$(subst -, ,$*))) --run runs/ood/$(SET)/$* --data.select $(SET) --data.root data/$(if $(filter hemisphere,$(SET)),views,grid)
 
-# Files in their own order: by number of tests, as xdist would have them, those with the fewest and longest come last.
+# Files in the order of tests/conftest.py: by number of tests, as xdist would have them, the longest tests come last.
 test: setup lint  ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -m "not timing" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -m timing

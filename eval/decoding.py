@@ -1,6 +1,6 @@
 """Temporal decoding, measured: does a path that may not jump err less, or shake less, than each step's own peak?
 
-python -m eval.decoding --policy runs/light_para
+python -m eval.decoding --policy runs/light/para
 
 On clips of a pixel-aligned policy's own dataset, decoded from the same heatmaps once for every stiffness.
 """
@@ -33,7 +33,7 @@ N_RESAMPLES = 2000
 class Config:
     """Which policy, decoded how."""
 
-    policy: Path = Path("runs/light_para")
+    policy: Path = Path("runs/light/para")
     stiffness: tuple[float, ...] = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)  # nats per squared cell between steps
     # Of episodes held out from training, or of those that the policy's training set leaves out (another half, say).
     clips: Literal["held_out", "left_out"] = "held_out"

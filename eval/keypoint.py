@@ -13,7 +13,7 @@ from videopolicy.data.dataset import ClipDataset
 from videopolicy.progress import Progress
 
 STRIDE = 4  # of the heatmap [pixels]
-N_STEPS, BATCH = 400, 16
+BATCH = 16
 
 
 class KeypointDetector(nn.Module):
@@ -45,15 +45,15 @@ class KeypointDetector(nn.Module):
         return STRIDE * torch.stack([(weight * u).sum(-1), (weight * v).sum(-1)], -1)
 
 
-def train_detector(clips: ClipDataset, seed: int = 0) -> KeypointDetector:
+def train_detector(clips: ClipDataset, n_steps: int, seed: int = 0) -> KeypointDetector:
     """A detector fitted to frames of training clips and the pixels their cameras project the end effector to."""
     torch.manual_seed(seed)
     detector = KeypointDetector()
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, N_STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, n_steps)
     rng = np.random.default_rng(seed)
-    progress = Progress("keypoint", N_STEPS, 0)
-    for step in range(N_STEPS):
+    progress = Progress("keypoint", n_steps, 0)
+    for step in range(n_steps):
         chosen = [clips[int(i)] for i in rng.integers(len(clips), size=BATCH)]
         pixel = torch.stack([c["start_pixel"] for c in chosen])
         seen = ~pixel.isnan().any(-1)

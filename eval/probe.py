@@ -4,7 +4,7 @@ python -m eval.probe --model weights/svd-tiny
 
 Another kind of probe shifts what trained policies see, and measures how far they follow (`eval/equivariance.py`):
 
-python -m eval.probe --kind equivariance --policies "{para: runs/light_para, regression: runs/light_regression}"
+python -m eval.probe --kind equivariance --policies "{para: runs/light/para, regression: runs/light/regression}"
 """
 
 import json

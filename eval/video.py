@@ -48,6 +48,7 @@ class Config:
     output: Path = Path("runs/eval_video")
     n_clips: int = 48  # held out, evenly spread
     n_sample_steps: int = 12
+    n_detector_steps: int = 400  # in which a detector of the gripper is fitted to training clips
     n_sheet: int = 8  # clips on the sheet
     require: tuple[str, ...] = ()  # of psnr, ssim, motion: fail, after measuring, where these are not good enough
     n_threads: int = 2
@@ -57,7 +58,7 @@ class Config:
 def main(cfg: Config) -> dict:
     # Set up: models, held-out clips, and a detector of the gripper fitted to training clips.
     print(dump(cfg))
-    for name in ("n_clips", "n_sample_steps", "n_sheet", "n_threads"):
+    for name in ("n_clips", "n_sample_steps", "n_detector_steps", "n_sheet", "n_threads"):
         if getattr(cfg, name) < 1:
             raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 1")
     for name in cfg.require:
@@ -85,7 +86,7 @@ def main(cfg: Config) -> dict:
     batch = torch.utils.data.default_collate([val_clips[whole[i]] for i in spread(len(whole), cfg.n_clips)])
     real = batch["frames"]
     make_folder(cfg.output)
-    detector = train_detector(clips, cfg.seed)
+    detector = train_detector(clips, cfg.n_detector_steps, cfg.seed)
 
     # Measure every way of guessing the future.
     frozen = real[:, :1].expand_as(real).contiguous()

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 from jaxtyping import install_import_hook
+from xdist.scheduler import LoadFileScheduling
 
 install_import_hook(["videopolicy", "train_stages"], "beartype.beartype")
 
@@ -17,6 +19,25 @@ from videopolicy.backbones import pipeline  # noqa: E402
 from videopolicy.camera import Camera  # noqa: E402
 
 torch.set_num_threads(1)
+
+FLOW = ("test_flow", "test_pretraining")  # the files that look at `folder`
+
+
+class ByFile(LoadFileScheduling):
+    """A file's tests run in one process, and those of all that look at `folder`: it is made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        stem = Path(super()._split_scope(nodeid)).stem
+        return "flow" if stem in FLOW else stem
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, or one process would end long before the other."""
+    items.sort(key=lambda item: item.path.stem not in FLOW)
 
 
 @pytest.fixture(autouse=True)

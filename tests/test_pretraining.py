@@ -99,6 +99,7 @@ def test_exported_weights_are_those_of_the_run(folder: Path, tmp_path: Path) -> 
 
 def test_a_video_model_is_measured_against_a_frozen_frame(folder: Path, tmp_path: Path) -> None:
     overrides = {"data__root": folder / "corpus", "data__n_val_episodes": 1, "n_clips": 4, "n_sample_steps": 2}
+    overrides["n_detector_steps"] = 20
     arguments = [x for k, v in overrides.items() for x in (f"--{k.replace('__', '.')}", str(v))]
     arguments += ["--model", str(folder / "weights"), "--scratch", str(folder / "unet"), "--output", str(tmp_path)]
     summary = eval_video.main(load(eval_video.Config, arguments))
