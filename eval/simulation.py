@@ -1,4 +1,4 @@
-"""LIBERO in a process: the only user of libero, robosuite and mujoco. Workers that import this never import torch.
+"""LIBERO in a process: the only user of libero, and of robosuite's and MuJoCo's scenes. Workers never import torch.
 
 World coordinates: z = 0 on the support surface, the robot's base at x = -0.66, y = 0 (LIBERO's own table frame, and
 every other arena moved to agree with it). Images are upright (robosuite renders upside down). Gripper commands are
@@ -28,6 +28,7 @@ with contextlib.redirect_stdout(None):
     from robosuite.utils import camera_utils
 logging.disable(logging.NOTSET)
 
+from eval.operational_space import ArmControl  # noqa: E402
 from eval.surface import body_surface  # noqa: E402
 from videopolicy.camera import Camera  # noqa: E402
 from videopolicy.errors import BadInput  # noqa: E402
@@ -118,6 +119,7 @@ class Simulation:
         support = max(0.0, self._env.workspace_offset[2])  # the floor is at 0, whatever its problem class says
         self._origin = np.array([base[0] - BASE_X, base[1], support])
         model = self._sim.model._model
+        self._arm = ArmControl(model, self._sim.data._data, self._robot)
         at = model.camera(camera_name).id
         self._own_view = model.cam_pos[at] - self._origin, model.cam_quat[at].copy()
         self.n_control_steps = 0
@@ -215,14 +217,7 @@ class Simulation:
 
         Without angles the orientation that was last aimed at is held.
         """
-        action = self.command(target, gripper, rotation)
-        model, data = self._sim.model._model, self._sim.data._data
-        # The same physics as the environment's own step, without its 20 observables per substep (half the time).
-        for i in range(self._substeps):
-            mujoco.mj_step1(model, data)
-            self._env._pre_action(action, policy_step=i == 0)
-            mujoco.mj_step2(model, data)
-        mujoco.mj_forward(model, data)
+        self._arm.step(self.command(target, gripper, rotation), self._substeps)
         self.n_control_steps += 1
 
     def move_to_start(self) -> np.ndarray:
