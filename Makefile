@@ -74,7 +74,8 @@ OOD_POLICIES := para regression para_camera regression_camera
 OOD_CONFIGS := $(OOD_POLICIES:%=configs/ood/%.yaml)
 # The same recipes from fewer of the 64 demonstrations, for the curve over their number.
 OOD_FEWER := $(foreach n,8 16 32,para-$(n) regression-$(n))
-.PHONY: ood $(AXES:%=ood-%) ood-train $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%)
+OOD_HEADS := attention_pool spatial_softmax tracks act
+.PHONY: ood ood-heads $(AXES:%=ood-%) ood-train $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_HEADS:%=ood-train-%)
 ood: $(AXES:%=ood-%)  ## the six out-of-distribution axes on the light backbone: hours on two cores, resumes when run again
 	@$(RUN) python -m eval.ood runs/ood
 
@@ -86,8 +87,14 @@ $(AXES:%=ood-%): ood-%: setup
 	@$(OOD) $* --after train_$(SET_$*) $(if $(filter dense_64,$*),--after train_fewer) --output runs/ood/rollout/$*/episodes.jsonl configs/ood/$*.yaml -- python -m eval.rollout --config_path configs/ood/$*.yaml
 	@$(OOD) $*_osc --after train_$(SET_$*) $(if $(filter dense_64,$*),--after train_fewer) --output runs/ood/rollout/$*_osc/episodes.jsonl configs/ood/$*.yaml -- python -m eval.rollout --config_path configs/ood/$*.yaml --executor osc --n_episodes 40 --output runs/ood/rollout/$*_osc
 
+# The other baselines on one axis, in a report of their own.
+ood-heads: ood-left_right  ## every baseline from left to right, beside the axis's own policies
+	@$(OOD) train_heads --after train_left $(OOD_HEADS:%=--output runs/ood/left/%/latest) $(OOD_HEADS:%=configs/ood/%.yaml) -- $(SUBMAKE) --no-print-directory -j2 ood-train SET=left "OOD_POLICIES=$(OOD_HEADS)"
+	@$(OOD) heads --after train_heads --output runs/ood_heads/rollout/left_right/episodes.jsonl configs/ood/heads.yaml -- python -m eval.rollout --config_path configs/ood/heads.yaml
+	@$(RUN) python -m eval.ood runs/ood_heads
+
 ood-train: $(OOD_POLICIES:%=ood-train-%)
-$(sort $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%)): ood-train-%:
+$(sort $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_HEADS:%=ood-train-%)): ood-train-%:
 	@$(RUN) $(LAUNCH) train_stages/light.py --config_path configs/ood/$(firstword $(subst -, ,$*)).yaml $(addprefix --data.n_train_episodes ,$(word 2,$(subst -, ,$*))) --run runs/ood/$(SET)/$* --data.select $(SET) --data.root data/$(if $(filter hemisphere,$(SET)),views,grid)
 
 # Files in the order of tests/conftest.py: by number of tests, as xdist would have them, the longest tests come last.
