@@ -13,6 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -152,7 +154,8 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     rows = []
     for row in args.rows:
         times = {name: float(np.median(t)) for name, t in seconds(row, args.repeats).items()}
-        memory = {name: peak_bytes(row, name) for name in times}
+        with ThreadPoolExecutor() as pool:  # sizes may be measured side by side, times may not
+            memory = dict(zip(times, pool.map(partial(peak_bytes, row), times), strict=True))
         (slow, fast), share = times, row.startswith("step_share")
         top, bottom = (fast, slow) if share else (slow, fast)
         entry = {
