@@ -32,13 +32,13 @@ def heatmap_sheet(folder: Path, run: Path, records: list[dict], n: int = 4, n_sh
         video = folder / "videos" / f"{r['policy']}_{r['split']}_{r['episode']:03d}.mp4"
         image = read_video(video, r["chunks"] + 1)[0]
         observations.append(Observation(image, Camera.from_json(r["camera"]), np.array(r["start"]), 1.0, 0.0))
+    size = policy.image_size
+    cameras = [o.camera.resized(size) for o in observations]
     with torch.inference_mode():
-        prediction = policy.predict(observations)
+        prediction = policy.head.below_horizon(policy.predict(observations), cameras)
         pixel = policy.head.locate(prediction).pixel.cpu()
     steps = np.linspace(0, policy.head.n_steps - 1, n_shown).round().astype(int).tolist()
     heatmap, pixel = prediction.heatmap.cpu()[:, steps], pixel[:, steps]
-    size = policy.image_size
-    cameras = [o.camera.resized(size) for o in observations]
     batch = {
         "frames": torch.from_numpy(np.stack([resized(o.image, size) for o in observations]))[:, None],
         "start_pixel": torch.from_numpy(

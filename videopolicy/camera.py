@@ -59,6 +59,10 @@ class Camera:
         direction = homogeneous @ np.linalg.inv(self.K).T @ self.T_world_cam[:3, :3].T
         return direction / np.linalg.norm(direction, axis=-1, keepdims=True)
 
+    def falls(self, uv: Float[np.ndarray, "*batch 2"]) -> Bool[np.ndarray, "*batch"]:
+        """Whether rays through pixels point down, by at least 0.3 degrees: these meet every plane below the camera."""
+        return self.rays(uv)[..., 2] < -0.005
+
     def lift(
         self, uv: Float[np.ndarray, "*batch 2"], height: Float[np.ndarray, "*batch"]
     ) -> Float[np.ndarray, "*batch 3"]:

@@ -1,9 +1,10 @@
 """The pixel-aligned head: where in the image, how high above the table, how open the gripper. Sections 3.2, 3.3."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -142,8 +143,12 @@ class ParaHead(nn.Module):
 
     @torch.no_grad()
     def decode(self, prediction: ParaPrediction, cameras: list[Camera]) -> list[ActionChunk]:
-        """Best pixel (refined below the cell), height and gripper there, lifted by each image's camera. Section 3.3."""
-        peak = self.locate(prediction)
+        """Best pixel (refined below the cell), height and gripper there, lifted by each image's camera. Section 3.3.
+
+        Best of those that can be lifted: no height below the camera is seen above the horizon.
+        """
+        cameras = [camera.resized(self.image_size) for camera in cameras]
+        peak = self.locate(self.below_horizon(prediction, cameras))
         logits = self.read(prediction, peak.pixel)
         if "height" in logits:
             height = self.height_bins.decode(logits["height"])
@@ -158,7 +163,7 @@ class ParaHead(nn.Module):
         uv, z, opening, confidence = (x.double().cpu().numpy() for x in (peak.pixel, height, gripper, peak.confidence))
         return [
             ActionChunk(
-                camera.resized(self.image_size).lift(uv[i], z[i]),
+                camera.lift(uv[i], z[i]),
                 opening[i],
                 self.period,
                 uv[i],
@@ -167,6 +172,29 @@ class ParaHead(nn.Module):
             )
             for i, camera in enumerate(cameras)
         ]
+
+    def below_horizon(self, prediction: ParaPrediction, cameras: list[Camera]) -> ParaPrediction:
+        """The same logits where every ray of a cell meets every height, and next to nothing elsewhere.
+
+        Raises `BadInput` for a camera that is not above all heights of the head, or that sees nothing below itself.
+        """
+        rows, cols = self.grid
+        u, v = np.meshgrid(*(np.linspace(0, n, k + 1) for n, k in zip(self.image_size, (cols, rows), strict=True)))
+        down = np.stack([camera.falls(np.stack([u, v], -1)) for camera in cameras])
+        down = down[:, 1:, 1:] & down[:, 1:, :-1] & down[:, :-1, 1:] & down[:, :-1, :-1]
+        for camera, cells in zip(cameras, down, strict=True):
+            if camera.position[2] <= self.height_bins.high:
+                raise BadInput(
+                    f"the camera stands {camera.position[2]:.3f} m high; allowed: above {self.height_bins.high:.3f} m,"
+                    " which this policy can predict"
+                )
+            if not cells.any():
+                raise BadInput("the camera looks up in all of its picture; allowed: one that sees the table")
+        if down.all():
+            return prediction
+        nothing = prediction.volume.amin((-3, -2, -1), keepdim=True) - 30.0
+        below = torch.from_numpy(down).to(nothing.device)[:, None, None]
+        return replace(prediction, volume=torch.where(below, prediction.volume, nothing))
 
     def locate(self, prediction: ParaPrediction) -> Peak:
         """Best pixels of each step, and best bins of a joint volume.
