@@ -81,7 +81,8 @@ class Trial:
 def trials(split: Split, n: int | None, seed: int, trained: Float[np.ndarray, "n 2"], shift: Shift) -> list[Trial]:
     """The episodes of a split, the first `n` of them where that is given; `trained` are the training positions.
 
-    Every position of an axis comes once before any comes again, so that the first `n` are spread.
+    Every position or camera of an axis comes once before any comes again, cameras in random order: the first `n` are
+    spread.
     """
     if split not in SPLITS:
         raise choices("splits", split, SPLITS)
@@ -120,6 +121,7 @@ def _axis_trials(split: Split, seed: int, trained: Float[np.ndarray, "n 2"]) -> 
         ]
     if split in ("viewpoint", "hemisphere"):
         views = [(t, p) for t in THETAS for p in PHIS if split == "viewpoint" or (p >= 180 and t > 0)]
+        views = [views[i] for i in np.random.default_rng(seed).permutation(len(views))]  # the first few are all kinds
         found = []
         for episode in range(N_VIEW):
             for view in views:

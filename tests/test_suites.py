@@ -129,6 +129,11 @@ def test_cameras_of_an_axis() -> None:
     assert views == {(t, float(p)) for t in np.linspace(0, 25, 8).round(2)[1:] for p in (180, 225, 270, 315)}
     assert not views & {spot.view for spot in ViewsConfig(1).spots(0) if spot.extra["phi"] < 180}
     assert len({t.view for t in trials("viewpoint", None, 0, positions("dense_64"), "both")}) == 64
+    for axis in ("viewpoint", "hemisphere"):  # the oracle's ten and plain control's forty are no easier ones
+        found = [t.view[0] for t in trials(axis, None, 1000, positions(TRAINED_ON[axis]), "both") if t.view]
+        for n in (10, 40):
+            assert len(set(found[:n])) >= 5
+            assert abs(np.mean(found[:n]) - np.mean(found)) < 3
 
 
 def test_distractors_use_every_fixed_state_twice() -> None:
