@@ -35,8 +35,8 @@ def heatmap_sheet(folder: Path, run: Path, records: list[dict], n: int = 4, n_sh
     size = policy.image_size
     cameras = [o.camera.resized(size) for o in observations]
     with torch.inference_mode():
-        prediction = policy.head.below_horizon(policy.predict(observations), cameras)
-        pixel = policy.head.locate(prediction).pixel.cpu()
+        prediction = policy.predict(observations)
+        pixel = policy.head.locate(prediction, cameras).pixel.cpu()
     steps = np.linspace(0, policy.head.n_steps - 1, n_shown).round().astype(int).tolist()
     heatmap, pixel = prediction.heatmap.cpu()[:, steps], pixel[:, steps]
     batch = {

@@ -59,9 +59,15 @@ class Camera:
         direction = homogeneous @ np.linalg.inv(self.K).T @ self.T_world_cam[:3, :3].T
         return direction / np.linalg.norm(direction, axis=-1, keepdims=True)
 
-    def falls(self, uv: Float[np.ndarray, "*batch 2"]) -> Bool[np.ndarray, "*batch"]:
-        """Whether rays through pixels point down, by at least 0.3 degrees: these meet every plane below the camera."""
-        return self.rays(uv)[..., 2] < -0.005
+    def cells_below_horizon(self, grid: tuple[int, int]) -> Bool[np.ndarray, "row col"]:
+        """Cells of a grid (rows, cols) over the picture, all of whose rays fall by at least 0.3 degrees.
+
+        These meet every plane below the camera.
+        """
+        rows, cols = grid
+        corners = np.meshgrid(np.linspace(0, self.size[0], cols + 1), np.linspace(0, self.size[1], rows + 1))
+        falls = self.rays(np.stack(corners, -1))[..., 2] < -0.005
+        return falls[1:, 1:] & falls[1:, :-1] & falls[:-1, 1:] & falls[:-1, :-1]
 
     def lift(
         self, uv: Float[np.ndarray, "*batch 2"], height: Float[np.ndarray, "*batch"]

@@ -1,7 +1,7 @@
 """The pixel-aligned head: where in the image, how high above the table, how open the gripper. Sections 3.2, 3.3."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -148,7 +148,7 @@ class ParaHead(nn.Module):
         Best of those that can be lifted: no height below the camera is seen above the horizon.
         """
         cameras = [camera.resized(self.image_size) for camera in cameras]
-        peak = self.locate(self.below_horizon(prediction, cameras))
+        peak = self.locate(prediction, cameras)
         logits = self.read(prediction, peak.pixel)
         if "height" in logits:
             height = self.height_bins.decode(logits["height"])
@@ -173,16 +173,33 @@ class ParaHead(nn.Module):
             for i, camera in enumerate(cameras)
         ]
 
-    def below_horizon(self, prediction: ParaPrediction, cameras: list[Camera]) -> ParaPrediction:
-        """The same logits where every ray of a cell meets every height, and next to nothing elsewhere.
+    def locate(self, prediction: ParaPrediction, cameras: list[Camera] | None = None) -> Peak:
+        """Best pixels of each step, and best bins of a joint volume; with cameras, of what lies below their horizons.
+
+        The argmax over the full image sits near cell centres, as the maxima of any bilinear surface do; the mean over
+        the probability within `window` grid cells of it is finer than the grid. Confidence is of the whole picture.
+        """
+        volume = prediction.volume if cameras is None else self._below_horizon(prediction.volume, cameras)
+        if self.cfg.stiffness == 0:
+            at = argmax(volume, self.image_size)
+        else:
+            row, col = most_likely_path(volume.logsumexp(2), self.cfg.stiffness)
+            (width, height), (rows, cols) = self.image_size, self.grid
+            v, u = (row * height + height // 2) // rows, (col * width + width // 2) // cols
+            flat = rearrange(volume, "b n k h w -> b n (h w) k")
+            best = flat.gather(2, (row * cols + col)[..., None, None].expand(-1, -1, 1, flat.shape[-1])).argmax(-1)
+            at = (best[..., 0], v, u)
+        return refine(volume, at, self.image_size, self.cfg.window, belief=prediction.volume)
+
+    def _below_horizon(
+        self, volume: Float[Tensor, "batch step bin row col"], cameras: list[Camera]
+    ) -> Float[Tensor, "batch step bin row col"]:
+        """The same logits where a cell's rays meet every height below the camera, and next to nothing elsewhere.
 
         Raises `BadInput` for a camera that is not above all heights of the head, or that sees nothing below itself.
         """
-        rows, cols = self.grid
-        u, v = np.meshgrid(*(np.linspace(0, n, k + 1) for n, k in zip(self.image_size, (cols, rows), strict=True)))
-        down = np.stack([camera.falls(np.stack([u, v], -1)) for camera in cameras])
-        down = down[:, 1:, 1:] & down[:, 1:, :-1] & down[:, :-1, 1:] & down[:, :-1, :-1]
-        for camera, cells in zip(cameras, down, strict=True):
+        below = np.stack([camera.cells_below_horizon(self.grid) for camera in cameras])
+        for camera, cells in zip(cameras, below, strict=True):
             if camera.position[2] <= self.height_bins.high:
                 raise BadInput(
                     f"the camera stands {camera.position[2]:.3f} m high; allowed: above {self.height_bins.high:.3f} m,"
@@ -190,28 +207,10 @@ class ParaHead(nn.Module):
                 )
             if not cells.any():
                 raise BadInput("the camera looks up in all of its picture; allowed: one that sees the table")
-        if down.all():
-            return prediction
-        nothing = prediction.volume.amin((-3, -2, -1), keepdim=True) - 30.0
-        below = torch.from_numpy(down).to(nothing.device)[:, None, None]
-        return replace(prediction, volume=torch.where(below, prediction.volume, nothing))
-
-    def locate(self, prediction: ParaPrediction) -> Peak:
-        """Best pixels of each step, and best bins of a joint volume.
-
-        The argmax over the full image sits near cell centres, as the maxima of any bilinear surface do; the mean over
-        the probability within `window` grid cells of it is finer than the grid.
-        """
-        if self.cfg.stiffness == 0:
-            at = argmax(prediction.volume, self.image_size)
-        else:
-            row, col = most_likely_path(prediction.heatmap, self.cfg.stiffness)
-            (width, height), (rows, cols) = self.image_size, self.grid
-            v, u = (row * height + height // 2) // rows, (col * width + width // 2) // cols
-            flat = rearrange(prediction.volume, "b n k h w -> b n (h w) k")
-            best = flat.gather(2, (row * cols + col)[..., None, None].expand(-1, -1, 1, flat.shape[-1])).argmax(-1)
-            at = (best[..., 0], v, u)
-        return refine(prediction.volume, at, self.image_size, self.cfg.window)
+        if below.all():
+            return volume
+        nothing = volume.amin((-3, -2, -1), keepdim=True) - 30.0
+        return torch.where(torch.from_numpy(below).to(volume.device)[:, None, None], volume, nothing)
 
     def encode(self, targets: Targets) -> ParaPrediction:
         """Logits that say exactly these targets, as sharply as this head can: what the oracle decodes."""

@@ -23,8 +23,12 @@ def refine(
     at: tuple[Int[Tensor, "*batch"], Int[Tensor, "*batch"], Int[Tensor, "*batch"]],
     size: tuple[int, int],
     window: float,
+    belief: Float[Tensor, "*batch map row col"] | None = None,
 ) -> Peak:
-    """The mean over the probability within `window` grid cells, and one map to each side, of the argmax (map, v, u)."""
+    """The mean over the probability within `window` grid cells, and one map to each side, of the argmax (map, v, u).
+
+    `belief`: the maps whose probability the confidence is, where `maps` leave out what cannot be.
+    """
     batch, (n_maps, rows, cols), (width, height) = maps.shape[:-3], maps.shape[-3:], size
     x = maps.float().reshape(-1, n_maps, rows, cols)
     best, v0, u0 = (i.reshape(-1, 1) for i in at)
@@ -48,5 +52,8 @@ def refine(
     cell_v, cell_u = pixel[:, 1:] * rows / height - 0.5, pixel[:, :1] * cols / width - 0.5
     around = ((row - cell_v) ** 2)[:, :, None] + ((col - cell_u) ** 2)[:, None, :] <= max(window, 1.0) ** 2
     bins = (torch.arange(n_maps, device=x.device) - best).abs() <= 1
-    mass = (x.flatten(1).softmax(-1).reshape(x.shape) * (bins[:, :, None, None] & around[:, None])).sum((1, 2, 3))
+    believed = x if belief is None else belief.float().reshape(x.shape)
+    mass = (believed.flatten(1).softmax(-1).reshape(x.shape) * (bins[:, :, None, None] & around[:, None])).sum(
+        (1, 2, 3)
+    )
     return Peak(pixel.reshape(*batch, 2), mean_bin.reshape(batch), mass.reshape(batch))
