@@ -53,7 +53,7 @@ class EquivarianceConfig:
             raise BadInput(
                 f"equivariance.shifts is {list(self.shifts)}; allowed: 1 to {SCALE // 2 - 1} pixels of {SCALE}"
             )
-        if not 0 < min(self.distances) <= max(self.distances) <= 0.3:
+        if not all(0 < d <= 0.3 for d in self.distances):
             raise BadInput(f"equivariance.distances is {list(self.distances)}; allowed: above 0 to 0.3 m")
         if self.n_scenes < 1:
             raise BadInput(f"equivariance.n_scenes is {self.n_scenes}; allowed: at least 1")

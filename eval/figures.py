@@ -99,11 +99,12 @@ def polar_figure(records: list[dict], policies: list[str]) -> str:
     figure, discs = plt.subplots(
         1, len(policies), figsize=(3.1 * len(policies), 3.4), subplot_kw={"projection": "polar"}, squeeze=False
     )
-    views = sorted({tuple(r["view"]) for r in records})
+    # At an angle of 0 every direction is the same camera.
+    views = sorted({_camera(r) for r in records})
     for disc, policy in zip(discs[0], policies, strict=True):
         rates, counts = [], []
         for view in views:
-            placed = [r["outcome"] == "place" for r in records if r["policy"] == policy and tuple(r["view"]) == view]
+            placed = [r["outcome"] == "place" for r in records if r["policy"] == policy and _camera(r) == view]
             rates.append(np.mean(placed) if placed else np.nan)
             counts.append(len(placed))
         angle, radius = np.radians([v[1] for v in views]), [v[0] for v in views]
@@ -113,6 +114,11 @@ def polar_figure(records: list[dict], policies: list[str]) -> str:
         disc.set_xticks(np.radians(range(0, 360, 90)), ["raised", "image left", "lowered", "image right"], fontsize=6)
         disc.set_title(f"{policy} (n = {min(counts)} to {max(counts)} a camera)", fontsize=8)
     return embed_figure(figure)
+
+
+def _camera(record: dict) -> tuple[float, float]:
+    theta, phi = record["view"]
+    return theta, phi if theta > 0 else 0.0
 
 
 def position_map(records: list[dict], policies: list[str], trained: Float[np.ndarray, "n 2"]) -> str:

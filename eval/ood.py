@@ -38,8 +38,8 @@ TITLES = {
     "hemisphere": "Hemisphere: trained with cameras on one side, tested on the other",
     "distractors": "Distractors: trained on a clear table, tested among LIBERO's objects and furniture",
     "distractors_one_bowl": "Distractors without the second, identical bowl",
-    "corners_32": "32 demonstrations in the corners, tested in between",
-    "dense_64": "64 demonstrations spread over the table, tested in between",
+    "corners_32": "32 demonstrations in the corners, tested elsewhere",
+    "dense_64": "64 demonstrations spread over the table, tested elsewhere",
 }
 
 
@@ -70,13 +70,13 @@ def main(root: Path) -> dict:
         "oracle": [_row(axis, "oracle") for axis in axes if axis.of("oracle")],
         "paired": [pair for axis in axes for pair in _pairs(axis, rows)],
         "per_theta": [row for axis in axes if axis.name in ("viewpoint", "hemisphere") for row in _per_theta(axis)],
+        "step_cap": sorted({row["step_cap"] for row in rows}),
         "restarts": sum(r["restarts"] for axis in axes for r in axis.records),
         **provenance(),
     }
     if (found := _pixel_aligned(axes)) is not None:
         head, camera = found
         summary |= {"sensitivity": sensitivity(camera, head.height_bins.width), "image_size": camera.size}
-    (root / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     page = jinja2.Environment(autoescape=True).from_string(Path(__file__).with_name("ood.html.j2").read_text())
     html = page.render(
         summary=summary,
@@ -84,6 +84,7 @@ def main(root: Path) -> dict:
         sections=[_section(axis, rows) for axis in axes if axis.executor == "teleport"],
         command=f"python -m eval.ood {root}",
     )
+    (root / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     (root / "report.html").write_text(html)
     print(table(rows + summary["oracle"], {"axis": 20, "policy": 17, "executor": 8}))
     print(f"report: {root / 'report.html'}")
@@ -97,8 +98,16 @@ def open_axes(root: Path) -> list[Axis]:
         records = read_jsonl(folder / "episodes.jsonl")
         if not records:
             continue
+        if not (folder / "config.yaml").is_file():
+            raise BadInput(f"{folder} has episodes but no config.yaml, which names their policies and their executor")
         config = yaml.safe_load((folder / "config.yaml").read_text())
+        if strangers := sorted({r["policy"] for r in records} - {*config["policies"], "oracle"}):
+            raise BadInput(
+                f"{folder}/episodes.jsonl has {strangers}; allowed: config.yaml's {list(config['policies'])}"
+            )
         for split in dict.fromkeys(r["split"] for r in records):
+            if split not in SPLITS:
+                raise BadInput(f"{folder} holds {split!r}, which is no axis; allowed: {', '.join(SPLITS)}")
             key = (split, config["executor"])
             if key in found:
                 raise BadInput(f"{folder} and {found[key].folder} both hold {split} with executor {key[1]}")
@@ -124,14 +133,15 @@ def _training(run: Path) -> dict:
     """What a policy was trained with."""
     if not run.is_dir():
         return {}
-    config = checkpoint.read_config(checkpoint.find(run))
+    found = checkpoint.find(run)
+    config = checkpoint.read_config(found)
     metrics = read_jsonl(run / "metrics.jsonl")
     seconds = [m["seconds"] for m in metrics if "seconds" in m]
     return {
         "demonstrations": _n_demonstrations(config["data"]),
         "head": config["head"]["kind"],
         "augment": config.get("augment", {}).get("kind", "none"),
-        "steps": config["train"]["n_steps"],
+        "steps": checkpoint.read_state(found)["step"],
         "minutes": round(seconds[-1] / 60, 1) if seconds else None,
         "seed": config["train"]["seed"],
     }
@@ -201,6 +211,9 @@ def _section(axis: Axis, rows: list[dict]) -> dict:
         xlabel = "angle between the test camera and the one trained with"
         section["curve"] = figures.rate_figure(mine, policies, lambda r: r["view"][0], labels, xlabel)
         section["polar"] = figures.polar_figure(mine, policies)
+        section["thetas"] = sorted(labels)
+        cells = _per_theta(axis)
+        section["per_theta"] = [(p, [r for r in cells if r["policy"] == p]) for p in policies]
     elif not axis.name.startswith("distractors"):
         labels = {b: f"{5 * b:.0f} to {5 * b + 5:.0f}" for b in sorted({_bin(r) for r in mine})}
         xlabel = "distance to the nearest training position [cm]"

@@ -11,8 +11,9 @@ from robosuite.utils.control_utils import nullspace_torques, opspace_matrices, o
 class ArmControl:
     """Moves a robosuite robot by its own controller (OSC_POSE: fixed gains, no interpolation) and gripper.
 
-    The motion is that of the environment's own step to the last bit, in two thirds of the time: no observables, no
-    names looked up, and nothing computed again that MuJoCo has just worked out.
+    The torques are those of `robot.control` to the last bit, and so is the motion between MuJoCo's two half steps, in
+    two thirds of the time: no names are looked up, and nothing is computed again that MuJoCo has just worked out. The
+    environment's own step makes one whole step of MuJoCo instead, which rounds otherwise, and 20 observables.
     """
 
     def __init__(self, model: Any, data: Any, robot: Any) -> None:

@@ -231,6 +231,8 @@ def _check(cfg: Config) -> None:
     for name in cfg.policies:
         if name == "oracle" or not re.fullmatch(r"[\w+.-]+", name):
             raise BadInput(f"policies has the name {name!r}; allowed: letters, digits, + - . _, and not 'oracle'")
+    if not cfg.splits:
+        raise BadInput(f"splits is empty; allowed: one or more of {', '.join(SPLITS)}")
     for split in cfg.splits:
         if split not in SPLITS:
             raise choices("splits", split, SPLITS)

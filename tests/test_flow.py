@@ -167,6 +167,8 @@ def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) 
         joint.main(config(joint.Config, "joint_para", head__n_steps=5, **here))
     with pytest.raises(BadInput, match="n_execute is 9; allowed: at most the 6 steps"):
         rollout.main(replace(rollout_config(folder), n_execute=9))
+    with pytest.raises(BadInput, match="splits is empty; allowed: one or more of left_right"):
+        rollout.main(replace(rollout_config(folder), splits=()))
     with pytest.raises(BadInput, match="policies has the name 'a/b'"):
         rollout.main(replace(rollout_config(folder), policies={"a/b": str(folder / "joint_para")}))
 

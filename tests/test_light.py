@@ -49,6 +49,8 @@ def test_interrupted_is_uninterrupted(written_dataset: Path, tmp_path: Path, aug
     )
     assert list(whole) == list(parts) == [0, 1, 2, 3]
     assert whole == parts
+    spent = [r["seconds"] for r in read_jsonl(tmp_path / "parts/metrics.jsonl") if "seconds" in r]
+    assert spent == sorted(spent)  # what was spent before the interruption counts
 
 
 def test_overfitting_one_batch_lowers_its_loss(written_dataset: Path, tmp_path: Path) -> None:
@@ -70,6 +72,15 @@ def test_what_makes_no_sense_is_refused(written_dataset: Path, tmp_path: Path) -
         ({"data__min_change": 4}, r"data.min_change is 4.0; allowed: 0"),
         ({"head__n_steps": 0}, r"head.n_steps is 0; allowed: at least 1"),
         ({"backbone__image_size": "[50, 64]"}, r"image_size is \(50, 64\); allowed: multiples of 16"),
+        ({"backbone__image_size": "[0, 0]", "backbone__name": "dinov2_vits14"}, r"\(0, 0\); allowed: multiples of 14"),
+        ({"train__clip": -1}, r"train.clip is -1.0; allowed: above 0"),
+        ({"train__warmup": -1}, r"train.warmup is -1; allowed: at least 0"),
+        ({"head__act__kl_weight": -1}, r"head.act.kl_weight is -1.0; allowed: at least 0"),
+        ({"head__act__dropout": 2}, r"head.act.dropout is 2.0; allowed: 0 to below 1"),
+        ({"head__regression__width": 0}, r"head.regression.width is 0; allowed: at least 1"),
+        ({"head__tracks__width": 0}, r"head.tracks.width is 0; allowed: at least 1"),
+        ({"head__spatial_softmax__width": 0}, r"head.spatial_softmax.width is 0; allowed: at least 1"),
+        ({"head__para__n_rotation": 1}, r"head.para.n_rotation is 1; allowed: 0, or at least 2"),
     ):
         with pytest.raises(BadInput, match=words):
             train(tmp_path / "run", written_dataset, **overrides)

@@ -1,6 +1,7 @@
 """The axes from end to end, in miniature: datasets, a light policy of each head, episodes of every kind, the report."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,38 @@ def test_summary_has_the_promised_rows(folder: Path) -> None:
     assert page.count("<video") == 4
     assert page.count("by number of demonstrations, left_right") == page.count("by number of demonstrations") == 1
     assert "coordinate regression" in page
+    theta = next(r["theta"] for r in summary["per_theta"])
+    assert f"<th>{theta:.1f}°</th>" in page
+
+
+def test_a_report_of_plain_control_alone(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "rollout/left_right_osc", tmp_path / "rollout/left_right_osc")
+    assert ood.main(tmp_path)["rows"] == []
+    assert "step cap 600" in (tmp_path / "report.html").read_text()
+
+
+def test_episodes_that_belong_to_no_table_are_named(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "rollout/left_right"
+    shutil.copytree(folder / "rollout/left_right_osc", copy)
+    records, config = (copy / "episodes.jsonl").read_text(), (copy / "config.yaml").read_text()
+    changes = (
+        ("episodes.jsonl", records.replace('"left_right"', '"held_out"'), "holds 'held_out', which is no axis"),
+        (
+            "config.yaml",
+            config.replace("regression:", "another:"),
+            r"has \['regression'\]; allowed: config",
+        ),
+        ("config.yaml", None, "has episodes but no config.yaml"),
+    )
+    for name, text, words in changes:
+        (copy / "episodes.jsonl").write_text(records)
+        (copy / "config.yaml").write_text(config)
+        (copy / name).unlink()
+        if text is not None:
+            (copy / name).write_text(text)
+        with pytest.raises(BadInput, match=words):
+            ood.main(tmp_path)
+        assert not (tmp_path / "summary.json").exists()
 
 
 def test_moved_cameras_are_moved(folder: Path) -> None:

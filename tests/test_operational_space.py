@@ -1,4 +1,4 @@
-"""The arm moves as LIBERO's environment moves it."""
+"""The arm moves as robosuite's own control moves it."""
 
 import json
 import subprocess
@@ -49,7 +49,7 @@ assert "torch" not in sys.modules
 """
 
 
-def test_the_arm_moves_as_in_robosuites_own_step(tmp_path: Path) -> None:
+def test_the_arm_moves_as_by_robosuites_own_control(tmp_path: Path) -> None:
     """Positions and velocities of everything, bit for bit, over forty control steps into the table."""
     command = [sys.executable, "-W", "ignore", "-c", BOTH_WAYS, str(tmp_path / "out.json")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

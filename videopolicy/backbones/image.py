@@ -25,6 +25,7 @@ NETWORKS = {  # our names to timm's
     "dinov2_vits14": "vit_small_patch14_dinov2",
     "dinov3_vits16": "vit_small_patch16_dinov3",
 }
+PATCH = {"efficientnet_lite0": 16, "dinov2_vits14": 14, "dinov3_vits16": 16}  # pixels; a size's smallest unit
 # Of EfficientNet-Lite0: strides 8 and 16. At stride 32 every cell sees the picture's border, and with it where it is:
 # heads then learn places instead of what stands there.
 LEVELS = (2, 3)
@@ -39,6 +40,14 @@ class ImageConfig:
     name: Literal["efficientnet_lite0", "dinov2_vits14", "dinov3_vits16"] = "efficientnet_lite0"
     weights: str = "pretrained"  # from package or hub; else a file, a folder that holds one, or "random"
     image_size: tuple[int, int] = (448, 448)  # (width, height), multiples of the network's patch
+
+    def __post_init__(self) -> None:
+        if self.name in PATCH and any(n % PATCH[self.name] or n < 2 * PATCH[self.name] for n in self.image_size):
+            patch = PATCH[self.name]
+            raise BadInput(
+                f"backbone.image_size is {self.image_size}; allowed: multiples of {patch}, {self.name}'s patch, from"
+                f" {2 * patch}"
+            )
 
 
 class ImageBackbone(nn.Module):
@@ -59,23 +68,17 @@ class ImageBackbone(nn.Module):
         self.is_vit = cfg.name != "efficientnet_lite0"
         self.net = _open_vit(cfg) if self.is_vit else _open_lite0(cfg, LEVELS)
         if self.is_vit:
-            patch, self.feature_channels = self.net.patch_embed.patch_size[0], self.net.embed_dim
+            stride, self.feature_channels = self.net.patch_embed.patch_size[0], self.net.embed_dim
             mean, std = self.net.pretrained_cfg["mean"], self.net.pretrained_cfg["std"]
             self.net.patch_embed.register_forward_hook(self._mark)
-            stride = patch
         else:
             _fold(self.net)
             for module in (self.net.conv_stem, *self.net.blocks[:N_FROZEN]):
                 module.requires_grad_(False)
             self.net.to(memory_format=torch.channels_last)  # faster to train on CPU
-            patch, stride, self.feature_channels = 16, 8, sum(self.net.feature_info.channels())
+            stride, self.feature_channels = 8, sum(self.net.feature_info.channels())
             mean = std = (0.5, 0.5, 0.5)
         width, height = cfg.image_size
-        if width % patch or height % patch or min(cfg.image_size) < 2 * patch:
-            raise BadInput(
-                f"backbone.image_size is {cfg.image_size}; allowed: multiples of {patch}, {cfg.name}'s patch, from"
-                f" {2 * patch}"
-            )
         self.grid = (height // stride, width // stride)  # (rows, cols)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)

@@ -1,5 +1,6 @@
 """Action Chunking with Transformers (Zhao et al. 2023), with the paper's defaults, on any backbone's features."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,10 @@ class ActConfig:
         for name in ("n_encoder_layers", "n_decoder_layers", "n_latent", "stride", "feedforward"):
             if getattr(self, name) < 1:
                 raise BadInput(f"head.act.{name} is {getattr(self, name)}; allowed: at least 1")
+        if not 0 <= self.kl_weight < math.inf:
+            raise BadInput(f"head.act.kl_weight is {self.kl_weight}; allowed: at least 0")
+        if not 0 <= self.dropout < 1:
+            raise BadInput(f"head.act.dropout is {self.dropout}; allowed: 0 to below 1")
 
 
 class ActHead(CoordinateHead):

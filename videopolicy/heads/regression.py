@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import FeatureMap
+from videopolicy.errors import BadInput
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape, mlp
 from videopolicy.heads.head import Standardised
 
@@ -14,6 +15,10 @@ from videopolicy.heads.head import Standardised
 @dataclass(frozen=True)
 class RegressionConfig:
     width: int = 512  # of the hidden layers
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise BadInput(f"head.regression.width is {self.width}; allowed: at least 1")
 
 
 class RegressionHead(CoordinateHead):

@@ -19,8 +19,9 @@ class SpatialSoftmaxConfig:
     width: int = 512  # of the hidden layers
 
     def __post_init__(self) -> None:
-        if self.n_keypoints < 1:
-            raise BadInput(f"head.spatial_softmax.n_keypoints is {self.n_keypoints}; allowed: at least 1")
+        for name in ("n_keypoints", "width"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"head.spatial_softmax.{name} is {getattr(self, name)}; allowed: at least 1")
 
 
 class SpatialSoftmaxHead(CoordinateHead):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.camera import Camera
+from videopolicy.errors import BadInput
 from videopolicy.heads.attention_pool import AttentionPool, AttentionPoolConfig
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape, mlp
 from videopolicy.heads.head import Targets, masked_mean
@@ -19,6 +20,10 @@ from videopolicy.types import ActionChunk
 class TracksConfig:
     pool: AttentionPoolConfig = AttentionPoolConfig()
     width: int = 512  # of the hidden layers
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise BadInput(f"head.tracks.width is {self.width}; allowed: at least 1")
 
 
 @dataclass(frozen=True)

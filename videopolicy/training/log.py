@@ -15,6 +15,7 @@ class Metrics:
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         temporary.replace(self.path)
+        self.spent = max((line["seconds"] for line in kept if "seconds" in line), default=0.0)  # before resuming [s]
 
     def write(self, step: int, **values: float) -> None:
         append_jsonl(self.path, {"step": step, **values})

@@ -46,6 +46,11 @@ class TrainConfig:
         for key in ("n_steps", "batch_size", "log_every", "val_every", "save_every"):
             if getattr(self, key) < 1:
                 raise BadInput(f"train.{key} is {getattr(self, key)}; allowed: at least 1")
+        for key in ("warmup", "weight_decay", "n_threads", "num_workers"):
+            if not 0 <= getattr(self, key) < math.inf:
+                raise BadInput(f"train.{key} is {getattr(self, key)}; allowed: at least 0")
+        if not self.clip > 0:
+            raise BadInput(f"train.clip is {self.clip}; allowed: above 0, .inf for none")
 
 
 def make_accelerator(cfg: TrainConfig) -> Accelerator:
@@ -164,7 +169,7 @@ def fit(
                     step,
                     **means,
                     **{f"lr/{k}": v for k, v in rates.items()},
-                    seconds=seconds,
+                    seconds=metrics.spent + seconds,
                     wait_share=waited / seconds,
                 )
                 note = " ".join(f"{k} {v:.3f}" for k, v in means.items() if k != "total")
