@@ -6,7 +6,7 @@ python -m eval.rollout --config_path configs/demo/rollout.yaml
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,7 +91,7 @@ def main(cfg: Config) -> list[dict]:
     for name, run in cfg.policies.items():
         policy, config = load(Path(run), device)
         m = ensemble_of(cfg, policy.head)
-        digest = _digest(cfg, checkpoint.find(Path(run)), policy.precision, m)
+        digest = _digest(cfg, checkpoint.weights_digest(checkpoint.find(Path(run))), policy.precision, m)
         contestants.append(Contestant(name, policy, digest, ensemble=m))
         if data_root != Path() and (data_root, select) != (Path(config["data"]["root"]), config["data"]["select"]):
             raise BadInput(
@@ -104,10 +104,10 @@ def main(cfg: Config) -> list[dict]:
                 f"n_execute is {cfg.n_execute}; allowed: at most the {policy.head.n_steps} steps of {name}'s chunks"
             )
     if cfg.oracle:
-        para = next((c for c in contestants if isinstance(c.policy.head, ParaHead)), None)
-        if para is None:
+        para = next((c.policy for c in contestants if isinstance(c.policy.head, ParaHead)), None)
+        if para is None or not isinstance(para.head, ParaHead):
             raise BadInput("oracle needs a policy with a para head; allowed otherwise: oracle false")
-        contestants.append(Contestant("oracle", para.policy, _digest(cfg, None), oracle=True))
+        contestants.append(Contestant("oracle", para, _digest(cfg, _scales(para.head)), oracle=True))
     dataset = Dataset(data_root)
     image_size = dataset.camera.size[0]
     task = None if cfg.suite is None else find_tasks(cfg.suite, [cfg.task])[0]
@@ -120,6 +120,13 @@ def main(cfg: Config) -> list[dict]:
         if any(r["digest"] != contestant.digest for r in records.values() if r["policy"] == contestant.name):
             raise BadInput(
                 f"{cfg.output} holds episodes of {contestant.name!r} with other weights or another protocol;"
+                " name another output, or remove that folder"
+            )
+
+    for (_, split, number), record in records.items():
+        if (trial := jobs.get((split, number))) is not None and trial.seed != record["seed"]:
+            raise BadInput(
+                f"{cfg.output} holds episode {number} of {split} with seed {record['seed']}, which is now {trial.seed};"
                 " name another output, or remove that folder"
             )
 
@@ -251,9 +258,16 @@ def _check(cfg: Config) -> None:
             raise BadInput(f"{key} is {value}; allowed: at least 1{', or null' if key == 'max_chunks' else ''}")
 
 
-def _digest(cfg: Config, path: Path | None, precision: str = "fp32", ensemble: float | None = None) -> str:
+def _scales(head: ParaHead) -> str:
+    """What an oracle's waypoints go through: a head without its weights."""
+    bins = head.height_bins
+    return json.dumps(
+        ["oracle", asdict(head.cfg), head.n_steps, head.grid, head.image_size, bins.low, bins.high, head.period]
+    )
+
+
+def _digest(cfg: Config, weights: str, precision: str = "fp32", ensemble: float | None = None) -> str:
     """What identifies an evaluated policy: its weights, and how it is rolled out."""
-    weights = checkpoint.weights_digest(path) if path else "oracle"
     protocol = [cfg.executor, cfg.n_execute, cfg.step_cap, cfg.max_chunks, cfg.shift, cfg.seed]
     protocol += [precision] if ensemble is None else [precision, "ensemble", ensemble]
     protocol += [] if cfg.suite is None else [cfg.suite, cfg.task]

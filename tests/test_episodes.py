@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_heads import Shape, kind
+import torch
+from small_heads import Shape, joint, kind, para
 
 from eval import rollout
 from eval.pool import Pool
@@ -96,3 +97,11 @@ def test_an_exception_scores_nothing(pool: Pool, tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         run(pool, tmp_path / "policy", fail)
     assert [r["episode"] for r in read_jsonl(tmp_path / "policy/episodes.jsonl")] == [0]
+
+
+def test_another_heads_scales_are_another_ceiling() -> None:
+    """An oracle's episodes are kept for heads that encode alike, whatever their weights."""
+    heads = [para(), para(window=2.0), joint(), para(n_steps=12)]
+    assert len({rollout._scales(head) for head in heads}) == len(heads)
+    torch.nn.init.ones_(heads[0].embed[1].weight)
+    assert rollout._scales(heads[0]) == rollout._scales(para())

@@ -112,6 +112,15 @@ def test_episodes_of_other_weights_are_never_mixed(folder: Path) -> None:
             rollout.main(replace(rollout_config(folder), **change))
 
 
+def test_other_episodes_of_the_same_number_are_never_mixed(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "rollout", tmp_path / "rollout")
+    records = read_jsonl(tmp_path / "rollout/episodes.jsonl")
+    records[-1]["seed"] += 1
+    (tmp_path / "rollout/episodes.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    with pytest.raises(BadInput, match=f"with seed {records[-1]['seed']}, which is now {records[-1]['seed'] - 1}"):
+        rollout.main(replace(rollout_config(folder), output=tmp_path / "rollout"))
+
+
 def test_oracle_places_every_bowl(folder: Path, tmp_path: Path) -> None:
     """True waypoints through head, lifting and executor: the ceiling of any prediction."""
     policies = {"p": str(folder / "joint_para")}
