@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from eval.statistics import bootstrap95
 from videopolicy.config import dump, from_dict, launch
 from videopolicy.data.dataset import ClipDataset, DataConfig, split_episodes
 from videopolicy.data.files import make_folder
@@ -26,7 +27,6 @@ from videopolicy.progress import Progress
 from videopolicy.types import Observation
 
 BATCH = 16
-N_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def main(cfg: Config) -> dict:
         mine = per_clip(path, true, valid)
         entry: dict = {"stiffness": stiffness, **{name: float(np.nanmean(x)) for name, x in mine.items()}}
         for name in ("position_mm", "jitter_mm"):
-            entry[f"{name}_change95"] = interval(mine[name] - plain[name], episode)
+            entry[f"{name}_change95"] = bootstrap95(mine[name] - plain[name], episode)
         rows.append(entry)
     summary = {"policy": str(cfg.policy), "data": str(data.root), "clips": cfg.clips, "n_clips": len(chosen)}
     summary |= {"n_episodes": len(set(episode.tolist())), "n_waypoints": int(valid.sum()), "rows": rows}
@@ -138,14 +138,6 @@ def per_clip(
         "jitter_mm": mean(bend, whole),
         "true_jitter_mm": mean(true_bend, whole),
     }
-
-
-def interval(change: Float[np.ndarray, " clip"], episode: np.ndarray, seed: int = 0) -> list[float]:
-    """95 % bootstrap interval of a mean over clips, whole episodes drawn: clips of one are no independent evidence."""
-    groups = [change[episode == e] for e in np.unique(episode)]
-    sums, counts = (np.array([f(g) for g in groups]) for f in (np.nansum, lambda g: np.isfinite(g).sum()))
-    draws = np.random.default_rng(seed).integers(len(groups), size=(N_RESAMPLES, len(groups)))
-    return np.percentile(sums[draws].sum(1) / np.maximum(counts[draws].sum(1), 1), [2.5, 97.5]).tolist()
 
 
 def table(summary: dict) -> str:

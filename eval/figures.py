@@ -53,9 +53,18 @@ def rate_figure(
             placed = [r["outcome"] == "place" for r in records if r["policy"] == policy and group(r) == value]
             if placed:
                 _point(axes, x + shift, sum(placed), len(placed), colours[policy], policy if first else None)
+                axes.annotate(
+                    f"{sum(placed)}/{len(placed)}",
+                    (x, -0.17 - 0.06 * number),
+                    xycoords=("data", "axes fraction"),
+                    ha="center",
+                    fontsize=6.5,
+                    color=colours[policy],
+                )
                 first = False
     axes.set_xticks(range(len(groups)), [labels[g] for g in groups])
-    axes.set(ylim=(-5, 108), ylabel="placed [%]", xlabel=xlabel)
+    axes.set(ylim=(-5, 108), ylabel="placed [%]")
+    axes.set_xlabel(xlabel, labelpad=14 + 10 * len(policies))
     axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=4)
     return embed_figure(figure)
 
@@ -91,7 +100,6 @@ def _point(axes: Axes, x: float, k: int, n: int, colour: str, label: str | None)
     y = 100 * k / n
     error = [[max(0.0, y - low)], [max(0.0, high - y)]]
     axes.errorbar(x, y, error, fmt="o", ms=4, color=colour, label=label, capsize=2, lw=1)
-    axes.annotate(f"{k}/{n}", (x, y), textcoords="offset points", xytext=(3, 4), fontsize=5.5)
 
 
 def polar_figure(records: list[dict], policies: list[str]) -> str:

@@ -1,6 +1,8 @@
 """How much an error in the image, in height or in calibration moves a lifted point: the lifting's sensitivity."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -8,8 +10,33 @@ from scipy.spatial.transform import Rotation
 
 from eval.positions import grid
 from videopolicy.camera import Camera
+from videopolicy.data.lerobot import Dataset
+from videopolicy.heads.para import ParaHead
+from videopolicy.policy import load
 
 PITCH, YAW = 0, 1  # axes of the camera: x right, y down
+
+
+def policy_sensitivity(runs: Iterable[Path], others: dict[str, Camera]) -> dict:
+    """`rows` of `sensitivity` for the first pixel-aligned policy among `runs` that is still there with its data.
+
+    Before its dataset's own camera and `others`, at the size of the policy's pictures. Empty where there is none.
+    """
+    for run in runs:
+        if not run.is_dir():
+            continue
+        policy, config = load(run)
+        root = Path(config["data"]["root"])
+        if isinstance(policy.head, ParaHead) and (root / "meta/info.json").is_file():
+            width, size = policy.head.height_bins.width, policy.image_size
+            cameras = {f"of {root}": Dataset(root).camera, **others}
+            rows = [
+                {"camera": name, **row}
+                for name, camera in cameras.items()
+                for row in sensitivity(camera.resized(size), width)
+            ]
+            return {"rows": rows, "image_size": list(size)}
+    return {}
 
 
 def sensitivity(camera: Camera, bin_width: float, heights: tuple[float, ...] = (0.02, 0.20)) -> list[dict]:

@@ -15,10 +15,9 @@ import numpy as np
 import yaml
 
 from eval import figures
-from eval.lifting import sensitivity
-from eval.machine import provenance
+from eval.lifting import policy_sensitivity
 from eval.sheets import heatmap_sheet
-from eval.statistics import paired, rates, table
+from eval.statistics import paired, rates, table, wilson95_grouped
 from eval.suites import SPLITS, TRAINED_ON, Split
 from videopolicy.camera import Camera
 from videopolicy.config import from_dict, launch_on_folder
@@ -27,8 +26,7 @@ from videopolicy.data.files import read_jsonl
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import selected
 from videopolicy.errors import BadInput
-from videopolicy.heads.para import ParaHead
-from videopolicy.policy import load
+from videopolicy.provenance import provenance
 from videopolicy.training import checkpoint
 
 TITLES = {
@@ -72,11 +70,12 @@ def main(root: Path) -> dict:
         "per_theta": [row for axis in axes if axis.name in ("viewpoint", "hemisphere") for row in _per_theta(axis)],
         "step_cap": sorted({row["step_cap"] for row in rows}),
         "restarts": sum(r["restarts"] for axis in axes for r in axis.records),
+        "trained_at": sorted({row["trained_at"] for row in rows if "trained_at" in row}),
+        "rolled_out_at": sorted({commit for row in rows for commit in row["commits"]}),
         **provenance(),
     }
-    if (found := _pixel_aligned(axes)) is not None:
-        head, camera = found
-        summary |= {"sensitivity": sensitivity(camera, head.height_bins.width), "image_size": camera.size}
+    runs = dict.fromkeys(Path(run) for axis in axes for run in axis.runs.values())
+    summary["sensitivity"] = policy_sensitivity(runs, _lowest_camera(axes))
     page = jinja2.Environment(autoescape=True).from_string(Path(__file__).with_name("ood.html.j2").read_text())
     html = page.render(
         summary=summary,
@@ -105,6 +104,8 @@ def open_axes(root: Path) -> list[Axis]:
             raise BadInput(
                 f"{folder}/episodes.jsonl has {strangers}; allowed: config.yaml's {list(config['policies'])}"
             )
+        if any("group" not in r or "commit" not in r for r in records):
+            raise BadInput(f"{folder}/episodes.jsonl is of an older version, without group and commit; roll out again")
         for split in dict.fromkeys(r["split"] for r in records):
             if split not in SPLITS:
                 raise BadInput(f"{folder} holds {split!r}, which is no axis; allowed: {', '.join(SPLITS)}")
@@ -122,11 +123,15 @@ def open_axes(root: Path) -> list[Axis]:
 def _row(axis: Axis, policy: str) -> dict:
     records = axis.of(policy)
     names = {"axis": axis.name, "policy": policy, "executor": axis.executor, "step_cap": records[0]["step_cap"]}
-    return (
-        names
-        | rates([r["outcome"] for r in records])
-        | (_training(Path(axis.runs[policy])) if policy in axis.runs else {})
-    )
+    placed, groups = [r["outcome"] == "place" for r in records], [r["group"] for r in records]
+    return {
+        **names,
+        **rates([r["outcome"] for r in records]),
+        "n_groups": len(set(groups)),
+        "wilson95_grouped": list(wilson95_grouped(placed, groups)),
+        "commits": sorted({r["commit"] for r in records}),
+        **(_training(Path(axis.runs[policy])) if policy in axis.runs else {}),
+    }
 
 
 def _training(run: Path) -> dict:
@@ -134,16 +139,17 @@ def _training(run: Path) -> dict:
     if not run.is_dir():
         return {}
     found = checkpoint.find(run)
-    config = checkpoint.read_config(found)
+    config, state = checkpoint.read_config(found), checkpoint.read_state(found)
     metrics = read_jsonl(run / "metrics.jsonl")
     seconds = [m["seconds"] for m in metrics if "seconds" in m]
     return {
         "demonstrations": _n_demonstrations(config["data"]),
         "head": config["head"]["kind"],
         "augment": config.get("augment", {}).get("kind", "none"),
-        "steps": checkpoint.read_state(found)["step"],
+        "steps": state["step"],
         "minutes": round(seconds[-1] / 60, 1) if seconds else None,
         "seed": config["train"]["seed"],
+        "trained_at": state.get("commit", "unknown"),
     }
 
 
@@ -181,16 +187,18 @@ def _per_theta(axis: Axis) -> list[dict]:
     return found
 
 
-def _pixel_aligned(axes: list[Axis]) -> tuple[ParaHead, Camera] | None:
-    """The head of the first pixel-aligned policy that is still there, and the camera of its dataset at its size."""
-    for axis in axes:
-        for run in axis.runs.values():
-            if Path(run).is_dir():
-                policy, config = load(Path(run))
-                dataset = _dataset(config["data"]["root"])
-                if isinstance(policy.head, ParaHead) and dataset is not None:
-                    return policy.head, dataset.camera.resized(policy.image_size)
-    return None
+def _lowest_camera(axes: list[Axis]) -> dict[str, Camera]:
+    """The test camera that looks flattest over the table, by name; none where no axis moves cameras."""
+    moved = {axis.name: [r for r in axis.records if r.get("view")] for axis in axes}
+    found = [
+        (Camera.from_json(r["camera"]), f"lowest of {name} ({r['view'][0]:.1f}°, {r['view'][1]:.0f}°)")
+        for name, records in moved.items()
+        for r in records
+    ]
+    if not found:
+        return {}
+    camera, name = min(found, key=lambda each: each[0].position[2])
+    return {name: camera}
 
 
 def _numbers(axis: Axis, rows: list[dict]) -> dict[str, int]:

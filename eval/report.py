@@ -12,11 +12,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from eval.figures import embed_figure, embed_file, rate_figure, rollout_grid
-from eval.machine import provenance
+from eval.lifting import policy_sensitivity
 from eval.statistics import rates, table
 from videopolicy.config import launch_on_folder
 from videopolicy.data.files import read_json, read_jsonl
 from videopolicy.errors import BadInput
+from videopolicy.provenance import provenance
 from videopolicy.training import checkpoint
 
 SPLITS = ("seen", "unseen")  # halves of the table
@@ -46,6 +47,7 @@ def main(folder: Path) -> dict:
         "step_cap": sorted({r["step_cap"] for r in records}),
         "restarts": sum(r.get("restarts", 0) for r in records),  # older records do not count them
         "validation": {run.name: _last_validation(run) for run in sorted(folder.glob("joint_*"))},
+        "sensitivity": policy_sensitivity(sorted(folder.glob("joint_*")), {}),
         **provenance(),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")

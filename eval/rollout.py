@@ -30,6 +30,7 @@ from videopolicy.heads.head import ActionHead, Targets
 from videopolicy.heads.para import ParaHead
 from videopolicy.policy import FeaturePolicy, load
 from videopolicy.progress import Progress
+from videopolicy.provenance import commit
 from videopolicy.training import checkpoint
 from videopolicy.types import ActionChunk
 
@@ -167,7 +168,10 @@ def episode_jobs(
                 f"splits has {split!r}, which tests policies trained on data.select {TRAINED_ON[split]!r}; these were"
                 f" trained on {select!r}"
             )
-        found |= {(split, i): t for i, t in enumerate(trials(split, cfg.n_episodes, cfg.seed, trained, cfg.shift))}
+        its = trials(split, cfg.n_episodes, cfg.seed, trained, cfg.shift)
+        note = ", those whose bowl stands clear of the plate, which does not move" if cfg.shift == "bowl" else ""
+        print(f"{split}: {len(its)} episodes for each policy{note}")
+        found |= {(split, i): t for i, t in enumerate(its)}
     return found
 
 
@@ -189,6 +193,7 @@ def run_missing(
     protocol |= {"kind": "episode", "image_size": image_size, "period": 1 / fps}
     protocol |= {"oracle": contestant.oracle, "n_steps": contestant.policy.head.n_steps}
     protocol |= {"ensemble": contestant.ensemble}
+    now = commit()
     for number, result in pool.run([{**jobs[key].job(), **protocol} for key in missing], contestant.answer):
         split, i = missing[number]
         trial = jobs[split, i]
@@ -202,6 +207,7 @@ def run_missing(
             "step_cap": cfg.step_cap,
             "ensemble": contestant.ensemble,
             "digest": contestant.digest,
+            "commit": now,
             "restarts": pool.deaths[number],  # of the simulator, after each of which the episode began again
             **result,
         }

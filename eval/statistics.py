@@ -1,12 +1,48 @@
 """Success rates with their n and intervals."""
 
-from scipy.stats import binomtest
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import binomtest, norm
+
+N_RESAMPLES = 2000
 
 
 def wilson95(k: int, n: int) -> tuple[float, float]:
     """Wilson 95 % interval of k successes in n, in per cent."""
     interval = binomtest(k, n).proportion_ci(0.95, method="wilson")
     return round(100 * interval.low, 1), round(100 * interval.high, 1)
+
+
+def wilson95_grouped(placed: Sequence[bool], groups: Sequence[int]) -> tuple[float, float]:
+    """Wilson 95 % interval, in per cent, of a rate whose episodes come in groups that tend to end alike.
+
+    Takes as n the number of independent episodes that would vary as much (Kish's design effect, from the variance
+    between groups), never more than there are. Where all episodes end the same way nothing varies: n is then the
+    number of groups, as if the members of one were copies.
+    """
+    outcome, number = np.asarray(placed, float), np.asarray(groups)
+    n, rate = len(outcome), float(outcome.mean())
+    members = [outcome[number == g] for g in np.unique(number)]
+    m = len(members)
+    if 0 < rate < 1 and m > 1:
+        spread = sum((float(x.sum()) - rate * len(x)) ** 2 for x in members) * m / (m - 1)
+        n_effective = min(float(n), rate * (1 - rate) * n**3 / (spread * (n - 1))) if spread > 0 else float(n)
+    else:
+        n_effective = float(m)
+    z = float(norm.ppf(0.975))
+    middle = (rate + z**2 / (2 * n_effective)) / (1 + z**2 / n_effective)
+    half = z / (1 + z**2 / n_effective) * (rate * (1 - rate) / n_effective + z**2 / (4 * n_effective**2)) ** 0.5
+    return round(100 * max(0.0, middle - half), 1), round(100 * min(1.0, middle + half), 1)
+
+
+def bootstrap95(values: Float[np.ndarray, " n"], groups: np.ndarray, seed: int = 0) -> list[float]:
+    """95 % bootstrap interval of a mean, whole groups drawn: members of one are no independent evidence."""
+    members = [values[groups == g] for g in np.unique(groups)]
+    sums, counts = (np.array([f(g) for g in members]) for f in (np.nansum, lambda g: np.isfinite(g).sum()))
+    draws = np.random.default_rng(seed).integers(len(members), size=(N_RESAMPLES, len(members)))
+    return np.percentile(sums[draws].sum(1) / np.maximum(counts[draws].sum(1), 1), [2.5, 97.5]).tolist()
 
 
 def rates(outcomes: list[str]) -> dict:

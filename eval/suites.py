@@ -47,7 +47,7 @@ TRAINED_ON: dict[Split, Select] = {  # the training set that belongs to an axis
 }
 SPLITS: tuple[Split, ...] = get_args(Split)
 N_POSITIONS, N_EACH = 20, 5  # test positions of an axis, and episodes at each
-N_VIEW = 3  # episodes before each test camera
+N_VIEW = {"viewpoint": 3, "hemisphere": 4}  # episodes before each test camera; at least 100 in all
 N_STATES = 50  # fixed initial states that LIBERO ships for the task
 DEFAULT_XY = PLATE_XY - PLATE_OFFSET  # where they have the bowl, within a centimetre
 BOX = np.array([X_RANGE, Y_RANGE]).T
@@ -62,6 +62,7 @@ class Trial:
     start_jitter: Float[np.ndarray, " 3"]
     distance: float  # to the nearest training position; of seen and unseen, beyond the trained half [m]
     seed: int
+    group: int  # episodes of one have nearly the same position, or the same initial state
     plate_xy: Float[np.ndarray, " 2"] | None = None  # None: moves with the bowl
     view: tuple[float, float] | None = None  # (theta, phi) of `eval.orbit`; None: LIBERO's own camera
     scene: Variant = "clean"
@@ -75,7 +76,7 @@ class Trial:
     def record(self) -> dict:
         """What a result says of its episode."""
         place = {"bowl_xy": self.bowl_xy.round(4).tolist(), "distance": round(self.distance, 4)}
-        return {"seed": self.seed, **place, "view": self.view, "init_state": self.init_state}
+        return {"seed": self.seed, "group": self.group, **place, "view": self.view, "init_state": self.init_state}
 
 
 def trials(split: Split, n: int | None, seed: int, trained: Float[np.ndarray, "n 2"], shift: Shift) -> list[Trial]:
@@ -107,7 +108,7 @@ def _half_trials(split: Split, positions: Float[np.ndarray, "n 2"], seed: int) -
     for i, bowl_xy in enumerate(positions):
         key = episode_seed("rollout", seed, split, i)
         start = np.random.default_rng(key).uniform(-JITTER, JITTER, 3)
-        found.append(Trial(bowl_xy, start, distance_to_training(bowl_xy), key))
+        found.append(Trial(bowl_xy, start, distance_to_training(bowl_xy), key, group=i))
     return found
 
 
@@ -115,22 +116,22 @@ def _axis_trials(split: Split, seed: int, trained: Float[np.ndarray, "n 2"]) -> 
     if split in ("distractors", "distractors_one_bowl"):
         scene: Variant = "full" if split == "distractors" else "no_second_bowl"
         return [
-            _trial((split, state, episode), DEFAULT_XY, seed, trained, scene=scene, init_state=state)
+            _trial((split, state, episode), state, DEFAULT_XY, seed, trained, scene=scene, init_state=state)
             for episode in range(2)
             for state in range(N_STATES)
         ]
     if split in ("viewpoint", "hemisphere"):
         views = [(t, p) for t in THETAS for p in PHIS if split == "viewpoint" or (p >= 180 and t > 0)]
         views = [views[i] for i in np.random.default_rng(seed).permutation(len(views))]  # the first few are all kinds
-        found = []
-        for episode in range(N_VIEW):
+        found: list[Trial] = []
+        for episode in range(N_VIEW[split]):
             for view in views:
                 key = (split, *view, episode)
                 position = np.random.default_rng(episode_seed("position", seed, *key)).uniform(*BOX)
-                found.append(_trial(key, position, seed, trained, view=view))
+                found.append(_trial(key, len(found), position, seed, trained, view=view))
         return found
     return [
-        _trial((split, i, episode), position, seed, trained, moved=True)
+        _trial((split, i, episode), i, position, seed, trained, moved=True)
         for episode in range(N_EACH)
         for i, position in enumerate(_positions(split, seed))
     ]
@@ -156,6 +157,7 @@ def _positions(split: Split, seed: int) -> Float[np.ndarray, "position 2"]:
 
 def _trial(
     key: tuple,
+    group: int,
     position: np.ndarray,
     seed: int,
     trained: np.ndarray,
@@ -172,4 +174,4 @@ def _trial(
         position = position + radius * np.array([np.cos(angle), np.sin(angle)])
     start = rng.uniform(-JITTER, JITTER, 3)
     distance = float(np.linalg.norm(trained - position, axis=-1).min())
-    return Trial(position, start, distance, number, None, view, scene, init_state)
+    return Trial(position, start, distance, number, group, None, view, scene, init_state)

@@ -39,7 +39,8 @@ class TaskTrial:
 
     def record(self) -> dict:
         """What a result says of its episode."""
-        return {name: getattr(self, name) for name in ("task", "init_state", "seed")}
+        names = ("task", "init_state", "seed")
+        return {"group": self.init_state, **{name: getattr(self, name) for name in names}}
 
 
 def find_tasks(suite: str, numbers: Sequence[int | None]) -> list[Task]:

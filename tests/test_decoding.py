@@ -32,14 +32,6 @@ def test_errors_and_jitter_of_known_paths() -> None:
     assert np.isnan(decoding.per_clip(path, true, valid)["jitter_mm"][1])
 
 
-def test_intervals_resample_episodes() -> None:
-    """A hundred clips of one episode say as much as one clip of it."""
-    change = np.array([-1.0] * 100 + [1.0])
-    low, high = decoding.interval(change, np.array([0] * 100 + [1]))
-    assert (low, high) == (-1.0, 1.0)
-    assert decoding.interval(np.full(8, -2.0), np.arange(8)) == [-2.0, -2.0]
-
-
 def half(number: int, episode: Episode) -> Episode:
     """Recorded in the left half's outer columns, the last one in its inner ones."""
     return Episode(episode.frames, episode.state, episode.action, {"row": 0, "col": 6 if number == 2 else number})

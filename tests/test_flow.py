@@ -136,8 +136,10 @@ def test_report_counts_what_was_recorded(folder: Path) -> None:
         (p, s, 1) for p in ("svd+para", "svd+global") for s in ("seen", "unseen")
     ]
     assert all(r["weighted"] == r["place"] + 0.5 * r["grasp"] for r in summary["rows"])
+    assert {r["camera"] for r in summary["sensitivity"]["rows"]} == {f"of {folder / 'data'}"}
     page = (folder / "report.html").read_text()
     assert page.count("data:video/mp4") == 4
+    assert "one pixel down" in page
     assert "http" not in page.replace("https://", "http://").replace("http://www.w3.org", "")
 
 

@@ -101,12 +101,21 @@ def test_summary_has_the_promised_rows(folder: Path) -> None:
         assert row["weighted"] == pytest.approx(row["place"] + row["grasp"] / 2)
         assert row["wilson95"][0] <= row["place"] <= row["wilson95"][1]
         assert row["steps"] == 1
+        assert row["n_groups"] == 2
+        assert row["trained_at"] in summary["trained_at"]
+        assert row["commits"] == summary["rolled_out_at"]
+        assert row["wilson95_grouped"][0] <= row["wilson95"][0]
         expected = {"left_right": 3, "hemisphere": 2}[row["axis"]]
         assert row["demonstrations"] == (2 if row["policy"] == "para-2" else expected)
     assert {r["executor"] for r in summary["osc"]} == {"osc"}
     assert {r["axis"] for r in summary["paired"]} == {"left_right", "hemisphere"}
     assert {r["policy"] for r in summary["per_theta"]} == set(POLICIES)
-    assert {r["cause"] for r in summary["sensitivity"]} >= {"one pixel down", "camera pitched by 1 degree"}
+    sensitivity = summary["sensitivity"]["rows"]
+    assert {r["cause"] for r in sensitivity} >= {"one pixel down", "camera pitched by 1 degree"}
+    own, lowest = dict.fromkeys(r["camera"] for r in sensitivity)
+    assert lowest.startswith("lowest of hemisphere (")
+    down = {r["camera"]: r["mean_mm"] for r in sensitivity if r["cause"] == "one pixel down"}
+    assert down[lowest] > down[own]
     page = (folder / "report.html").read_text()
     assert page.count("<video") == 4
     assert page.count("by number of demonstrations, left_right") == page.count("by number of demonstrations") == 1
@@ -127,6 +136,11 @@ def test_episodes_that_belong_to_no_table_are_named(folder: Path, tmp_path: Path
     records, config = (copy / "episodes.jsonl").read_text(), (copy / "config.yaml").read_text()
     changes = (
         ("episodes.jsonl", records.replace('"left_right"', '"held_out"'), "holds 'held_out', which is no axis"),
+        (
+            "episodes.jsonl",
+            records.replace('"group"', '"number"'),
+            "is of an older version",
+        ),
         (
             "config.yaml",
             config.replace("regression:", "another:"),

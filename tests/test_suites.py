@@ -17,7 +17,6 @@ from eval.positions import (
     training_cells,
     validation_cells,
 )
-from eval.statistics import paired
 from eval.suites import AXES, JITTER, TRAINED_ON, trials
 from videopolicy.data.splits import Select, corner_cells, selected
 from videopolicy.errors import BadInput
@@ -87,7 +86,7 @@ def test_a_dataset_that_does_not_say_where_refuses_to_be_split() -> None:
 
 def test_axes_have_their_numbers_of_episodes() -> None:
     n = {axis: len(trials(axis, None, 1000, positions(TRAINED_ON[axis]), "both")) for axis in AXES}
-    assert n == dict.fromkeys(AXES, 100) | {"viewpoint": 192, "hemisphere": 84}
+    assert n == dict.fromkeys(AXES, 100) | {"viewpoint": 192, "hemisphere": 112}
 
 
 MOVED = ("left_right", "near_far", "corners_32", "dense_64", "inner_left", "outer_left")
@@ -121,6 +120,15 @@ def test_trials_are_the_same_every_time_and_for_any_number_of_them() -> None:
             np.testing.assert_array_equal(a.bowl_xy, b.bowl_xy)
     other = trials("left_right", None, 1001, trained, "both")[0]
     assert not np.allclose(other.bowl_xy, again[0].bowl_xy)
+
+
+def test_groups_are_what_is_not_independent() -> None:
+    n = {axis: len({t.group for t in trials(axis, None, 1000, positions(TRAINED_ON[axis]), "both")}) for axis in AXES}
+    assert n == dict.fromkeys(AXES, 20) | {"viewpoint": 192, "hemisphere": 112, "distractors": 50}
+    for group in range(20):
+        its = [t.bowl_xy for t in trials("left_right", None, 1000, positions("left"), "both") if t.group == group]
+        assert len(its) == 5
+        assert np.ptp(its, axis=0).max() <= 2 * JITTER
 
 
 def test_cameras_of_an_axis() -> None:
@@ -191,11 +199,3 @@ def test_sensitivity_is_what_the_geometry_says() -> None:
     assert rows["one pixel down"]["mean_mm"] > rows["one pixel to the right"]["mean_mm"]
     assert rows["one height bin (10.0 mm)"]["mean_mm"] > 10
     assert rows["camera pitched by 1 degree"]["max_mm"] > 10
-
-
-def test_paired_comparison() -> None:
-    a = {(i,): "place" if i < 9 else "miss" for i in range(12)}
-    b = {(i,): "place" if i == 0 else "grasp" for i in range(12)}
-    assert paired(a, b) == {"n": 12, "only_first": 8, "only_second": 0, "p": pytest.approx(2 / 2**8)}
-    assert paired(a, {(99,): "place"}) is None
-    assert paired(a, a) == {"n": 12, "only_first": 0, "only_second": 0, "p": 1.0}

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from videopolicy.data.dataset import ClipDataset, batch_indices
 from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
+from videopolicy.provenance import commit
 from videopolicy.training import checkpoint
 from videopolicy.training.log import Metrics
 from videopolicy.training.memory import keep_memory
@@ -119,14 +120,14 @@ def fit(
     ]
     loader = DataLoader(clips, batch_sampler=batches, num_workers=cfg.num_workers)
     wrapped, prepared = accelerator.prepare(objective, optimizer)
-    metrics = None
+    metrics, now = None, commit()
     if accelerator.is_main_process:
         (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         metrics = Metrics(run, start)
 
     def keep(step: int) -> None:
         if accelerator.is_main_process:
-            checkpoint.save(run, step, model.state_dict(), optimizer, state, config)
+            checkpoint.save(run, step, model.state_dict(), optimizer, state | {"commit": now}, config)
         accelerator.wait_for_everyone()
 
     progress = Progress(run.name, cfg.n_steps, start)

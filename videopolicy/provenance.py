@@ -11,7 +11,7 @@ PACKAGES = ("torch", "timm", "diffusers", "accelerate", "transformers", "mujoco"
 def provenance() -> dict:
     return {
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
-        "commit": _commit(),
+        "commit": commit(),
         "machine": f"{platform.machine()}, {_cpu()}",
     }
 
@@ -23,7 +23,8 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The code's commit, with "-dirty" where files differ from it; "unknown" outside a repository."""
     result = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         capture_output=True,
