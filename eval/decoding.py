@@ -1,8 +1,9 @@
-"""Temporal decoding, measured: does a path that may not jump err less, or shake less, than each step's own peak?
+"""A pixel-aligned policy's errors on clips, in pixels, in height and in space, and what temporal decoding does to them.
 
 python -m eval.decoding --policy runs/light/para
 
-On clips of a pixel-aligned policy's own dataset, decoded from the same heatmaps once for every stiffness.
+On clips of its own dataset, decoded from the same heatmaps once for every stiffness: does a path that may not jump err
+less, or shake less, than each step's own peak?
 """
 
 import json
@@ -74,16 +75,21 @@ def main(cfg: Config) -> dict:
     labels = torch.utils.data.default_collate([clips[i] for i in chosen])
     true, valid = labels["position"].double().numpy(), labels["valid"].numpy()
     episode = np.array([clips.samples[i][0] for i in chosen])
-    plain = per_clip(paths[0.0], true, valid)
+    plain = per_clip(paths[0.0][0], true, valid)
     rows = []
-    for stiffness, path in paths.items():
+    for stiffness, (path, pixel) in paths.items():
         mine = per_clip(path, true, valid)
         entry: dict = {"stiffness": stiffness, **{name: float(np.nanmean(x)) for name, x in mine.items()}}
+        off = np.linalg.norm(pixel - labels["pixel"].numpy(), axis=-1)[valid]
+        up = 1000 * np.abs(path - true)[valid][:, 2]
+        entry |= {"pixel_px": float(off.mean()), "pixel_px_median": float(np.median(off))}
+        entry |= {"height_mm": float(up.mean()), "height_mm_median": float(np.median(up))}
         for name in ("position_mm", "jitter_mm"):
             entry[f"{name}_change95"] = bootstrap95(mine[name] - plain[name], episode)
         rows.append(entry)
     summary = {"policy": str(cfg.policy), "data": str(data.root), "clips": cfg.clips, "n_clips": len(chosen)}
-    summary |= {"n_episodes": len(set(episode.tolist())), "n_waypoints": int(valid.sum()), "rows": rows}
+    summary |= {"n_episodes": len(set(episode.tolist())), "n_waypoints": int(valid.sum())}
+    summary |= {"image_size": list(policy.image_size), "rows": rows}
     (cfg.output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(table(summary))
     return summary
@@ -97,8 +103,8 @@ def decoded(
     clips: ClipDataset,
     chosen: list[int],
     stiffness: tuple[float, ...],
-) -> dict[float, Float[np.ndarray, "clip step 3"]]:
-    """Waypoints [m] of chosen clips' first frames for every stiffness."""
+) -> dict[float, tuple[Float[np.ndarray, "clip step 3"], Float[np.ndarray, "clip step 2"]]]:
+    """Waypoints [m] of chosen clips' first frames, and their pixels, for every stiffness."""
     found: dict[float, list] = {s: [] for s in stiffness}
     as_it_was, progress = head.cfg, Progress("decoding", len(chosen), 0)
     for i in range(0, len(chosen), BATCH):
@@ -110,11 +116,13 @@ def decoded(
         prediction = policy.predict(seen)
         for s in stiffness:
             head.cfg = replace(as_it_was, stiffness=s)
-            found[s] += [chunk.position for chunk in head.decode(prediction, [o.camera for o in seen])]
+            found[s] += head.decode(prediction, [o.camera for o in seen])
         progress.update(i + len(samples), "")
     progress.close()
     head.cfg = as_it_was
-    return {s: np.stack(chunks) for s, chunks in found.items()}
+    return {
+        s: (np.stack([c.position for c in chunks]), np.stack([c.pixel for c in chunks])) for s, chunks in found.items()
+    }
 
 
 def per_clip(
@@ -145,13 +153,15 @@ def table(summary: dict) -> str:
     lines = [
         f"{summary['n_clips']} {summary['clips']} clips of {summary['n_episodes']} episodes, {summary['n_waypoints']}"
         " waypoints; in brackets the change against stiffness 0, 95 %",
-        f"{'stiffness':>9}  {'error [mm]':>10}{'':<18}{'jitter [mm]':>11}{'':<18}{'true jitter':>11}",
+        f"{'stiffness':>9}  {'error [mm]':>10}{'':<18}{'jitter [mm]':>11}{'':<18}{'true jitter':>11}"
+        f"{'pixels':>8}{'median':>8}{'height [mm]':>13}{'median':>8}",
     ]
     for r in summary["rows"]:
         error, jitter = ("({:+.2f} to {:+.2f})".format(*r[f"{n}_change95"]) for n in ("position_mm", "jitter_mm"))
         lines.append(
             f"{r['stiffness']:>9g}  {r['position_mm']:>10.2f} {error:<17}{r['jitter_mm']:>11.2f} {jitter:<17}"
-            f"{r['true_jitter_mm']:>11.2f}"
+            f"{r['true_jitter_mm']:>11.2f}{r['pixel_px']:>8.2f}{r['pixel_px_median']:>8.2f}"
+            f"{r['height_mm']:>13.2f}{r['height_mm_median']:>8.2f}"
         )
     return "\n".join(lines)
 

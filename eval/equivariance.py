@@ -23,6 +23,7 @@ from videopolicy.data.files import make_folder
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import selected
 from videopolicy.errors import BadInput, choices
+from videopolicy.heads.para import ParaHead
 from videopolicy.policy import FeaturePolicy, load
 from videopolicy.types import ActionChunk, Observation
 
@@ -212,11 +213,14 @@ def followed(
 def pixels(
     policy: FeaturePolicy, observations: list[Observation], cameras: list[Camera]
 ) -> Float[np.ndarray, "picture step 2"]:
-    """Where waypoints are predicted: the head's own pixels, or positions seen by the cameras that did not move."""
-    size = policy.image_size
+    """Where waypoints are predicted: a pixel-aligned head's pixels, or positions seen by the cameras that did not move.
+
+    Other heads' positions are what is executed, also where a head predicts pixels beside them (`tracks`).
+    """
+    size, aligned = policy.image_size, isinstance(policy.head, ParaHead)
     return np.stack(
         [
-            c.pixel if c.pixel is not None else camera.resized(size).project(c.position)
+            c.pixel if aligned and c.pixel is not None else camera.resized(size).project(c.position)
             for c, camera in zip(act(policy, observations), cameras, strict=True)
         ]
     )

@@ -49,6 +49,9 @@ def test_a_policy_is_decoded_from_the_same_heatmaps(tmp_path: Path) -> None:
         plain, stiff = summary["rows"]
         assert plain["position_mm_change95"] == [0.0, 0.0]
         assert stiff["jitter_mm"] < plain["jitter_mm"]
+        assert 0 < plain["height_mm"] < plain["position_mm"]  # part of it
+        assert 1 < plain["pixel_px"] < np.hypot(*summary["image_size"])
+        assert stiff["pixel_px"] != plain["pixel_px"]
     for more, words in (
         (["--stiffness", "[0.1]"], r"stiffness is \[0.1\]; allowed: 0, which"),
         (["--n_clips", "0"], "n_clips is 0; allowed: at least 1"),

@@ -12,7 +12,7 @@ from small_heads import HEIGHTS
 from torch import nn
 
 from eval import probe
-from eval.equivariance import EquivarianceConfig, followed, image_shifts, scene_pairs
+from eval.equivariance import EquivarianceConfig, followed, image_shifts, pixels, scene_pairs
 from eval.positions import grid
 from eval.stills import Still
 from train_stages import light
@@ -24,6 +24,7 @@ from videopolicy.errors import BadInput
 from videopolicy.heads.coordinates import CoordinateShape
 from videopolicy.heads.para import ParaConfig, ParaHead
 from videopolicy.heads.regression import RegressionConfig, RegressionHead
+from videopolicy.heads.tracks import TracksConfig, TracksHead
 from videopolicy.policy import FeaturePolicy
 
 SIDE, MARGIN, STRIDE = 128, 24, 8
@@ -94,6 +95,19 @@ def test_what_is_pooled_does_not_follow() -> None:
     for row in image_shifts(policy, [still(0)], (8, 16), FILLS):
         assert row["share"] == pytest.approx(0.0, abs=1e-3)
         assert row["residual_px"] == pytest.approx(row["shift_px"], rel=1e-3)
+
+
+def test_what_counts_is_what_is_executed() -> None:
+    """Tracks in the image are an aid of their head: the arm goes where its coordinates say."""
+    torch.manual_seed(0)
+    shape = CoordinateShape(16, 1, 3, (SIDE, SIDE), torch.tensor([-0.2, 0, 0.1]), torch.full((3,), 0.1), 0.25)
+    policy = FeaturePolicy(Circular().eval(), TracksHead(TracksConfig(), shape).eval(), (SIDE, SIDE))
+    seen = still(0).seen()
+    chunk = policy.act(seen)
+    assert chunk.pixel is not None
+    found = pixels(policy, [seen], [seen.camera])[0]
+    np.testing.assert_allclose(found, seen.camera.project(chunk.position))
+    assert np.linalg.norm(found - chunk.pixel, axis=-1).min() > 1
 
 
 def test_lengths_are_in_the_policys_pixels() -> None:
