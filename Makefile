@@ -75,12 +75,14 @@ OOD_CONFIGS := $(OOD_POLICIES:%=configs/ood/%.yaml)
 # The same recipes from fewer of the 64 demonstrations, for the curve over their number.
 OOD_FEWER := $(foreach n,8 16 32,para-$(n) regression-$(n))
 OOD_HEADS := attention_pool spatial_softmax tracks act
-.PHONY: ood ood-heads $(AXES:%=ood-%) ood-train $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_HEADS:%=ood-train-%)
+.PHONY: ood ood-grid ood-heads ood-svd ood-svd-para ood-svd-global $(AXES:%=ood-%) ood-train $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_HEADS:%=ood-train-%)
 ood: $(AXES:%=ood-%)  ## the six out-of-distribution axes on the light backbone: hours on two cores, resumes when run again
 	@$(RUN) python -m eval.ood runs/ood
 
-$(AXES:%=ood-%): ood-%: setup
+ood-grid: setup
 	@$(OOD) collect_grid --output data/grid/meta/info.json configs/ood/grid.yaml -- python -m eval.collect --config_path configs/ood/grid.yaml
+
+$(AXES:%=ood-%): ood-%: ood-grid
 	@$(if $(filter hemisphere,$*),$(OOD) collect_views --output data/views/meta/info.json configs/ood/views.yaml -- python -m eval.collect --config_path configs/ood/views.yaml)
 	@$(OOD) train_$(SET_$*) --after $(if $(filter hemisphere,$*),collect_views,collect_grid) $(OOD_POLICIES:%=--output runs/ood/$(SET_$*)/%/latest) $(OOD_CONFIGS) -- $(SUBMAKE) --no-print-directory -j2 ood-train SET=$(SET_$*)
 	@$(if $(filter dense_64,$*),$(OOD) train_fewer --after collect_grid $(OOD_FEWER:%=--output runs/ood/dense_64/%/latest) configs/ood/para.yaml configs/ood/regression.yaml -- $(SUBMAKE) --no-print-directory -j2 ood-train SET=dense_64 "OOD_POLICIES=$(OOD_FEWER)")
@@ -92,6 +94,18 @@ ood-heads: ood-left_right  ## every baseline from left to right, beside the axis
 	@$(OOD) train_heads --after train_left $(OOD_HEADS:%=--output runs/ood/left/%/latest) $(OOD_HEADS:%=configs/ood/%.yaml) -- $(SUBMAKE) --no-print-directory -j2 ood-train SET=left "OOD_POLICIES=$(OOD_HEADS)"
 	@$(OOD) heads --after train_heads --output runs/ood_heads/rollout/left_right/episodes.jsonl configs/ood/heads.yaml -- python -m eval.rollout --config_path configs/ood/heads.yaml
 	@$(RUN) python -m eval.ood runs/ood_heads
+
+# The video model on one axis, by the demo's recipes, which hold 8 of the 128 demonstrations out to validate.
+OOD_SVD = $(RUN) python -m eval.step runs/ood_svd
+ON_LEFT := --data.root data/grid --data.select left
+ood-svd: ood-grid  ## the video model with either head from left to right
+	@$(OOD_SVD) video --output runs/ood_svd/video/latest configs/demo/video.yaml data/grid/meta/info.json $(WEIGHTS) -- $(LAUNCH) train_stages/video.py --config_path configs/demo/video.yaml --run runs/ood_svd/video $(ON_LEFT)
+	@$(OOD_SVD) joint --after video --output runs/ood_svd/joint_para/latest --output runs/ood_svd/joint_global/latest configs/demo/joint_para.yaml configs/demo/joint_global.yaml -- $(SUBMAKE) --no-print-directory -j2 ood-svd-para ood-svd-global
+	@$(OOD_SVD) left_right --after joint --output runs/ood_svd/rollout/left_right/episodes.jsonl configs/ood/svd.yaml -- python -m eval.rollout --config_path configs/ood/svd.yaml
+	@$(RUN) python -m eval.ood runs/ood_svd
+
+ood-svd-para ood-svd-global: ood-svd-%:
+	@$(RUN) $(LAUNCH) train_stages/joint.py --config_path configs/demo/joint_$*.yaml --run runs/ood_svd/joint_$* --init_from runs/ood_svd/video $(ON_LEFT)
 
 ood-train: $(OOD_POLICIES:%=ood-train-%)
 $(sort $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_HEADS:%=ood-train-%)): ood-train-%:

@@ -32,7 +32,7 @@ from videopolicy.training import checkpoint
 TITLES = {
     "left_right": "Left → right: trained on the left half of the table, tested on the right",
     "near_far": "Near → far: trained near the robot, tested far from it",
-    "viewpoint": "Default → all viewpoints: trained with one camera, tested with 64",
+    "viewpoint": "Default → all viewpoints: trained with one camera, tested with 57",
     "hemisphere": "Hemisphere: trained with cameras on one side, tested on the other",
     "distractors": "Distractors: trained on a clear table, tested among LIBERO's objects and furniture",
     "distractors_one_bowl": "Distractors without the second, identical bowl",

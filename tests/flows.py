@@ -30,7 +30,8 @@ def make(folder: Path) -> None:
     collect.main(config(collect.Config, "collect", output=folder / "data"))
     video.main(config(video.Config, "video", **paths(folder, "video")))
     for name in ("joint_para", "joint_global"):
-        joint.main(config(joint.Config, name, init_from=folder / "video", **paths(folder, name)))
+        where = {"init_from": folder / "video", "data__select": "left", **paths(folder, name)}
+        joint.main(config(joint.Config, name, **where))
     rollout.main(rollout_config(folder))
     report.main(folder)
 

@@ -21,6 +21,11 @@ def test_bins_hold_what_they_encode(bins: Bins) -> None:
     assert not bins.outside(bins.centres(value)).any()
 
 
+def test_bins_around_labels_leave_room() -> None:
+    bins = Bins.around(0.1, 0.3, 32)
+    assert (bins.low, bins.high, bins.n) == (pytest.approx(0.085), pytest.approx(0.315), 32)
+
+
 def test_bins_decode_between_centres() -> None:
     """Two equal neighbours mean the edge between them; a far second peak does not pull."""
     bins = Bins(0.0, 1.0, 10)

@@ -15,7 +15,7 @@ import torch
 from flows import ROOT, config, paths, rollout_config, toy_weights
 from safetensors.torch import load_file
 
-from eval import collect, report, rollout
+from eval import collect, ood, report, rollout
 from train_stages import joint, video
 from videopolicy import policy
 from videopolicy.data.files import lock_folder, read_jsonl
@@ -119,6 +119,16 @@ def test_other_episodes_of_the_same_number_are_never_mixed(folder: Path, tmp_pat
     (tmp_path / "rollout/episodes.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     with pytest.raises(BadInput, match=f"with seed {records[-1]['seed']}, which is now {records[-1]['seed'] - 1}"):
         rollout.main(replace(rollout_config(folder), output=tmp_path / "rollout"))
+
+
+def test_a_video_policy_takes_an_axis(folder: Path, tmp_path: Path) -> None:
+    """As every policy does, and with a report of its own."""
+    axis = {"splits": ("left_right",), "n_episodes": 1, "oracle": False, "output": tmp_path / "rollout/left_right"}
+    rollout.main(replace(rollout_config(folder), **axis))
+    rows = ood.main(tmp_path)["rows"]
+    assert [(r["axis"], r["policy"], r["n"], r["demonstrations"]) for r in rows] == [
+        ("left_right", p, 1, 3) for p in ("svd+para", "svd+global")
+    ]
 
 
 def test_oracle_places_every_bowl(folder: Path, tmp_path: Path) -> None:

@@ -23,6 +23,12 @@ class Bins:
         if not self.high - self.low > 1e-9:
             raise BadInput(f"degenerate bins: low {self.low} and high {self.high} must span more than nothing")
 
+    @staticmethod
+    def around(low: float, high: float, n: int) -> "Bins":
+        """Bins over labels [m] from `low` to `high`, and 5 % of that and 5 mm on either side."""
+        margin = 0.05 * (high - low) + 0.005
+        return Bins(low - margin, high + margin, n)
+
     @property
     def width(self) -> float:
         return (self.high - self.low) / self.n

@@ -1,5 +1,6 @@
 """Whether a dataset's cameras can see and lift what a policy is to learn, told before training rather than by NaN."""
 
+from videopolicy.bins import Bins
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.video import video_size
 from videopolicy.errors import BadInput
@@ -19,13 +20,16 @@ def check_pictures(data: Dataset, episodes: list[int]) -> None:
 
 
 def check_above(data: Dataset, episodes: list[int]) -> None:
-    """`BadInput` where a camera does not stand above every waypoint: their planes could not be met from it."""
+    """`BadInput` where a camera does not stand above every height that a head may predict: it could not be lifted."""
+    heights = [data.state(e)[:, 2] for e in episodes]
+    lowest, highest = min(float(z.min()) for z in heights), max(float(z.max()) for z in heights)
+    top = Bins.around(lowest, highest, 1).high
     for e in episodes:
-        height, highest = data.camera_of(e).position[2], data.state(e)[:, 2].max()
-        if not height > highest:
+        height = data.camera_of(e).position[2]
+        if not height > top:
             raise BadInput(
-                f"the camera of episode {e} of {data.root} stands at z = {height:.3f} m, its waypoints reach"
-                f" {highest:.3f} m; allowed: cameras above all waypoints (is its pose T_world_cam, with z up?)"
+                f"the camera of episode {e} of {data.root} stands at z = {height:.3f} m, waypoints reach {highest:.3f}"
+                f" m; allowed: cameras above {top:.3f} m, the top of a head's bins (is its pose T_world_cam, with z up?)"
             )
 
 

@@ -50,8 +50,7 @@ def make_head(cfg: HeadConfig, backbone: Backbone, labels: dict, fps: int) -> Pa
             )
         if cfg.para.n_rotation and not labels.get("rotation"):
             raise BadInput(f"head.para.n_rotation is {cfg.para.n_rotation}, but the data has no rotations; allowed: 0")
-        margin = 0.05 * (high - low) + 0.005
-        bins = Bins(low - margin, high + margin, cfg.para.n_height)
+        bins = Bins.around(low, high, cfg.para.n_height)
         return ParaHead(cfg.para, channels, n_frames, cfg.n_steps, backbone.grid, image_size, bins, period)
     mean, std = torch.tensor(labels["position_mean"]), torch.tensor(labels["position_std"])
     shape = CoordinateShape(channels, n_frames, cfg.n_steps, image_size, mean, std, period)
