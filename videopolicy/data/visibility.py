@@ -29,7 +29,7 @@ def check_above(data: Dataset, episodes: list[int]) -> None:
         if not height > top:
             raise BadInput(
                 f"the camera of episode {e} of {data.root} stands at z = {height:.3f} m, waypoints reach {highest:.3f}"
-                f" m; allowed: cameras above {top:.3f} m, the top of a head's bins (is its pose T_world_cam, with z up?)"
+                f" m; allowed: cameras above {top:.3f} m, the top of a head's bins (is T_world_cam its pose, z up?)"
             )
 
 
