@@ -69,13 +69,17 @@ SET_hemisphere := hemisphere
 SET_distractors := dense_64
 SET_corners_32 := corners_32
 SET_dense_64 := dense_64
+MORE_dense_64 := train_fewer
+MORE_distractors := train_copies
 OOD = $(RUN) python -m eval.step runs/ood
 OOD_POLICIES := para regression para_camera regression_camera
 OOD_CONFIGS := $(OOD_POLICIES:%=configs/ood/%.yaml)
 # The same recipes from fewer of the 64 demonstrations, for the curve over their number.
 OOD_FEWER := $(foreach n,8 16 32,para-$(n) regression-$(n))
+# And once more with a second bowl in half of the pictures, for the distractors, where one stands.
+OOD_COPIES := para_copies regression_copies
 OOD_HEADS := attention_pool spatial_softmax tracks act
-.PHONY: ood ood-grid ood-heads ood-svd ood-svd-para ood-svd-global $(AXES:%=ood-%) ood-train $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_HEADS:%=ood-train-%)
+.PHONY: ood ood-grid ood-heads ood-svd ood-svd-para ood-svd-global $(AXES:%=ood-%) ood-train $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_COPIES:%=ood-train-%) $(OOD_HEADS:%=ood-train-%)
 ood: $(AXES:%=ood-%)  ## the six out-of-distribution axes on the light backbone: hours on two cores, resumes when run again
 	@$(RUN) python -m eval.ood runs/ood
 
@@ -86,8 +90,9 @@ $(AXES:%=ood-%): ood-%: ood-grid
 	@$(if $(filter hemisphere,$*),$(OOD) collect_views --output data/views/meta/info.json configs/ood/views.yaml -- python -m eval.collect --config_path configs/ood/views.yaml)
 	@$(OOD) train_$(SET_$*) --after $(if $(filter hemisphere,$*),collect_views,collect_grid) $(OOD_POLICIES:%=--output runs/ood/$(SET_$*)/%/latest) $(OOD_CONFIGS) -- $(SUBMAKE) --no-print-directory -j2 ood-train SET=$(SET_$*)
 	@$(if $(filter dense_64,$*),$(OOD) train_fewer --after collect_grid $(OOD_FEWER:%=--output runs/ood/dense_64/%/latest) configs/ood/para.yaml configs/ood/regression.yaml -- $(SUBMAKE) --no-print-directory -j2 ood-train SET=dense_64 "OOD_POLICIES=$(OOD_FEWER)")
-	@$(OOD) $* --after train_$(SET_$*) $(if $(filter dense_64,$*),--after train_fewer) --output runs/ood/rollout/$*/episodes.jsonl configs/ood/$*.yaml -- python -m eval.rollout --config_path configs/ood/$*.yaml
-	@$(OOD) $*_osc --after train_$(SET_$*) $(if $(filter dense_64,$*),--after train_fewer) --output runs/ood/rollout/$*_osc/episodes.jsonl configs/ood/$*.yaml -- python -m eval.rollout --config_path configs/ood/$*.yaml --executor osc --n_episodes 40 --output runs/ood/rollout/$*_osc
+	@$(if $(filter distractors,$*),$(OOD) train_copies --after collect_grid $(OOD_COPIES:%=--output runs/ood/dense_64/%/latest) $(OOD_COPIES:%=configs/ood/%.yaml) -- $(SUBMAKE) --no-print-directory -j2 ood-train SET=dense_64 "OOD_POLICIES=$(OOD_COPIES)")
+	@$(OOD) $* --after train_$(SET_$*) $(MORE_$*:%=--after %) --output runs/ood/rollout/$*/episodes.jsonl configs/ood/$*.yaml -- python -m eval.rollout --config_path configs/ood/$*.yaml
+	@$(OOD) $*_osc --after train_$(SET_$*) $(MORE_$*:%=--after %) --output runs/ood/rollout/$*_osc/episodes.jsonl configs/ood/$*.yaml -- python -m eval.rollout --config_path configs/ood/$*.yaml --executor osc --n_episodes 40 --output runs/ood/rollout/$*_osc
 
 # The other baselines on one axis, in a report of their own.
 ood-heads: ood-left_right  ## every baseline from left to right, beside the axis's own policies
@@ -108,7 +113,7 @@ ood-svd-para ood-svd-global: ood-svd-%:
 	@$(RUN) $(LAUNCH) train_stages/joint.py --config_path configs/demo/joint_$*.yaml --run runs/ood_svd/joint_$* --init_from runs/ood_svd/video $(ON_LEFT)
 
 ood-train: $(OOD_POLICIES:%=ood-train-%)
-$(sort $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_HEADS:%=ood-train-%)): ood-train-%:
+$(sort $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_COPIES:%=ood-train-%) $(OOD_HEADS:%=ood-train-%)): ood-train-%:
 	@$(RUN) $(LAUNCH) train_stages/light.py --config_path configs/ood/$(firstword $(subst -, ,$*)).yaml $(addprefix --data.n_train_episodes ,$(word 2,$(subst -, ,$*))) --run runs/ood/$(SET)/$* --data.select $(SET) --data.root data/$(if $(filter hemisphere,$(SET)),views,grid)
 
 # Files in the order of tests/conftest.py: by number of tests, as xdist would have them, the longest tests come last.

@@ -121,7 +121,10 @@ def peak_bytes(row: str, form: str) -> int:
     """Growth of the peak resident set while a form is computed, in a fresh process."""
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "32768", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "bench.heads", "--peak", row, form]
-    return int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+    found = int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+    if found <= 0:
+        raise RuntimeError(f"the peak memory of {row}, {form}, did not grow by anything: it cannot be compared")
+    return found
 
 
 def print_peak(row: str, form: str) -> None:
@@ -160,7 +163,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
         top, bottom = (fast, slow) if share else (slow, fast)
         entry = {
             "name": row,
-            "memory_ratio": memory[top] / max(memory[bottom], 1),
+            "memory_ratio": memory[top] / memory[bottom],
             "time_ratio": times[top] / times[bottom],
         }
         rows.append(entry)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from train_stages.report import describe, describe_labels
 from train_stages.validation import Validation
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
 from videopolicy.config import launch, to_dict
-from videopolicy.data.augment import AugmentConfig, draw_homographies
+from videopolicy.data.augment import AugmentConfig, AugmentDraws, draw_homographies
+from videopolicy.data.copy_paste import copies_of
 from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.errors import BadInput
@@ -53,7 +53,8 @@ def main(cfg: Config) -> dict[str, float]:
     labels = clips.label_statistics()
     backbone = ImageBackbone(cfg.backbone)
     head = make_head(cfg.head, backbone, labels, data.fps)
-    objective = HeadObjective(backbone, head, cfg.loss_balance)
+    copies = copies_of(clips) if cfg.augment.copies else None
+    objective = HeadObjective(backbone, head, cfg.loss_balance, copies)
     groups = {
         "backbone": ([p for p in backbone.net.parameters() if p.requires_grad], cfg.lr_backbone),
         "head": ([*head.parameters(), backbone.start_embedding], cfg.lr_head),
@@ -61,6 +62,8 @@ def main(cfg: Config) -> dict[str, float]:
     optimizer = make_optimizer(groups, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
     describe_labels(accelerator, clips, labels)
+    if copies is not None:
+        accelerator.print(f"copies of {len(copies.masks)} objects of {len(clips.shown)} demonstrations")
     if cfg.dry_run:
         return {}
     make_folder(cfg.run / "previews")
@@ -68,11 +71,11 @@ def main(cfg: Config) -> dict[str, float]:
     validation = Validation(FeaturePolicy(backbone, head, size, cfg.train.mixed_precision), data, val_clips)
     K = torch.from_numpy(data.camera.resized(size).K)
 
-    def draws(n: int, step: int, rank: int) -> Tensor | None:
-        if cfg.augment.kind == "none":
-            return None
+    def draws(n: int, step: int, rank: int) -> AugmentDraws:
         generator = step_generator(cfg.train.seed, step, rank)
-        return draw_homographies(cfg.augment, n, K, generator).to(accelerator.device)
+        H = draw_homographies(cfg.augment, n, K, generator) if cfg.augment.kind == "camera" else None
+        copy = copies.draw(n, cfg.augment.copies, generator) if copies is not None else None
+        return AugmentDraws(H, copy).to(accelerator.device)
 
     # Train, saving as we go; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():

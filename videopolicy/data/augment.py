@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,13 +20,14 @@ from videopolicy.errors import BadInput
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Ranges that each sample's camera is drawn from, evenly and on its own."""
+    """Ranges that each sample's camera is drawn from, evenly and on its own; and what else it is shown."""
 
     kind: Literal["none", "camera"] = "none"
     pan: float = 16.0  # to either side [degrees]
     tilt: float = 2.0  # up and down [degrees]
     roll: float = 3.0  # about the optical axis, either way [degrees]
     zoom: float = 0.05  # the focal length's factor is within 1 +- this
+    copies: float = 0.0  # share of samples that show a second copy of the grasped object, see `data/copy_paste.py`
 
     def __post_init__(self) -> None:
         for name in ("pan", "tilt", "roll"):
@@ -34,6 +35,19 @@ class AugmentConfig:
                 raise BadInput(f"augment.{name} is {getattr(self, name)}; allowed: 0 to 45 degrees")
         if not 0 <= self.zoom < 1:
             raise BadInput(f"augment.zoom is {self.zoom}; allowed: 0 to below 1")
+        if not 0 <= self.copies <= 1:
+            raise BadInput(f"augment.copies is {self.copies}; allowed: 0 to 1, a share of the samples")
+
+
+@dataclass(frozen=True)
+class AugmentDraws:
+    """What is random about one step's augmentation; None for what is off."""
+
+    H: Float[Tensor, "batch 3 3"] | None  # of each sample's camera
+    copy: Int[Tensor, " batch"] | None  # the object that each is shown besides, -1 for none
+
+    def to(self, device: torch.device) -> "AugmentDraws":
+        return AugmentDraws(*(None if x is None else x.to(device) for x in (self.H, self.copy)))
 
 
 def draw_homographies(

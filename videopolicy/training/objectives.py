@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from videopolicy.backbones.image import ImageBackbone
 from videopolicy.backbones.svd import SVDBackbone
-from videopolicy.data.augment import augmented
+from videopolicy.data.augment import AugmentDraws, augmented
+from videopolicy.data.copy_paste import CopyPaste
 from videopolicy.diffusion import NoiseConfig, like, sample_sigma, velocity
 from videopolicy.heads.coordinates import CoordinateHead
 from videopolicy.heads.head import Targets
@@ -72,16 +73,24 @@ class VideoObjective(nn.Module):
 
 
 class HeadObjective(nn.Module):
-    """An image backbone's features to a head's losses; pictures and pixel labels moved by each sample's homography."""
+    """An image backbone's features to a head's losses, of pictures and pixel labels as they were augmented."""
 
-    def __init__(self, backbone: ImageBackbone, head: ParaHead | CoordinateHead, loss_balance: Balance) -> None:
+    def __init__(
+        self,
+        backbone: ImageBackbone,
+        head: ParaHead | CoordinateHead,
+        loss_balance: Balance,
+        copies: CopyPaste | None = None,
+    ) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.copies = backbone, head, copies
         self.balance = LossBalance(loss_balance, head.terms)
 
-    def forward(self, batch: dict[str, Tensor], H: Float[Tensor, "batch 3 3"] | None) -> dict[str, Tensor]:
-        if H is not None:
-            batch = augmented(batch, H, self.backbone.image_size)
+    def forward(self, batch: dict[str, Tensor], draws: AugmentDraws) -> dict[str, Tensor]:
+        if self.copies is not None and draws.copy is not None:
+            batch = {**batch, "frames": self.copies(batch["frames"], draws.copy)}
+        if draws.H is not None:
+            batch = augmented(batch, draws.H, self.backbone.image_size)
         features = self.backbone(batch["frames"][:, 0], batch["start_pixel"])
         losses = self.head.loss(self.head(features), Targets.of(batch))
         return {**losses, "total": self.balance(losses)}
