@@ -172,7 +172,8 @@ def _pairs(axis: Axis, rows: list[dict]) -> list[dict]:
         if numbers.get(first) != numbers.get(second):
             continue
         a, b = ({(r["split"], r["episode"]): r["outcome"] for r in axis.of(p)} for p in (first, second))
-        if (result := paired(a, b)) is not None:
+        groups = {(r["split"], r["episode"]): r["group"] for r in axis.records}
+        if (result := paired(a, b, groups)) is not None:
             found.append({"axis": axis.name, "executor": axis.executor, "first": first, "second": second, **result})
     return found
 

@@ -1,6 +1,6 @@
 """Success rates with their n and intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -19,18 +19,18 @@ def wilson95_grouped(placed: Sequence[bool], groups: Sequence[int]) -> tuple[flo
     """Wilson 95 % interval, in per cent, of a rate whose episodes come in groups that tend to end alike.
 
     Takes as n the number of independent episodes that would vary as much (Kish's design effect, from the variance
-    between groups), never more than there are. Where all episodes end the same way nothing varies: n is then the
-    number of groups, as if the members of one were copies.
+    between groups; at least 1). Only groups that show the rarer outcome say how alike groups are: one more is counted
+    whose members are copies, so that where every episode ends the same way n is the number of groups.
     """
     outcome, number = np.asarray(placed, float), np.asarray(groups)
-    n, rate = len(outcome), float(outcome.mean())
     members = [outcome[number == g] for g in np.unique(number)]
-    m = len(members)
+    n, m, rate = len(outcome), len(members), float(outcome.mean())
+    effect, known = 1.0, 0
     if 0 < rate < 1 and m > 1:
-        spread = sum((float(x.sum()) - rate * len(x)) ** 2 for x in members) * m / (m - 1)
-        n_effective = min(float(n), rate * (1 - rate) * n**3 / (spread * (n - 1))) if spread > 0 else float(n)
-    else:
-        n_effective = float(m)
+        between = sum((float(x.sum()) - rate * len(x)) ** 2 for x in members) * m / (m - 1)
+        effect = max(1.0, float(between) * (n - 1) / (rate * (1 - rate) * n**2))
+        known = min(sum(bool(x.any()) for x in members), sum(not x.all() for x in members))
+    n_effective = n / ((known * effect + n / m) / (known + 1))
     z = float(norm.ppf(0.975))
     middle = (rate + z**2 / (2 * n_effective)) / (1 + z**2 / n_effective)
     half = z / (1 + z**2 / n_effective) * (rate * (1 - rate) / n_effective + z**2 / (4 * n_effective**2)) ** 0.5
@@ -70,15 +70,32 @@ def table(rows: list[dict], names: dict[str, int]) -> str:
     return "\n".join(lines)
 
 
-def paired(first: dict[tuple, str], second: dict[tuple, str]) -> dict | None:
+def paired(first: dict[tuple, str], second: dict[tuple, str], groups: dict[tuple, int]) -> dict | None:
     """McNemar's exact test on the episodes that both policies ran; None where they share none.
 
-    Arguments map an episode to its outcome. Only episodes that one placed and the other did not say which is better:
-    under the null hypothesis each of the two is as likely.
+    Arguments map an episode to its outcome, and to its group. Only episodes that one placed and the other did not say
+    which is better: under the null hypothesis each of the two is as likely. `p` takes episodes as independent;
+    `p_grouped` only their groups, whose wins less losses change sign together. Where every episode is a group of its
+    own the two are the same test.
     """
     shared = first.keys() & second.keys()
     if not shared:
         return None
-    won, lost = (sum(a[key] == "place" != b[key] for key in shared) for a, b in ((first, second), (second, first)))
+    ahead = {key: (first[key] == "place") - (second[key] == "place") for key in shared}
+    won, lost = (sum(a == sign for a in ahead.values()) for sign in (1, -1))
     p = float(binomtest(won, won + lost, 0.5).pvalue) if won + lost else 1.0
-    return {"n": len(shared), "only_first": won, "only_second": lost, "p": p}
+    leads: dict[int, int] = {}
+    for key, a in ahead.items():
+        leads[groups[key]] = leads.get(groups[key], 0) + a
+    return {"n": len(shared), "only_first": won, "only_second": lost, "p": p, "p_grouped": sign_flips(leads.values())}
+
+
+def sign_flips(leads: Collection[int]) -> float:
+    """Exact two-sided p of a sum of whole numbers, each of which might as well have had the other sign."""
+    chances = np.ones(1)  # of the sums -total ... total of those taken so far
+    for lead in filter(None, leads):
+        step = np.zeros(2 * abs(lead) + 1)
+        step[[0, -1]] += 0.5
+        chances = np.convolve(chances, step)
+    sums = np.arange(len(chances)) - len(chances) // 2
+    return float(min(1.0, chances[np.abs(sums) >= abs(sum(leads))].sum()))

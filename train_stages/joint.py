@@ -12,7 +12,7 @@ import torch
 from train_stages.report import describe, describe_labels
 from train_stages.validation import Validation
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
-from videopolicy.config import launch, to_dict
+from videopolicy.config import launch
 from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.diffusion import NoiseConfig
@@ -100,7 +100,7 @@ def main(cfg: Config) -> dict[str, float]:
             draws=lambda n, step, rank: draw(cfg.noise, n, backbone, cfg.train.seed, step, rank).to(accelerator.device),
             validate=lambda step: validation.at(objective, step, cfg.train.n_steps, previews),
             run=cfg.run,
-            config=to_dict(cfg),
+            config=cfg,
             state={
                 "fps": data.fps,
                 "stage": "joint",

@@ -12,7 +12,7 @@ import torch
 from train_stages.report import describe, describe_labels
 from train_stages.validation import Validation
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
-from videopolicy.config import launch, to_dict
+from videopolicy.config import launch
 from videopolicy.data.augment import AugmentConfig, AugmentDraws, draw_homographies
 from videopolicy.data.copy_paste import copies_of
 from videopolicy.data.dataset import DataConfig, open_splits
@@ -88,7 +88,7 @@ def main(cfg: Config) -> dict[str, float]:
             draws=draws,
             validate=lambda step: validation.at(objective, step, cfg.train.n_steps, previews),
             run=cfg.run,
-            config=to_dict(cfg),
+            config=cfg,
             state={"fps": data.fps, "stage": "light", "labels": labels},
             overfit=cfg.data.overfit,
         )

@@ -17,7 +17,7 @@ from train_stages.report import describe
 from videopolicy.backbones import pipeline
 from videopolicy.backbones.copy_start import start_copying
 from videopolicy.backbones.pipeline import Architecture
-from videopolicy.config import launch, to_dict
+from videopolicy.config import launch
 from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder, replace_folder
 from videopolicy.data.splits import spread
@@ -103,7 +103,7 @@ def main(cfg: Config) -> dict[str, float]:
             draws=draws,
             validate=validate,
             run=cfg.run,
-            config=to_dict(cfg),
+            config=cfg,
             state={"stage": "vae"},
             overfit=cfg.data.overfit,
         )

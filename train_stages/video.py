@@ -11,7 +11,7 @@ import torch
 
 from train_stages.report import describe
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
-from videopolicy.config import launch, to_dict
+from videopolicy.config import launch
 from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.data.splits import spread
@@ -113,7 +113,7 @@ def main(cfg: Config) -> dict[str, float]:
             draws=lambda n, step, rank: draw(cfg.noise, n, backbone, cfg.train.seed, step, rank).to(accelerator.device),
             validate=validate,
             run=cfg.run,
-            config=to_dict(cfg),
+            config=cfg,
             state=state,
             overfit=cfg.data.overfit,
         )

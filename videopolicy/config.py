@@ -36,7 +36,7 @@ def load(config_class: type[C], args: Sequence[str] | None = None) -> C:
         name = arg[2:].split("=")[0]
         if arg.startswith("--") and name not in known | {"config_path", "help"}:
             raise BadInput(f"unknown option --{name}{_nearest(name, known)}")
-    base = _over_defaults(config_class, values)
+    base = with_defaults(config_class, values)
     for name, value in _given(args):
         if name not in known:
             continue
@@ -66,6 +66,21 @@ def to_dict(config: Any) -> dict:
 
 def from_dict(config_class: type[C], values: dict) -> C:
     return draccus.decode(config_class, values)
+
+
+def with_defaults(config_class: type, values: dict) -> dict:
+    """Values as a file or a checkpoint gives them, and for keys that it leaves out the whole configuration's defaults.
+
+    draccus would fill a group of which one key is given from the defaults of the group's own class, not from those that
+    the configuration gives it.
+    """
+    whole: dict[str, Any] = {}
+    for field in dataclasses.fields(config_class):
+        if field.default is not dataclasses.MISSING:
+            whole[field.name] = draccus.encode(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            whole[field.name] = draccus.encode(field.default_factory())
+    return _merged(whole, values, config_class)
 
 
 def dump(config: Any) -> str:
@@ -127,26 +142,11 @@ def _without_path(args: list[str]) -> list[str]:
     return kept
 
 
-def _over_defaults(config_class: type, values: dict) -> dict:
-    """A file's values, and for keys that it leaves out the defaults of the whole configuration.
-
-    draccus would fill a group of which one key is given from the defaults of the group's own class, not from those that
-    the configuration gives it.
-    """
-    whole: dict[str, Any] = {}
-    for field in dataclasses.fields(config_class):
-        if field.default is not dataclasses.MISSING:
-            whole[field.name] = draccus.encode(field.default)
-        elif field.default_factory is not dataclasses.MISSING:
-            whole[field.name] = draccus.encode(field.default_factory())
-    return _merged(whole, values, config_class)
-
-
 def _merged(base: dict, values: dict, config_class: type) -> dict:
     kinds = _fields(config_class)
     return base | {
         key: _merged(base[key], value, kinds[key])
-        if dataclasses.is_dataclass(kinds[key]) and isinstance(value, dict) and isinstance(base.get(key), dict)
+        if dataclasses.is_dataclass(kinds.get(key)) and isinstance(value, dict) and isinstance(base.get(key), dict)
         else value
         for key, value in values.items()
     }

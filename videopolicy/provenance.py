@@ -24,14 +24,12 @@ def _version(package: str) -> str:
 
 
 def commit() -> str:
-    """The code's commit, with "-dirty" where files differ from it; "unknown" outside a repository."""
-    result = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-        check=False,
-    )
+    """The code's commit, with "-dirty" where files differ from it; "unknown" outside a repository or without git."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    except OSError:  # no git
+        return "unknown"
     return result.stdout.strip() or "unknown"
 
 

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-import yaml
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from videopolicy.config import dump, to_dict, with_defaults
 from videopolicy.data.dataset import ClipDataset, batch_indices
 from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
@@ -92,23 +92,26 @@ def fit(
     draws: Callable[[int, int, int], object],
     validate: Callable[[int], dict[str, float]],
     run: Path,
-    config: dict,
+    config: Any,
     state: dict,
     overfit: bool = False,
 ) -> dict[str, float]:
     """Train to `cfg.n_steps`, from the run's newest checkpoint if it has one; returns the last validation.
 
+    `config` is the script's whole configuration, `state` what else a checkpoint must know to be loaded.
     `draws(n, step, rank)` makes the randomness of a step. On SIGINT or SIGTERM the step is finished, saved, and the
     process ends with `KeyboardInterrupt`. A loss or gradient that is not finite stops before the optimizer step.
     """
     model: nn.Module = objective.to(accelerator.device)
     start = 0
     found = checkpoint.latest(run)
+    commits: list[str] = []  # that trained this run, in order
     if found is not None:
         _check_same(found, config, state)
         checkpoint.load_model(found, model)
         checkpoint.load_optimizer(found, optimizer)
-        start = checkpoint.read_state(found)["step"]
+        before = checkpoint.read_state(found)
+        start, commits = before["step"], before.get("commits", [])
         accelerator.print(f"resuming {run} at step {start}")
     if start >= cfg.n_steps:
         return validate(start)
@@ -120,14 +123,16 @@ def fit(
     ]
     loader = DataLoader(clips, batch_sampler=batches, num_workers=cfg.num_workers)
     wrapped, prepared = accelerator.prepare(objective, optimizer)
-    metrics, now = None, commit()
+    metrics = None
     if accelerator.is_main_process:
-        (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        if (now := commit()) not in commits:
+            commits = [*commits, now]
+        (run / "config.yaml").write_text(dump(config))
         metrics = Metrics(run, start)
 
     def keep(step: int) -> None:
         if accelerator.is_main_process:
-            checkpoint.save(run, step, model.state_dict(), optimizer, state | {"commit": now}, config)
+            checkpoint.save(run, step, model.state_dict(), optimizer, state | {"commits": commits}, to_dict(config))
         accelerator.wait_for_everyone()
 
     progress = Progress(run.name, cfg.n_steps, start)
@@ -193,10 +198,13 @@ FREE_KEYS = ("run", "dry_run", "n_sample_steps", "init_from")  # may differ when
 FREE_TRAIN_KEYS = ("n_steps", "log_every", "val_every", "save_every", "n_threads", "num_workers")
 
 
-def _check_same(found: Path, config: dict, state: dict) -> None:
-    """Refuse to go on with a run under another configuration or other labels; `BadInput` names the first difference."""
-    before = {**checkpoint.read_config(found), "state": checkpoint.read_state(found)}
-    now = {**json.loads(json.dumps(config)), "state": json.loads(json.dumps(state))}
+def _check_same(found: Path, config: Any, state: dict) -> None:
+    """Refuse to go on with a run under another configuration or other labels; `BadInput` names the first difference.
+
+    Keys that the run's code did not know yet have their defaults, which change nothing.
+    """
+    before = {**with_defaults(type(config), checkpoint.read_config(found)), "state": checkpoint.read_state(found)}
+    now = {**json.loads(json.dumps(to_dict(config))), "state": json.loads(json.dumps(state))}
     for section, values in now.items():
         pairs = values.items() if isinstance(values, dict) else [(None, values)]
         for key, value in pairs:
