@@ -76,7 +76,7 @@ OOD_POLICIES := para regression para_camera regression_camera
 OOD_CONFIGS := $(OOD_POLICIES:%=configs/ood/%.yaml)
 # The same recipes from fewer of the 64 demonstrations, for the curve over their number.
 OOD_FEWER := $(foreach n,8 16 32,para-$(n) regression-$(n))
-# And once more with a second bowl in half of the pictures, for the distractors, where one stands.
+# And once more with a second bowl in up to half of the pictures, for the distractors, where one stands.
 OOD_COPIES := para_copies regression_copies
 OOD_HEADS := attention_pool spatial_softmax tracks act
 .PHONY: ood ood-grid ood-heads ood-svd ood-svd-para ood-svd-global $(AXES:%=ood-%) ood-train $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_COPIES:%=ood-train-%) $(OOD_HEADS:%=ood-train-%)

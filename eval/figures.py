@@ -80,7 +80,8 @@ def efficiency_figure(rows: list[dict]) -> str:
     figure, axes = plt.subplots(figsize=(5, 3))
     lines: dict[str, list[dict]] = {}
     for row in rows:
-        lines.setdefault(row["head"] + ("+camera" if row["augment"] == "camera" else ""), []).append(row)
+        more = "+copies" if row["copies"] else "+camera" if row["augment"] == "camera" else ""
+        lines.setdefault(row["head"] + more, []).append(row)
     colours = _colours(list(lines))
     for name, line in lines.items():
         line.sort(key=lambda row: row["demonstrations"])

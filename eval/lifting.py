@@ -9,10 +9,10 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from eval.positions import grid
+from videopolicy.bins import Bins
 from videopolicy.camera import Camera
 from videopolicy.data.lerobot import Dataset
-from videopolicy.heads.para import ParaHead
-from videopolicy.policy import load
+from videopolicy.training import checkpoint
 
 PITCH, YAW = 0, 1  # axes of the camera: x right, y down
 
@@ -23,12 +23,14 @@ def policy_sensitivity(runs: Iterable[Path], others: dict[str, Camera]) -> dict:
     Before its dataset's own camera and `others`, at the size of the policy's pictures. Empty where there is none.
     """
     for run in runs:
-        if not run.is_dir():
+        if (found := checkpoint.latest(run)) is None:
             continue
-        policy, config = load(run)
+        config = checkpoint.read_config(found)
         root = Path(config["data"]["root"])
-        if isinstance(policy.head, ParaHead) and (root / "meta/info.json").is_file():
-            width, size = policy.head.height_bins.width, policy.image_size
+        if config["head"]["kind"] == "para" and (root / "meta/info.json").is_file():
+            low, high = checkpoint.read_state(found)["labels"]["height"]
+            width = Bins.around(low, high, config["head"]["para"]["n_height"]).width
+            size = tuple(config["backbone"]["image_size"])
             cameras = {f"of {root}": Dataset(root).camera, **others}
             rows = [
                 {"camera": name, **row}

@@ -70,13 +70,14 @@ def main(root: Path) -> dict:
         "per_theta": [row for axis in axes if axis.name in ("viewpoint", "hemisphere") for row in _per_theta(axis)],
         "step_cap": sorted({row["step_cap"] for row in rows}),
         "restarts": sum(r["restarts"] for axis in axes for r in axis.records),
-        "trained_at": sorted({row["trained_at"] for row in rows if "trained_at" in row}),
+        "trained_at": sorted({commit for row in rows for commit in row.get("trained_at", [])}),
         "rolled_out_at": sorted({commit for row in rows for commit in row["commits"]}),
         **provenance(),
     }
     runs = dict.fromkeys(Path(run) for axis in axes for run in axis.runs.values())
     summary["sensitivity"] = policy_sensitivity(runs, _lowest_camera(axes))
-    page = jinja2.Environment(autoescape=True).from_string(Path(__file__).with_name("ood.html.j2").read_text())
+    templates = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent))
+    page = templates.get_template("ood.html.j2")
     html = page.render(
         summary=summary,
         titles=TITLES,
@@ -105,7 +106,9 @@ def open_axes(root: Path) -> list[Axis]:
                 f"{folder}/episodes.jsonl has {strangers}; allowed: config.yaml's {list(config['policies'])}"
             )
         if any("group" not in r or "commit" not in r for r in records):
-            raise BadInput(f"{folder}/episodes.jsonl is of an older version, without group and commit; roll out again")
+            raise BadInput(
+                f"{folder} holds episodes of an older version; remove that folder, and run eval.rollout again"
+            )
         for split in dict.fromkeys(r["split"] for r in records):
             if split not in SPLITS:
                 raise BadInput(f"{folder} holds {split!r}, which is no axis; allowed: {', '.join(SPLITS)}")
@@ -146,10 +149,11 @@ def _training(run: Path) -> dict:
         "demonstrations": _n_demonstrations(config["data"]),
         "head": config["head"]["kind"],
         "augment": config.get("augment", {}).get("kind", "none"),
+        "copies": config.get("augment", {}).get("copies", 0.0),
         "steps": state["step"],
         "minutes": round(seconds[-1] / 60, 1) if seconds else None,
         "seed": config["train"]["seed"],
-        "trained_at": state.get("commit", "unknown"),
+        "trained_at": state.get("commits", []),
     }
 
 
@@ -189,7 +193,7 @@ def _per_theta(axis: Axis) -> list[dict]:
 
 
 def _lowest_camera(axes: list[Axis]) -> dict[str, Camera]:
-    """The test camera that looks flattest over the table, by name; none where no axis moves cameras."""
+    """The test camera that stands lowest, by name; none where no axis moves cameras."""
     moved = {axis.name: [r for r in axis.records if r.get("view")] for axis in axes}
     found = [
         (Camera.from_json(r["camera"]), f"lowest of {name} ({r['view'][0]:.1f}°, {r['view'][1]:.0f}°)")

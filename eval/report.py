@@ -51,7 +51,8 @@ def main(folder: Path) -> dict:
         **provenance(),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    page = jinja2.Environment(autoescape=True).from_string(Path(__file__).with_name("report.html.j2").read_text())
+    templates = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent))
+    page = templates.get_template("report.html.j2")
     labels = {i: f"{10 * i - 10:.0f} to {10 * i:.0f} cm" if i else "trained half" for i in map(_beyond, records)}
     html = page.render(
         summary=summary,

@@ -124,6 +124,8 @@ def main(cfg: Config) -> list[dict]:
                 " name another output, or remove that folder"
             )
 
+    if any("commit" not in record for record in records.values()):
+        raise BadInput(f"{cfg.output} holds episodes of an older version; name another output, or remove that folder")
     for (_, split, number), record in records.items():
         if (trial := jobs.get((split, number))) is not None and trial.seed != record["seed"]:
             raise BadInput(

@@ -62,7 +62,7 @@ class Trial:
     start_jitter: Float[np.ndarray, " 3"]
     distance: float  # to the nearest training position; of seen and unseen, beyond the trained half [m]
     seed: int
-    group: int  # episodes of one have nearly the same position, or the same initial state
+    group: int  # episodes with the same number share a position within JITTER, or an initial state
     plate_xy: Float[np.ndarray, " 2"] | None = None  # None: moves with the bowl
     view: tuple[float, float] | None = None  # (theta, phi) of `eval.orbit`; None: LIBERO's own camera
     scene: Variant = "clean"

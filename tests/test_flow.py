@@ -117,6 +117,11 @@ def test_other_episodes_of_the_same_number_are_never_mixed(folder: Path, tmp_pat
     records = read_jsonl(tmp_path / "rollout/episodes.jsonl")
     records[-1]["seed"] += 1
     (tmp_path / "rollout/episodes.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    lines = [{k: v for k, v in r.items() if k != "commit"} for r in read_jsonl(folder / "rollout/episodes.jsonl")]
+    shutil.copytree(folder / "rollout", tmp_path / "older")
+    (tmp_path / "older/episodes.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
+    with pytest.raises(BadInput, match="holds episodes of an older version; name another output"):
+        rollout.main(replace(rollout_config(folder), output=tmp_path / "older"))
     with pytest.raises(BadInput, match=f"with seed {records[-1]['seed']}, which is now {records[-1]['seed'] - 1}"):
         rollout.main(replace(rollout_config(folder), output=tmp_path / "rollout"))
 

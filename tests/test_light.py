@@ -1,5 +1,7 @@
 """Light backbones: every head trains on them, stops, goes on, and acts from its checkpoint."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from videopolicy import policy
 from videopolicy.data.files import read_jsonl
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadKind
+from videopolicy.training import checkpoint
 from videopolicy.types import Observation
 
 
@@ -51,6 +54,35 @@ def test_interrupted_is_uninterrupted(written_dataset: Path, tmp_path: Path, aug
     assert whole == parts
     spent = [r["seconds"] for r in read_jsonl(tmp_path / "parts/metrics.jsonl") if "seconds" in r]
     assert spent == sorted(spent)  # what was spent before the interruption counts
+
+
+def test_a_run_names_its_commits_and_goes_on_under_newer_code(
+    written_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that the run's code did not know yet has its default; another value of it is another configuration."""
+    run = tmp_path / "run"
+    for name, n_steps in (("first", 1), ("first", 2), ("second", 3)):
+        monkeypatch.setattr("videopolicy.training.loop.commit", lambda name=name: name)
+        train(run, written_dataset, train__n_steps=n_steps)
+    assert checkpoint.read_state(checkpoint.find(run))["commits"] == ["first", "second"]
+    older = checkpoint.find(run) / "config.json"
+    values = json.loads(older.read_text())
+    del values["augment"]["copies"]
+    older.write_text(json.dumps(values))
+    manifest = older.parent / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(checkpoint_sum(manifest), sha256(older)))
+    with pytest.raises(BadInput, match=r"was trained with augment.zoom 0.05, not 0.2"):
+        train(run, written_dataset, train__n_steps=4, augment__zoom=0.2)
+    train(run, written_dataset, train__n_steps=4)
+    assert checkpoint.read_state(checkpoint.find(run))["step"] == 4
+
+
+def checkpoint_sum(manifest: Path) -> str:
+    return json.loads(manifest.read_text())["config.json"]["sha256"]
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_overfitting_one_batch_lowers_its_loss(written_dataset: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from train_stages import light
 from videopolicy.data.files import read_jsonl
 from videopolicy.data.lerobot import Dataset
 from videopolicy.errors import BadInput
+from videopolicy.provenance import commit
 from videopolicy.types import ActionChunk
 
 COLLECT = {"kind": "views", "views__n_each": 1, "views__thetas": "[0, 25]", "views__phis": "[0, 180]"}
@@ -102,8 +103,8 @@ def test_summary_has_the_promised_rows(folder: Path) -> None:
         assert row["wilson95"][0] <= row["place"] <= row["wilson95"][1]
         assert row["steps"] == 1
         assert row["n_groups"] == 2
-        assert row["trained_at"] in summary["trained_at"]
-        assert row["commits"] == summary["rolled_out_at"]
+        assert row["trained_at"] == row["commits"] == [commit()]
+        assert row["copies"] == 0.0
         assert row["wilson95_grouped"][0] <= row["wilson95"][0]
         expected = {"left_right": 3, "hemisphere": 2}[row["axis"]]
         assert row["demonstrations"] == (2 if row["policy"] == "para-2" else expected)
@@ -139,7 +140,7 @@ def test_episodes_that_belong_to_no_table_are_named(folder: Path, tmp_path: Path
         (
             "episodes.jsonl",
             records.replace('"group"', '"number"'),
-            "is of an older version",
+            "holds episodes of an older version; remove that folder",
         ),
         (
             "config.yaml",

@@ -53,7 +53,7 @@ def main(cfg: Config) -> dict[str, float]:
     labels = clips.label_statistics()
     backbone = ImageBackbone(cfg.backbone)
     head = make_head(cfg.head, backbone, labels, data.fps)
-    copies = copies_of(clips) if cfg.augment.copies else None
+    copies = copies_of(clips).to(accelerator.device) if cfg.augment.copies else None
     objective = HeadObjective(backbone, head, cfg.loss_balance, copies)
     groups = {
         "backbone": ([p for p in backbone.net.parameters() if p.requires_grad], cfg.lr_backbone),

@@ -20,7 +20,10 @@ def check_pictures(data: Dataset, episodes: list[int]) -> None:
 
 
 def check_above(data: Dataset, episodes: list[int]) -> None:
-    """`BadInput` where a camera does not stand above every height that a head may predict: it could not be lifted."""
+    """`BadInput` where a camera does not stand above all waypoints and the margin of a head's bins over them.
+
+    What a head predicts above its camera could not be lifted.
+    """
     heights = [data.state(e)[:, 2] for e in episodes]
     lowest, highest = min(float(z.min()) for z in heights), max(float(z.max()) for z in heights)
     top = Bins.around(lowest, highest, 1).high
@@ -29,7 +32,7 @@ def check_above(data: Dataset, episodes: list[int]) -> None:
         if not height > top:
             raise BadInput(
                 f"the camera of episode {e} of {data.root} stands at z = {height:.3f} m, waypoints reach {highest:.3f}"
-                f" m; allowed: cameras above {top:.3f} m, the top of a head's bins (is T_world_cam its pose, z up?)"
+                f" m; allowed: cameras above {top:.3f} m, with a head's margin (is T_world_cam its pose, z up?)"
             )
 
 

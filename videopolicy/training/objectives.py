@@ -88,7 +88,7 @@ class HeadObjective(nn.Module):
 
     def forward(self, batch: dict[str, Tensor], draws: AugmentDraws) -> dict[str, Tensor]:
         if self.copies is not None and draws.copy is not None:
-            batch = {**batch, "frames": self.copies(batch["frames"], draws.copy)}
+            batch = {**batch, "frames": self.copies.paste(batch["frames"], draws.copy)}
         if draws.H is not None:
             batch = augmented(batch, draws.H, self.backbone.image_size)
         features = self.backbone(batch["frames"][:, 0], batch["start_pixel"])
