@@ -46,7 +46,7 @@ def test_resumed_training_equals_uninterrupted_training(folder: Path, tmp_path: 
     shutil.rmtree(run / "step_000004")
     overrides = paths(folder, run)
     if stage is joint:
-        overrides["init_from"] = folder / "video"
+        overrides |= {"init_from": folder / "video", "data__select": "left"}
     stage.main(config(stage.Config, name, **overrides))
     whole, resumed = (load_file(r / "step_000004/model.safetensors") for r in (folder / name, run))
     assert whole.keys() == resumed.keys()
