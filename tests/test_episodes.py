@@ -52,7 +52,7 @@ def run(
     (folder / "videos").mkdir(parents=True)
     cfg = rollout.Config(output=folder, max_chunks=2)
     xy = np.array([[-0.2, -0.15], [-0.3, -0.05]])
-    jobs = {("seen", i): Trial(xy[i], np.array([0.004, -0.003, 0.002]), 0.0, 7 + i) for i in range(2)}
+    jobs = {("seen", i): Trial(xy[i], np.array([0.004, -0.003, 0.002]), 0.0, 7 + i, i) for i in range(2)}
     policy = FeaturePolicy(Shape(), kind("para")(), (224, 224))
     contestant = Disturbed("oracle", policy, "digest", True, ensemble, happen)
     rollout.run_missing(cfg, pool, contestant, jobs, {}, 4, SIZE)
