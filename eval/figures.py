@@ -106,7 +106,7 @@ def _point(axes: Axes, x: float, k: int, n: int, colour: str, label: str | None)
 def polar_figure(records: list[dict], policies: list[str]) -> str:
     """Place rate by the camera's direction (angle) and its distance from LIBERO's own (radius), one disc a policy."""
     figure, discs = plt.subplots(
-        1, len(policies), figsize=(3.1 * len(policies), 3.4), subplot_kw={"projection": "polar"}, squeeze=False
+        1, len(policies), figsize=(3.5 * len(policies), 3.4), subplot_kw={"projection": "polar"}, squeeze=False
     )
     # At an angle of 0 every direction is the same camera.
     views = sorted({_camera(r) for r in records})
@@ -120,8 +120,10 @@ def polar_figure(records: list[dict], policies: list[str]) -> str:
         disc.scatter(angle, radius, c=rates, cmap="RdYlGn", vmin=0, vmax=1, s=60, edgecolor="0.4", lw=0.4)
         disc.set_theta_zero_location("N")  # phi = 0 raises the camera
         disc.set_rticks([10, 20], ["10°", "20°"], fontsize=6)
-        disc.set_xticks(np.radians(range(0, 360, 90)), ["raised", "image left", "lowered", "image right"], fontsize=6)
-        disc.set_title(f"{policy} (n = {min(counts)} to {max(counts)} a camera)", fontsize=8)
+        disc.set_xticks(np.radians(range(0, 360, 90)), ["raised", "left", "lowered", "right"], fontsize=6)
+        n = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{max(counts)}"
+        disc.tick_params(axis="x", pad=-2)
+        disc.set_title(f"{policy} (n = {n} a camera)", fontsize=8)
     return embed_figure(figure)
 
 

@@ -221,7 +221,7 @@ def _section(axis: Axis, rows: list[dict]) -> dict:
     section: dict[str, Any] = {"name": axis.name, "title": TITLES.get(axis.name, axis.name)}
     if axis.name in ("viewpoint", "hemisphere"):
         labels = {t: f"{t:.1f}°" for t in sorted({r["view"][0] for r in mine})}
-        xlabel = "angle between the test camera and the one trained with"
+        xlabel = "angle between the test camera and LIBERO's own"
         section["curve"] = figures.rate_figure(mine, policies, lambda r: r["view"][0], labels, xlabel)
         section["polar"] = figures.polar_figure(mine, policies)
         section["thetas"] = sorted(labels)
