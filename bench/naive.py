@@ -34,7 +34,9 @@ def loss(head: ParaHead, hidden: Tensor, targets: Targets) -> dict[str, Tensor]:
     terms = {head.terms[0]: F.cross_entropy(rearrange(volume, "b n k h w -> b (k h w) n"), goal, reduction="none")}
     for name, maps_of in zip(head.sizes, bins, strict=True):
         at = maps_of.flatten(3).gather(3, flat[..., None, None].expand(-1, -1, maps_of.shape[2], 1))[..., 0]
-        terms[name] = F.cross_entropy(rearrange(at, "b n k -> b k n"), labels[name], reduction="none")
+        label = labels[name]
+        share = label if label.is_floating_point() else F.one_hot(label, at.shape[-1])
+        terms[name] = -(share * at.log_softmax(-1)).sum(-1)
     return {name: masked_mean(value, targets.valid) for name, value in terms.items()}
 
 

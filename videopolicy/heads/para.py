@@ -140,7 +140,8 @@ class ParaHead(nn.Module):
         else:
             terms = {"spatial": upsampled.cross_entropy(prediction.volume[:, :, 0], targets.pixel, self.image_size)}
         for name, logits in self.read(prediction, targets.pixel).items():
-            terms[name] = F.cross_entropy(rearrange(logits, "b n k -> b k n"), labels[name], reduction="none")
+            each = F.cross_entropy(logits.flatten(0, 1), labels[name].flatten(0, 1), reduction="none")
+            terms[name] = each.view(targets.valid.shape)
         return {name: masked_mean(value, targets.valid) for name, value in terms.items()}
 
     @torch.no_grad()
@@ -221,13 +222,17 @@ class ParaHead(nn.Module):
         col, row = (torch.arange(n, device=cell.device) for n in (cols, rows))
         distance = (col[None, :] - cell[..., 0, None, None]) ** 2 + (row[:, None] - cell[..., 1, None, None]) ** 2
         labels = self._labels(targets)
-        logits = {name: 12.0 * F.one_hot(labels[name], n).to(cell.dtype) for name, n in self.sizes.items()}
+        logits = {}
+        for name, n in self.sizes.items():
+            share = labels[name] if labels[name].is_floating_point() else F.one_hot(labels[name], n)
+            logits[name] = share.to(cell.dtype).clamp(min=1e-6).log()
         volume = -2.0 * distance[:, :, None]
         if self.cfg.volume_loss == "joint":
             volume = volume + 12.0 * F.one_hot(labels["height"], self.height_bins.n)[..., None, None]
         return ParaPrediction(volume, cell.new_zeros(len(cell), 1, 1, rows, cols), logits)
 
     def _labels(self, targets: Targets) -> dict[str, Tensor]:
+        """Bins' indices (batch step) of height and gripper; of rotations the bins' shares (batch step bin)."""
         labels = {
             "height": self.height_bins.encode(targets.height.nan_to_num(0.0)),
             "gripper": self.gripper_bins.encode(targets.gripper.nan_to_num(0.0)),
@@ -237,10 +242,20 @@ class ParaHead(nn.Module):
                 raise BadInput(
                     f"head.para.n_rotation is {self.cfg.n_rotation}, but the data has no rotations; allowed: 0"
                 )
-            turn = ((targets.rotation.nan_to_num(0.0) + math.pi) / (2 * math.pi)).remainder(1.0)
-            index = (turn * self.cfg.n_rotation).long().clamp(max=self.cfg.n_rotation - 1)
-            labels |= {f"rotation_{a}": index[..., i] for i, a in enumerate("xyz")}
+            both = _two_hot(targets.rotation.nan_to_num(0.0), self.cfg.n_rotation)
+            labels |= {f"rotation_{a}": both[..., i, :] for i, a in enumerate("xyz")}
         return labels
+
+
+def _two_hot(angle: Float[Tensor, "*batch"], n: int) -> Float[Tensor, "*batch n"]:
+    """Shares of the two bins whose centres an angle [rad] lies between on the circle, so that it is their mean.
+
+    One bin could tell angles apart by its width only, and zero, a hand that points straight down, lies on an edge.
+    """
+    turn = (angle / (2 * math.pi) + 0.5) * n - 0.5
+    share, below = (turn - turn.floor())[..., None], turn.floor().long()
+    first, second = (F.one_hot((below + i).remainder(n), n).to(angle.dtype) for i in (0, 1))
+    return first * (1 - share) + second * share
 
 
 def _angle(logits: Float[Tensor, "batch step bin"]) -> Float[Tensor, "batch step"]:
