@@ -1,6 +1,5 @@
 """Stable Video Diffusion as a video model and as a policy backbone, the published one or a small one."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from videopolicy.backbones import pipeline
+from videopolicy.backbones import pipeline, unet
 from videopolicy.backbones.backbone import FeatureMap, splat, to_pixels
 from videopolicy.backbones.pipeline import Weights
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN, like, precondition, sample
@@ -53,6 +52,7 @@ class SVDBackbone(nn.Module):
         parts = pipeline.load(cfg.pretrained, cfg.weights)
         self.cfg, self.identity, self.start = cfg, parts.identity, parts.start
         self.unet = parts.unet
+        unet.shorten_cross_attention(self.unet)
         # Frozen, in evaluation mode, and no part of a checkpoint: they come with the pretrained folder.
         self.vae = parts.vae.requires_grad_(False)
         self.image_encoder = parts.image_encoder.requires_grad_(False)
@@ -70,9 +70,6 @@ class SVDBackbone(nn.Module):
             generator=torch.Generator().manual_seed(cfg.feature_seed),
         )
         self.register_buffer("feature_noise", noise, persistent=False)
-        self._features: dict[int, Tensor] = {}
-        for i in cfg.feature_blocks:
-            self.unet.up_blocks[i].register_forward_hook(self._keep(i))
 
     def train(self, mode: bool = True) -> "SVDBackbone":
         """As every module, but VAE and image encoder stay as they act."""
@@ -106,7 +103,7 @@ class SVDBackbone(nn.Module):
         return sum(channels[i] for i in self.cfg.feature_blocks)
 
     def unet_parameters(self) -> list[nn.Parameter]:
-        return list(self.unet.parameters())
+        return [p for p in self.unet.parameters() if p.requires_grad]
 
     # -- pixels and latents ----------------------------------------------------------------------------------------
 
@@ -180,17 +177,32 @@ class SVDBackbone(nn.Module):
         sigma: Float[Tensor, " batch"],
         condition: dict[str, Tensor],
     ) -> Float[Tensor, "batch frame channel row col"]:
-        """The network's v for noisy latents; features of the same pass are then in `features()`."""
+        """The network's v for noisy latents."""
+        return self.denoise_and_read(x, sigma, condition)[0]
+
+    def denoise_and_read(
+        self,
+        x: Float[Tensor, "batch frame channel row col"],
+        sigma: Float[Tensor, " batch"],
+        condition: dict[str, Tensor],
+    ) -> tuple[Float[Tensor, "batch frame channel row col"], dict[int, Tensor]]:
+        """The network's v for noisy latents, and its up-blocks' outputs, for `features`."""
+        found = self._run(x, sigma, condition, whole=True)
+        assert found.output is not None
+        return found.output.float(), found.blocks
+
+    def _run(self, x: Tensor, sigma: Tensor, condition: dict[str, Tensor], whole: bool) -> unet.Pass:
         _, _, c_in, c_noise = precondition(sigma)
         image = repeat(condition["latent"], "b c h w -> b t c h w", t=x.shape[1])
         inputs = torch.cat([like(c_in, x) * x, image], 2)
-        return self.unet(inputs, c_noise, condition["embedding"], condition["time_ids"]).sample.float()
+        conditions = condition["embedding"], condition["time_ids"]
+        return unet.run(self.unet, inputs, c_noise, *conditions, self.cfg.feature_blocks, whole)
 
-    def features(self, start_pixel: Float[Tensor, "batch 2"]) -> FeatureMap:
-        """Up-block features of the last pass, for the future frames, on the head's grid, the start keypoint marked."""
+    def features(self, blocks: dict[int, Tensor], start_pixel: Float[Tensor, "batch 2"]) -> FeatureMap:
+        """Up-blocks' outputs for the future frames on the head's grid, the start keypoint marked."""
         size = (self.cfg.grid, self.cfg.grid)
         maps = [
-            F.interpolate(self._features[i].float(), size, mode="bilinear", align_corners=False)
+            F.interpolate(blocks[i].float(), size, mode="bilinear", align_corners=False)
             for i in self.cfg.feature_blocks
         ]
         dense = rearrange(torch.cat(maps, 1), "(b t) c h w -> b t c h w", b=len(start_pixel))[:, 1:]
@@ -202,6 +214,7 @@ class SVDBackbone(nn.Module):
     ) -> FeatureMap:
         """Features for acting: one pass at `feature_sigma` on a fixed noise sample, so that a policy is deterministic.
 
+        The pass ends after the last up-block that is read.
         `start_pixel` is in pixels of `cfg.image_size`; NaN where the end effector is outside the image.
         """
         first = self.pixels(images)
@@ -212,8 +225,7 @@ class SVDBackbone(nn.Module):
         condition = self.condition(first, augmentation, pixel_noise.expand_as(first))
         sigma = first.new_full((len(first),), self.cfg.feature_sigma)
         noise = self.feature_noise[None]
-        self.denoise(like(sigma, noise) * noise, sigma, condition)
-        return self.features(start_pixel)
+        return self.features(self._run(like(sigma, noise) * noise, sigma, condition, whole=False).blocks, start_pixel)
 
     @torch.no_grad()
     def generate(
@@ -228,14 +240,6 @@ class SVDBackbone(nn.Module):
         latents = sample(lambda x, sigma: self.denoise(x, sigma, condition), noise, n_steps)
         pixels = rearrange(self.decode(latents), "b t c h w -> b t h w c")
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-    # -- hooks -----------------------------------------------------------------------------------------------------
-
-    def _keep(self, block: int) -> Callable[[nn.Module, tuple, Tensor], None]:
-        def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
-            self._features[block] = output
-
-        return hook
 
 
 def _check(cfg: SVDConfig, fps: int, purpose: dict | None, vae_factor: int, n_levels: int) -> None:

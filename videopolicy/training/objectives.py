@@ -62,11 +62,12 @@ class VideoObjective(nn.Module):
         self.weight, self.read_sigma_min = weight, read_sigma_min
 
     def forward(self, batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
-        error = diffusion_error(self.backbone, batch, draws, torch.zeros_like(draws.sigma, dtype=torch.bool))
+        error, blocks = diffusion_error(self.backbone, batch, draws, torch.zeros_like(draws.sigma, dtype=torch.bool))
         diffusion = error.mean()
         if self.readout is None:
             return {"diffusion": diffusion, "total": diffusion}
-        features = self.backbone.features(torch.full_like(batch["start_pixel"], torch.nan))  # no actions, no start
+        nowhere = torch.full_like(batch["start_pixel"], torch.nan)  # no actions, no start
+        features = self.backbone.features(blocks, nowhere)
         reading = (draws.sigma >= self.read_sigma_min) & kept_image(draws)
         distill = self.readout.error(features, batch["teacher"], reading)
         return {"diffusion": diffusion, "distill": distill, "total": diffusion + self.weight * distill}
@@ -122,8 +123,9 @@ class JointObjective(nn.Module):
         if self.fixed_noise:
             noise = torch.where(like(reading, draws.noise), self.backbone.feature_noise, draws.noise)
             draws = Draws(draws.sigma, noise, draws.augmentation, draws.pixel_noise, draws.dropout)
-        losses = {"diffusion": diffusion_error(self.backbone, batch, draws, reading).mean()}
-        features = self.backbone.features(batch["start_pixel"])  # of the same pass
+        error, blocks = diffusion_error(self.backbone, batch, draws, reading)
+        features = self.backbone.features(blocks, batch["start_pixel"])
+        losses = {"diffusion": error.mean()}
         losses |= self.head.loss(self.head(features), Targets.of(batch).where(reading))
         return {**losses, "total": self.balance(losses)}
 
@@ -135,8 +137,8 @@ def kept_image(draws: Draws) -> Bool[Tensor, " batch"]:
 
 def diffusion_error(
     backbone: SVDBackbone, batch: dict[str, Tensor], draws: Draws, keep: Tensor
-) -> Float[Tensor, " batch"]:
-    """Squared error of v per sample; conditioning is never dropped where `keep`."""
+) -> tuple[Float[Tensor, " batch"], dict[int, Tensor]]:
+    """Squared error of v per sample, and the same pass's up-blocks; conditioning is never dropped where `keep`."""
     first = backbone.pixels(batch["frames"][:, 0])
     x0 = batch["latents"] if "latents" in batch else backbone.encode(backbone.pixels(batch["frames"]))
     keep_embedding, keep_image = (keep | (draws.dropout >= 2 * DROPOUT)).float(), (keep | kept_image(draws)).float()
@@ -144,5 +146,6 @@ def diffusion_error(
     if backbone.cfg.augmentation == "none":
         clean = x0[:, 0] / backbone.vae.config.scaling_factor
     condition = backbone.condition(first, draws.augmentation, draws.pixel_noise, keep_image, keep_embedding, clean)
-    v = backbone.denoise(x0 + like(draws.sigma, x0) * draws.noise, draws.sigma, condition)
-    return (v - velocity(x0, draws.noise, draws.sigma)).square().mean((1, 2, 3, 4))
+    x = x0 + like(draws.sigma, x0) * draws.noise
+    v, blocks = backbone.denoise_and_read(x, draws.sigma, condition)
+    return (v - velocity(x0, draws.noise, draws.sigma)).square().mean((1, 2, 3, 4)), blocks
