@@ -20,7 +20,7 @@ from videopolicy.camera import Camera  # noqa: E402
 
 torch.set_num_threads(1)
 
-FLOW = ("test_flow", "test_pretraining")  # the files that look at `folder`
+FLOW = ("test_flow", "test_pretraining", "test_precision")  # the files that look at `folder`
 
 
 class ByFile(LoadFileScheduling):

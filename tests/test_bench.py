@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from flows import config
 
-from bench import heads, rollout
+from bench import heads, rollout, svd
 from train_stages import light
 
 FLOORS = {  # row: (memory, time), naive over ours; goals are twice that
@@ -65,3 +65,34 @@ def test_what_cannot_be_measured_is_named(tmp_path: Path, capsys: pytest.Capture
             rollout.main(arguments)
         assert caught.value.code == 2
         assert words in capsys.readouterr().err
+
+
+def test_the_published_unet_costs_what_is_known(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """At 576 x 320 and 7 frames, against counts made independently; a pass of it is never computed here."""
+    found = svd.main(["--sizes", "576x320", "--json", str(tmp_path / "svd.json")])
+    assert json.loads((tmp_path / "svd.json").read_text()) == found
+    assert found["parameters_m"] == pytest.approx(1524.6, rel=1e-4)
+    for name, known in (
+        ("forward_tflop", 6.084),
+        ("forward_backward_tflop", 18.22),
+        ("encode_frame_tflop", 0.778),
+        ("embed_tflop", 0.335),
+    ):
+        assert found[name] == pytest.approx(known, rel=1e-3), name
+    assert found["truncated_shares"] == pytest.approx([0.380, 0.575, 0.782], abs=1e-3)
+    assert found["truncated_share"] == found["truncated_shares"][2] <= 0.79
+    assert found["one_token_saving"] == pytest.approx(0.043, abs=5e-4)
+    assert found["cached_sample_saving"] >= 1.3
+    assert found["policy_step_tflop"] < 7.20 - 1.256 * 0.04  # less than a whole pass, one encoding, one embedding
+    shapes = found["blocks"]
+    assert [shapes[f"up_blocks.{i}"] for i in range(4)] == [
+        [1280, 10, 18],
+        [1280, 20, 36],
+        [640, 40, 72],
+        [320, 40, 72],
+    ]
+    assert [shapes[f"down_blocks.{i}"] for i in range(4)] == [[320, 20, 36], [640, 10, 18], [1280, 5, 9], [1280, 5, 9]]
+    assert (shapes["conv_in"], shapes["mid_block"]) == ([320, 40, 72], [1280, 5, 9])
+    with pytest.raises(SystemExit):
+        svd.main(["--sizes", "100x320"])
+    assert "--sizes 100x320: allowed: width x height in multiples of 64" in capsys.readouterr().err

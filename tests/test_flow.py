@@ -22,7 +22,6 @@ from videopolicy.data.files import lock_folder, read_jsonl
 from videopolicy.data.lerobot import Dataset
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
-from videopolicy.types import Observation
 
 
 def test_demonstrations_succeed_and_open_again(folder: Path) -> None:
@@ -212,16 +211,3 @@ def test_dry_run_writes_nothing(folder: Path, tmp_path: Path, capsys: pytest.Cap
     video.main(config(video.Config, "video", dry_run=True, **paths(folder, tmp_path / "run")))
     assert "parameters: unet" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
-
-
-@torch.inference_mode()
-def test_a_policy_acts_in_the_precision_it_was_trained_in(folder: Path) -> None:
-    trained, config = policy.load(folder / "joint_para")
-    assert trained.precision == config["train"]["mixed_precision"] == "bf16"
-    data = Dataset(folder / "data")
-    seen = Observation(data.frames(0)[0], data.camera, data.state(0)[0, :3], 0.0, 0.0)
-    acted = trained.predict([seen]).heatmap
-    trained.precision = "fp32"
-    full = trained.predict([seen]).heatmap
-    assert acted.dtype == full.dtype == torch.float32
-    assert 0 < float((acted - full).abs().max()) < 0.1 * float(full.std() + 1)

@@ -24,6 +24,7 @@ from videopolicy.training.balance import Balance
 from videopolicy.training.latents import attach_latents
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
 from videopolicy.training.objectives import JointObjective, draw
+from videopolicy.training.precision import with_precision
 from videopolicy.training.stage_one import checked, load_stage_one
 
 
@@ -48,6 +49,7 @@ class Config:
 
 def main(cfg: Config) -> dict[str, float]:
     # Set up: device, data, backbone from stage one, head.
+    cfg = with_precision(cfg)
     accelerator = make_accelerator(cfg.train)
     torch.manual_seed(cfg.train.seed)
     if cfg.noise.high_max < cfg.head_sigma_min or cfg.noise.high_share == 0:

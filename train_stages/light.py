@@ -23,6 +23,7 @@ from videopolicy.policy import FeaturePolicy
 from videopolicy.training.balance import Balance
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
 from videopolicy.training.objectives import HeadObjective
+from videopolicy.training.precision import with_precision
 from videopolicy.training.randomness import step_generator
 
 
@@ -44,6 +45,7 @@ class Config:
 
 def main(cfg: Config) -> dict[str, float]:
     # Set up: device, data, image network, head.
+    cfg = with_precision(cfg)
     accelerator = make_accelerator(cfg.train)
     torch.manual_seed(cfg.train.seed)
     if cfg.data.min_change:

@@ -24,6 +24,7 @@ from videopolicy.data.splits import spread
 from videopolicy.errors import BadInput
 from videopolicy.training.linear_start import start_linear
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
+from videopolicy.training.precision import with_precision
 from videopolicy.training.vae import Crops, DecoderObjective, crop_draws, psnr
 from videopolicy.viz.draw import save_clip_comparison
 
@@ -46,6 +47,7 @@ class Config:
 
 def main(cfg: Config) -> dict[str, float]:
     # Set up: data, the networks of the architecture.
+    cfg = with_precision(cfg)
     accelerator = make_accelerator(cfg.train)
     size = cfg.architecture
     factor = 2 ** (len(size.vae_channels) - 1)

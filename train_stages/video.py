@@ -21,6 +21,7 @@ from videopolicy.training.distill import DistillConfig, Readout, attach_teacher
 from videopolicy.training.latents import attach_latents
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
 from videopolicy.training.objectives import VideoObjective, draw
+from videopolicy.training.precision import with_precision
 from videopolicy.viz.draw import save_clip_comparison
 
 SIGMA_BUCKETS = (0.5, 2.0, 10.0, 40.0, 200.0)
@@ -43,6 +44,7 @@ class Config:
 
 def main(cfg: Config) -> dict[str, float]:
     # Set up: device, data, model.
+    cfg = with_precision(cfg)
     accelerator = make_accelerator(cfg.train)
     torch.manual_seed(cfg.train.seed)
     data, clips, val_clips = open_splits(

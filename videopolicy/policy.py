@@ -1,7 +1,7 @@
 """A backbone and a head as a policy: observations in, action chunks out; and how both come back from a checkpoint."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.heads.head import ActionHead
 from videopolicy.images import resized
 from videopolicy.training import checkpoint
+from videopolicy.training.precision import Precision
 from videopolicy.types import ActionChunk, Observation
 
 
@@ -30,7 +31,7 @@ class FeaturePolicy:
         backbone: Backbone,
         head: ActionHead,
         image_size: tuple[int, int],
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Precision = "fp32",
     ) -> None:
         self.backbone, self.head, self.image_size, self.precision = backbone, head, image_size, precision
 

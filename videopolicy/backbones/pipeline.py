@@ -120,6 +120,28 @@ def create(size: Architecture, seed: int) -> Parts:
     return Parts(unet, vae, encoder, purpose, "random", identity(vae, encoder))
 
 
+def published() -> tuple[Any, Any, Any]:
+    """UNet, VAE and image encoder as large as the published SVD's, with random weights, on torch's default device."""
+    levels = (128, 256, 512, 512)
+    unet: Any = UNetSpatioTemporalConditionModel(num_attention_heads=(5, 10, 20, 20), num_frames=14)
+    vae: Any = AutoencoderKLTemporalDecoder(
+        down_block_types=("DownEncoderBlock2D",) * len(levels), block_out_channels=levels, layers_per_block=2
+    )
+    config = CLIPVisionConfig(
+        hidden_size=1280,
+        intermediate_size=5120,
+        num_hidden_layers=32,
+        num_attention_heads=16,
+        image_size=CLIP_SIZE,
+        patch_size=14,
+        projection_dim=1024,
+        hidden_act="gelu",
+    )
+    encoder: Any = CLIPVisionModelWithProjection(config)
+    device = torch.get_default_device()  # some of diffusers' parameters are made elsewhere
+    return unet.to(device), vae.to(device), encoder.to(device)
+
+
 def save(parts: Parts, folder: Path) -> None:
     """Write a whole pipeline folder, UNet and VAE in half precision."""
     scheduler = EulerDiscreteScheduler(

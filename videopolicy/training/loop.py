@@ -23,6 +23,7 @@ from videopolicy.provenance import commit
 from videopolicy.training import checkpoint
 from videopolicy.training.log import Metrics
 from videopolicy.training.memory import keep_memory
+from videopolicy.training.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class TrainConfig:
     schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 0.01
     clip: float = 1.0  # gradient norm
-    mixed_precision: Literal["fp32", "bf16"] = "bf16"
+    mixed_precision: Precision = "auto"  # bf16 where the device computes in it, otherwise fp32
     n_threads: int = 0  # per process; 0 leaves torch's choice
     num_workers: int = 0  # of the data loader
     log_every: int = 20
@@ -56,6 +57,7 @@ class TrainConfig:
 
 def make_accelerator(cfg: TrainConfig) -> Accelerator:
     """The device, and on a CPU its threads and its memory, which from here on stay with the process."""
+    assert cfg.mixed_precision != "auto", "undecided: see `precision.py`"
     if cfg.n_threads:
         torch.set_num_threads(cfg.n_threads)
     accelerator = Accelerator(mixed_precision="bf16" if cfg.mixed_precision == "bf16" else "no")
