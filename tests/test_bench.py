@@ -72,13 +72,10 @@ def test_the_published_unet_costs_what_is_known(tmp_path: Path, capsys: pytest.C
     found = svd.main(["--sizes", "576x320", "--json", str(tmp_path / "svd.json")])
     assert json.loads((tmp_path / "svd.json").read_text()) == found
     assert found["parameters_m"] == pytest.approx(1524.6, rel=1e-4)
-    for name, known in (
-        ("forward_tflop", 6.084),
-        ("forward_backward_tflop", 18.22),
-        ("encode_frame_tflop", 0.778),
-        ("embed_tflop", 0.335),
-    ):
-        assert found[name] == pytest.approx(known, rel=1e-3), name
+    assert found["forward_tflop"] == pytest.approx(6.084, rel=1e-3)
+    assert found["forward_backward_tflop"] == pytest.approx(18.22, rel=1e-3)
+    assert found["encode_frame_tflop"] == pytest.approx(0.778, abs=5e-4)
+    assert found["embed_tflop"] == pytest.approx(0.335, abs=5e-4)
     assert found["truncated_shares"] == pytest.approx([0.380, 0.575, 0.782], abs=1e-3)
     assert found["truncated_share"] == found["truncated_shares"][2] <= 0.79
     assert found["one_token_saving"] == pytest.approx(0.043, abs=5e-4)
