@@ -141,6 +141,22 @@ def test_feature_shapes(small: SVDConfig, blocks: tuple[int, ...], channels: int
     torch.testing.assert_close(out.pooled[1, channels : 2 * channels], out.dense[1, 1].mean((-2, -1)))
 
 
+@pytest.mark.parametrize("checkpointing", ["selective", "full"])
+def test_checkpointing_changes_no_gradient(small: SVDConfig, checkpointing: str) -> None:
+    """Of v and of the features, which come of the same pass."""
+    found = []
+    for how in ("none", checkpointing):
+        torch.manual_seed(0)
+        backbone = SVDBackbone(dataclasses.replace(small, checkpointing=how), fps=4)
+        x = torch.randn(2, *backbone.feature_noise.shape, generator=torch.Generator().manual_seed(2))
+        condition = backbone.condition(backbone.pixels(images(2)), torch.zeros(2), torch.zeros(2, 3, 64, 64))
+        v, blocks = backbone.denoise_and_read(x, torch.tensor([90.0, 0.5]), condition)
+        features = backbone.features(blocks, torch.full((2, 2), 30.0)).dense
+        (v.square().mean() + features.square().mean()).backward()
+        found.append([p.grad for p in (*backbone.unet_parameters(), backbone.start_embedding)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 def test_generated_clips_are_images(backbone: SVDBackbone) -> None:
     clips = backbone.generate(images(2), n_steps=2, seed=0)
     assert clips.shape == (2, 4, 64, 64, 3)

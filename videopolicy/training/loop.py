@@ -197,7 +197,10 @@ def fit(
 
 
 FREE_KEYS = ("run", "dry_run", "n_sample_steps", "init_from")  # may differ when a run is resumed
-FREE_TRAIN_KEYS = ("n_steps", "log_every", "val_every", "save_every", "n_threads", "num_workers")
+FREE_WITHIN = {
+    "train": ("n_steps", "log_every", "val_every", "save_every", "n_threads", "num_workers"),
+    "backbone": ("checkpointing",),
+}
 
 
 def _check_same(found: Path, config: Any, state: dict) -> None:
@@ -211,7 +214,7 @@ def _check_same(found: Path, config: Any, state: dict) -> None:
         pairs = values.items() if isinstance(values, dict) else [(None, values)]
         for key, value in pairs:
             old = before.get(section, {}).get(key) if key is not None else before.get(section)
-            free = section in FREE_KEYS or (section == "train" and key in FREE_TRAIN_KEYS)
+            free = section in FREE_KEYS or key in FREE_WITHIN.get(section, ())
             if value != old and not free:
                 name = section if key is None else f"{section}.{key}"
                 raise BadInput(
