@@ -159,7 +159,7 @@ def v_loss(model: SVDBackbone, batch: dict[str, Tensor], sigma: float, seed: int
     objective, losses = VideoObjective(model).eval(), []
     for i in range(0, len(batch["frames"]), BATCH):
         part = {"frames": batch["frames"][i : i + BATCH]}
-        draws = draw(NoiseConfig(), len(part["frames"]), model, seed, i, 0)
+        draws = draw(NoiseConfig(), range(len(part["frames"])), model, seed, i)
         draws.sigma.fill_(sigma)
         draws.dropout.fill_(1.0)
         losses += [float(objective(part, draws)["diffusion"])] * len(part["frames"])

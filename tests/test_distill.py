@@ -93,7 +93,7 @@ def test_only_noisy_conditioned_samples_are_asked(pipeline_folder: Path) -> None
         "start_pixel": torch.zeros(2, 2),
         "teacher": torch.randn(2, 4, 5, 8, 8),
     }
-    draws = draw(NoiseConfig(), 2, backbone, 0, 0, 0)
+    draws = draw(NoiseConfig(), range(2), backbone, 0, 0)
     losses = {}
     for name, sigma, dropout in (("asked", 200.0, 1.0), ("clean", 2.0, 1.0), ("unconditioned", 200.0, 0.15)):
         with torch.no_grad():

@@ -45,20 +45,23 @@ def test_psnr_of_known_errors() -> None:
 
 
 def test_crops_are_inside_and_a_function_of_the_step() -> None:
-    corners = torch.cat([crop_draws((128, 64), 32, 50, 0, step, 0).corner for step in range(20)])
+    corners = torch.cat([crop_draws((128, 64), 32, range(50), 0, step).corner for step in range(20)])
     assert corners.min() >= 0
     assert (corners.max(0).values == torch.tensor([96, 32])).all()
-    again = crop_draws((128, 64), 32, 50, 0, 3, 0)
-    assert torch.equal(again.corner, crop_draws((128, 64), 32, 50, 0, 3, 0).corner)
-    assert not torch.equal(again.corner, crop_draws((128, 64), 32, 50, 0, 4, 0).corner)
-    assert again.seed != crop_draws((128, 64), 32, 50, 0, 3, 1).seed
+    again = crop_draws((128, 64), 32, range(50), 0, 3)
+    assert torch.equal(again.corner, crop_draws((128, 64), 32, range(50), 0, 3).corner)
+    assert not torch.equal(again.corner, crop_draws((128, 64), 32, range(50), 0, 4).corner)
+    half = crop_draws((128, 64), 32, range(1, 50, 2), 0, 3)
+    assert torch.equal(again.corner[1::2], half.corner)
+    assert torch.equal(again.seed[1::2], half.seed)
+    assert len(set(again.seed.tolist())) == 50
 
 
 @torch.no_grad()
 def test_the_last_steps_are_in_full_precision(objective: DecoderObjective) -> None:
     """Whatever the training's precision; before them it rules."""
     batch = {"frames": pictures()[None, :3]}
-    plain, precise = (crop_draws((64, 64), 32, 1, 0, 0, 0, p) for p in (False, True))
+    plain, precise = (crop_draws((64, 64), 32, [0], 0, 0, p) for p in (False, True))
     expected = float(objective(batch, plain)["mse"])
     with torch.autocast("cpu", torch.bfloat16):
         assert float(objective(batch, precise)["mse"]) == expected
@@ -113,7 +116,7 @@ def test_training_improves_the_decoder_alone() -> None:
     trained = [p for p in objective.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained)
     for step in range(40):
-        losses = objective({"frames": clip[None]}, crop_draws((64, 64), 32, 1, 0, step, 0))
+        losses = objective({"frames": clip[None]}, crop_draws((64, 64), 32, [0], 0, step))
         torch.testing.assert_close(losses["total"], losses["mse"] + 0.1 * losses["mae"])
         losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)

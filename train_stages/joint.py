@@ -99,7 +99,7 @@ def main(cfg: Config) -> dict[str, float]:
             objective,
             optimizer,
             clips,
-            draws=lambda n, step, rank: draw(cfg.noise, n, backbone, cfg.train.seed, step, rank).to(accelerator.device),
+            draws=lambda places, step: draw(cfg.noise, places, backbone, cfg.train.seed, step).to(accelerator.device),
             validate=lambda step: validation.at(objective, step, cfg.train.n_steps, previews),
             run=cfg.run,
             config=cfg,

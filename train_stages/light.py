@@ -24,7 +24,7 @@ from videopolicy.training.balance import Balance
 from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
 from videopolicy.training.objectives import HeadObjective
 from videopolicy.training.precision import with_precision
-from videopolicy.training.randomness import step_generator
+from videopolicy.training.randomness import drawn
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,10 @@ def main(cfg: Config) -> dict[str, float]:
     validation = Validation(FeaturePolicy(backbone, head, size, cfg.train.mixed_precision), data, val_clips)
     K = torch.from_numpy(data.camera.resized(size).K)
 
-    def draws(n: int, step: int, rank: int) -> AugmentDraws:
-        generator = step_generator(cfg.train.seed, step, rank)
-        H = draw_homographies(cfg.augment, n, K, generator) if cfg.augment.kind == "camera" else None
-        copy = copies.draw(n, cfg.augment.copies, generator) if copies is not None else None
-        return AugmentDraws(H, copy).to(accelerator.device)
+    def draw(generator: torch.Generator) -> AugmentDraws:
+        H = draw_homographies(cfg.augment, 1, K, generator) if cfg.augment.kind == "camera" else None
+        copy = copies.draw(1, cfg.augment.copies, generator) if copies is not None else None
+        return AugmentDraws(H, copy)
 
     # Train, saving as we go; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():
@@ -87,7 +86,7 @@ def main(cfg: Config) -> dict[str, float]:
             objective,
             optimizer,
             clips,
-            draws=draws,
+            draws=lambda places, step: drawn(draw, cfg.train.seed, step, places).to(accelerator.device),
             validate=lambda step: validation.at(objective, step, cfg.train.n_steps, previews),
             run=cfg.run,
             config=cfg,

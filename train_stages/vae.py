@@ -6,6 +6,7 @@ Writes a pipeline folder, `<run>/pipeline`: this VAE beside a UNet and an image 
 from the start, so that the UNet, which needs the encoder alone, can be trained meanwhile.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -87,10 +88,10 @@ def main(cfg: Config) -> dict[str, float]:
             save_clip_comparison(cfg.run / "previews" / f"step_{step:06d}.png", val[:4].numpy(), decoded[:4].numpy())
         return {"psnr": float(psnr(decoded, val).mean()), "psnr_worst": float(psnr(decoded, val).min())}
 
-    def draws(n: int, step: int, rank: int) -> Crops:
+    def draws(places: Sequence[int], step: int) -> Crops:
         left = cfg.train.n_steps - step
         side = cfg.late_crop if left <= cfg.n_late else cfg.crop
-        return crop_draws(size.image_size, side, n, cfg.train.seed, step, rank, left <= cfg.n_precise)
+        return crop_draws(size.image_size, side, places, cfg.train.seed, step, left <= cfg.n_precise)
 
     # Train; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():

@@ -83,7 +83,7 @@ def main(cfg: Config) -> dict[str, float]:
         objective.eval()
         losses = {}
         for sigma in SIGMA_BUCKETS:
-            draws = draw(cfg.noise, n_val, backbone, cfg.train.seed + 1, 0, 0)
+            draws = draw(cfg.noise, range(n_val), backbone, cfg.train.seed + 1, 0)
             draws.sigma.fill_(sigma)
             draws.dropout.fill_(1.0)
             with accelerator.autocast():
@@ -112,7 +112,7 @@ def main(cfg: Config) -> dict[str, float]:
             objective,
             optimizer,
             clips,
-            draws=lambda n, step, rank: draw(cfg.noise, n, backbone, cfg.train.seed, step, rank).to(accelerator.device),
+            draws=lambda places, step: draw(cfg.noise, places, backbone, cfg.train.seed, step).to(accelerator.device),
             validate=validate,
             run=cfg.run,
             config=cfg,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.camera import Camera
+from videopolicy.processes import mean_over_processes
 from videopolicy.types import ActionChunk
 
 
@@ -57,7 +58,7 @@ class Standardised(nn.Module):
         if self.training:
             with torch.no_grad():
                 share = torch.maximum(1 / (self.n_seen + 1), self.n_seen.new_tensor(0.02))
-                std, mean = torch.std_mean(x.detach().float(), (0, 2, 3))
+                std, mean = std_mean(x.detach().float())
                 self.mean.lerp_(mean, share)
                 self.std.lerp_(std, share)
                 self.n_seen += 1
@@ -82,6 +83,18 @@ class ActionHead(Protocol):
     def decode(self, prediction: Any, cameras: list[Camera]) -> list[ActionChunk]: ...
 
 
+def std_mean(x: Float[Tensor, "batch channel row col"]) -> tuple[Float[Tensor, " channel"], Float[Tensor, " channel"]]:
+    """Standard deviations and means of channels over the batch, all processes' parts of it together."""
+    variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+    whole = mean_over_processes(mean)
+    variance = mean_over_processes(variance + (mean - whole).square())
+    return variance.sqrt(), whole
+
+
 def masked_mean(value: Float[Tensor, "batch step"], valid: Bool[Tensor, "batch step"]) -> Float[Tensor, ""]:
-    """Mean over valid steps; 0 where there is none (and then without gradient). NaN in a valid step stays NaN."""
-    return value.where(valid, 0.0).sum() / valid.sum().clamp(min=1)
+    """Mean over valid steps; 0 where there is none (and then without gradient). NaN in a valid step stays NaN.
+
+    Where processes share a batch it is divided by their mean number of valid steps: averaged over them, as gradients
+    are, it is the whole batch's mean.
+    """
+    return value.where(valid, 0.0).sum() / mean_over_processes(valid.sum().float()).clamp(min=1e-6)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from videopolicy.errors import BadInput
+from videopolicy.processes import mean_over_processes
 
 Balance = Literal["sum", "ema"]
 
@@ -27,7 +28,7 @@ class LossBalance(nn.Module):
         if self.balance == "sum":
             return values.sum()
         if self.training:
-            now = values.detach()
+            now = mean_over_processes(values)
             moved = torch.where(self.averages == 0, now, self.averages.lerp(now, 0.02))
             self.averages.copy_(torch.where(now == 0, self.averages, moved))  # 0: no sample of the batch counted
         return (values / self.averages.clamp(min=1e-6)).sum()

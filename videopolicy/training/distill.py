@@ -22,6 +22,7 @@ from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.files import make_folder, replace
 from videopolicy.data.splits import spread
 from videopolicy.errors import BadInput
+from videopolicy.heads.head import masked_mean
 from videopolicy.training.cache import attach
 
 N_BASIS = 128  # frames that the principal components are taken from
@@ -61,7 +62,7 @@ class Readout(nn.Module):
             (rearrange(read.float(), "(b t) c h w -> b t c h w", t=n_frames) - goal).square().mean((1, 2, 3, 4))
             for read, goal in pairs
         ]
-        return (torch.stack(errors).mean(0) * keep).sum() / keep.sum().clamp(min=1)
+        return masked_mean(torch.stack(errors).mean(0)[:, None], keep[:, None])
 
 
 def attach_teacher(cfg: DistillConfig, grid: int, accelerator: Accelerator, *datasets: ClipDataset) -> str:

@@ -4,7 +4,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from videopolicy.config import dump, to_dict, with_defaults
 from videopolicy.data.dataset import ClipDataset, batch_indices
 from videopolicy.errors import BadInput
+from videopolicy.processes import mean_over_processes
 from videopolicy.progress import Progress
 from videopolicy.provenance import commit
 from videopolicy.training import checkpoint
@@ -91,7 +92,7 @@ def fit(
     objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     clips: ClipDataset,
-    draws: Callable[[int, int, int], object],
+    draws: Callable[[Sequence[int], int], object],
     validate: Callable[[int], dict[str, float]],
     run: Path,
     config: Any,
@@ -101,8 +102,9 @@ def fit(
     """Train to `cfg.n_steps`, from the run's newest checkpoint if it has one; returns the last validation.
 
     `config` is the script's whole configuration, `state` what else a checkpoint must know to be loaded.
-    `draws(n, step, rank)` makes the randomness of a step. On SIGINT or SIGTERM the step is finished, saved, and the
-    process ends with `KeyboardInterrupt`. A loss or gradient that is not finite stops before the optimizer step.
+    `draws(places, step)` makes the randomness of samples at these places of a step's batch. On SIGINT or SIGTERM the
+    step is finished, saved, and the process ends with `KeyboardInterrupt`. A loss or gradient that is not finite stops
+    before the optimizer step.
     """
     model: nn.Module = objective.to(accelerator.device)
     start = 0
@@ -120,6 +122,7 @@ def fit(
     rank, world = accelerator.process_index, accelerator.num_processes
     if cfg.batch_size % world:
         raise BadInput(f"batch_size is {cfg.batch_size}; allowed: multiples of the {world} processes")
+    places = range(cfg.batch_size)[rank::world]  # of this process's samples in the batch
     batches = [
         batch_indices(len(clips), cfg.batch_size, cfg.seed, s, overfit)[rank::world] for s in range(start, cfg.n_steps)
     ]
@@ -150,7 +153,7 @@ def fit(
             batch = {k: v.to(accelerator.device) for k, v in batch.items()}
             wrapped.train()
             with accelerator.autocast():
-                losses = wrapped(batch, draws(len(batch["frames"]), step, rank))
+                losses = wrapped(batch, draws(places, step))
             accelerator.backward(losses["total"])
             norm = accelerator.clip_grad_norm_(wrapped.parameters(), cfg.clip)
             if not math.isfinite(float(losses["total"].detach()) + float(norm)):
@@ -169,20 +172,21 @@ def fit(
                 last = validate(done)
                 if metrics:
                     metrics.write(step, **{f"val/{k}": v for k, v in last.items()})
-            if metrics and (done % cfg.log_every == 0 or done == cfg.n_steps):
-                means = {k: v / count for k, v in sums.items()}
-                seconds = time.perf_counter() - progress.started
-                rates = {g["name"]: g["lr"] for g in optimizer.param_groups}
-                metrics.write(
-                    step,
-                    **means,
-                    **{f"lr/{k}": v for k, v in rates.items()},
-                    seconds=metrics.spent + seconds,
-                    wait_share=waited / seconds,
-                )
-                note = " ".join(f"{k} {v:.3f}" for k, v in means.items() if k != "total")
-                progress.update(done, note)
+            if done % cfg.log_every == 0 or done == cfg.n_steps:
+                values = torch.tensor([*sums.values()], dtype=torch.float64, device=accelerator.device) / count
+                means = dict(zip(sums, mean_over_processes(values).tolist(), strict=True))
                 sums, count = {}, 0
+                if metrics:
+                    seconds = time.perf_counter() - progress.started
+                    rates = {g["name"]: g["lr"] for g in optimizer.param_groups}
+                    metrics.write(
+                        step,
+                        **means,
+                        **{f"lr/{k}": v for k, v in rates.items()},
+                        seconds=metrics.spent + seconds,
+                        wait_share=waited / seconds,
+                    )
+                    progress.update(done, " ".join(f"{k} {v:.3f}" for k, v in means.items() if k != "total"))
             caught = signals.caught
             if world > 1:  # all ranks stop at the same step
                 caught = bool(accelerator.reduce(torch.tensor(float(caught), device=accelerator.device)))

@@ -1,5 +1,6 @@
 """What each stage minimises. Each is one module with one forward, so that a data-parallel wrapper sees every use."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,14 +17,14 @@ from videopolicy.heads.head import Targets
 from videopolicy.heads.para import ParaHead
 from videopolicy.training.balance import Balance, LossBalance
 from videopolicy.training.distill import Readout
-from videopolicy.training.randomness import step_generator
+from videopolicy.training.randomness import drawn
 
 DROPOUT = 0.1  # conditioning is dropped as in SVD: 10 % embedding only, 10 % both, 10 % image latent only
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Everything random about one training step, a function of (seed, step, rank) alone."""
+    """Everything random about samples of one training step; see `randomness.py`."""
 
     sigma: Float[Tensor, " batch"]
     noise: Float[Tensor, "batch frame channel row col"]
@@ -35,17 +36,21 @@ class Draws:
         return Draws(*(getattr(self, f).to(device) for f in self.__dataclass_fields__))
 
 
-def draw(cfg: NoiseConfig, n: int, backbone: SVDBackbone, seed: int, step: int, rank: int) -> Draws:
-    generator = step_generator(seed, step, rank)
+def draw(cfg: NoiseConfig, places: Sequence[int], backbone: SVDBackbone, seed: int, step: int) -> Draws:
+    """The draws of samples at these places of a step's batch."""
     width, height = backbone.cfg.image_size
     live = float(backbone.cfg.augmentation == "live")
-    return Draws(
-        sigma=sample_sigma(cfg, n, generator),
-        noise=torch.randn(n, *tuple(backbone.feature_noise.shape), generator=generator),
-        augmentation=(torch.randn(n, generator=generator) * 0.5 - 3).exp() * live,
-        pixel_noise=torch.randn(n, 3, height, width, generator=generator),
-        dropout=torch.rand(n, generator=generator),
-    )
+
+    def one(generator: torch.Generator) -> Draws:
+        return Draws(
+            sigma=sample_sigma(cfg, 1, generator),
+            noise=torch.randn(1, *tuple(backbone.feature_noise.shape), generator=generator),
+            augmentation=(torch.randn(1, generator=generator) * 0.5 - 3).exp() * live,
+            pixel_noise=torch.randn(1, 3, height, width, generator=generator),
+            dropout=torch.rand(1, generator=generator),
+        )
+
+    return drawn(one, seed, step, places)
 
 
 class VideoObjective(nn.Module):

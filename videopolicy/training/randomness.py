@@ -1,7 +1,26 @@
-"""The randomness of a training step: a function of seed, step and process, so that a resumed run draws the same."""
+"""The randomness of a training step: of each sample a function of seed, step and its place in the batch.
+
+A resumed run draws the same, and so does any number of processes that share the batch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import TypeVar
 
 import torch
 
+T = TypeVar("T")
 
-def step_generator(seed: int, step: int, rank: int) -> torch.Generator:
-    return torch.Generator().manual_seed(((seed * 1_000_003 + step) * 1009 + rank) % 2**63)
+
+def sample_generator(seed: int, step: int, place: int) -> torch.Generator:
+    return torch.Generator().manual_seed(((seed * 1_000_003 + step) * 1009 + place) % 2**63)
+
+
+def drawn(one: Callable[[torch.Generator], T], seed: int, step: int, places: Sequence[int]) -> T:
+    """A dataclass of tensors for samples at these places of step's batch, from what `one` draws for a single one.
+
+    Each tensor's first axis is the batch; fields that are None stay so.
+    """
+    found = [one(sample_generator(seed, step, place)) for place in places]
+    values = ([getattr(x, f.name) for x in found] for f in fields(found[0]))  # type: ignore[arg-type]
+    return type(found[0])(*(None if v[0] is None else torch.cat(v) for v in values))

@@ -1,5 +1,6 @@
 """What the decoder of a small video model's VAE is trained for, and the measure of a picture."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -10,26 +11,27 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import to_pixels
-from videopolicy.training.randomness import step_generator
+from videopolicy.training.randomness import sample_generator
 
 
 @dataclass(frozen=True)
 class Crops:
-    """Everything random about one step: where each clip is cut, and the seed of the posterior's noise."""
+    """Everything random about one step: where each clip is cut, and the seeds of the posteriors' noise."""
 
     corner: Int[Tensor, "batch 2"]  # (u, v) of the first pixel
     side: int
-    seed: int
+    seed: Int[Tensor, " batch"]
     precise: bool = False  # in full precision, whatever the training's
 
 
 def crop_draws(
-    image_size: tuple[int, int], side: int, n: int, seed: int, step: int, rank: int, precise: bool = False
+    image_size: tuple[int, int], side: int, places: Sequence[int], seed: int, step: int, precise: bool = False
 ) -> Crops:
-    """Squares of `side` pixels in pictures of (width, height), a function of (seed, step, rank) alone."""
-    generator = step_generator(seed, step, rank)
-    corner = [torch.randint(0, s - side + 1, (n,), generator=generator) for s in image_size]
-    return Crops(torch.stack(corner, 1), side, int(torch.randint(2**31, (1,), generator=generator)), precise)
+    """Squares of `side` pixels in pictures of (width, height), for samples at these places of a step's batch."""
+    limits = torch.tensor([s - side + 1 for s in image_size] + [2**31])
+    share = [torch.rand(3, generator=sample_generator(seed, step, p), dtype=torch.float64) for p in places]
+    numbers = (torch.stack(share) * limits).long()
+    return Crops(numbers[:, :2], side, numbers[:, 2], precise)
 
 
 class DecoderObjective(nn.Module):
@@ -63,8 +65,9 @@ class DecoderObjective(nn.Module):
         b, t = pixels.shape[:2]
         with torch.no_grad():
             posterior = self.vae.encode(rearrange(pixels, "b t c h w -> (b t) c h w")).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(draws.seed))
-            z = posterior.mean + posterior.std * noise.to(posterior.mean)
+            shape = (t, *posterior.mean.shape[1:])
+            noise = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in draws.seed.tolist()]
+            z = posterior.mean + posterior.std * torch.cat(noise).to(posterior.mean)
         decoded = rearrange(self.vae.decode(z, num_frames=t).sample, "(b t) c h w -> b t c h w", b=b).float()
         mse, mae = (decoded - pixels).square().mean(), (decoded - pixels).abs().mean()
         return {"mse": mse, "mae": mae, "total": mse + 0.1 * mae}
