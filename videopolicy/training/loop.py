@@ -74,7 +74,9 @@ def make_optimizer(groups: dict[str, tuple[list[nn.Parameter], float]], cfg: Tra
     for name, (_, lr) in groups.items():
         if not 0 <= lr < 1:
             raise BadInput(f"the learning rate of {name} is {lr}; allowed: 0 to 1")
-    rows = [{"params": p, "lr": lr, "base_lr": lr, "name": name} for name, (p, lr) in groups.items()]
+    if not seen:
+        raise BadInput(f"nothing would be trained: no parameter of {', '.join(groups)} is (backbone.tune?)")
+    rows = [{"params": p, "lr": lr, "base_lr": lr, "name": name} for name, (p, lr) in groups.items() if p]
     return torch.optim.AdamW(rows, betas=(0.9, 0.99), weight_decay=cfg.weight_decay, fused=True)
 
 

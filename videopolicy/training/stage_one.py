@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.backbones.tuning import fitted
 from videopolicy.config import from_dict
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
@@ -20,7 +21,7 @@ def open_stage_one(path: Path) -> SVDBackbone:
 
 
 def load_stage_one(path: Path, backbone: SVDBackbone) -> None:
-    """Give a video model the weights of a stage-one checkpoint.
+    """Give a video model the weights of a stage-one checkpoint, whichever of them were trained there.
 
     Raises `BadInput` where that was made at another size, with another VAE or for another architecture.
     """
@@ -32,7 +33,7 @@ def load_stage_one(path: Path, backbone: SVDBackbone) -> None:
             raise BadInput(f"backbone.{name} is {ours}, but {found} was trained with {getattr(theirs, name)}")
     checkpoint.check_frozen(found, checkpoint.read_state(found), backbone.identity)
     wrapped = torch.nn.ModuleDict({"backbone": backbone})
-    checkpoint.load_model(found, wrapped, accept=lambda key: key.startswith("backbone.unet."))
+    checkpoint.load_model(found, wrapped, lambda key: key.startswith("backbone.unet."), convert=fitted)
 
 
 def checked(path: Path) -> Path:
