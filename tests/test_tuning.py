@@ -97,7 +97,7 @@ def test_weights_fit_any_way_of_training() -> None:
 
 
 def test_only_what_is_to_be_trained_is(small_dataset: Path, pipeline_folder: Path, tmp_path: Path) -> None:
-    """A video model's updates in stage one; in stage two a head on it, the video model frozen; exported, plain weights."""
+    """Updates in stage one; in stage two a head, the video model frozen; exported, they are plain weights."""
     data = {"data__root": small_dataset, "backbone__n_frames": 4, "backbone__grid": 8, "data__n_val_episodes": 1}
     data |= {"backbone__pretrained": pipeline_folder}
     one, two = tmp_path / "one", tmp_path / "two"
