@@ -5,6 +5,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from videopolicy.config import dump, to_dict, with_defaults
@@ -32,7 +33,8 @@ class TrainConfig:
     """How long and how fast."""
 
     n_steps: int = 4000
-    batch_size: int = 16  # over all processes
+    batch_size: int = 16  # of an optimizer step, over all processes
+    accumulate: int = 1  # parts that a process computes its share of the batch in, their losses averaged
     warmup: int = 200  # steps
     schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 0.01
@@ -46,7 +48,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key in ("n_steps", "batch_size", "log_every", "val_every", "save_every"):
+        for key in ("n_steps", "batch_size", "accumulate", "log_every", "val_every", "save_every"):
             if getattr(self, key) < 1:
                 raise BadInput(f"train.{key} is {getattr(self, key)}; allowed: at least 1")
         for key in ("warmup", "weight_decay", "n_threads", "num_workers"):
@@ -122,12 +124,14 @@ def fit(
     if start >= cfg.n_steps:
         return validate(start)
     rank, world = accelerator.process_index, accelerator.num_processes
-    if cfg.batch_size % world:
-        raise BadInput(f"batch_size is {cfg.batch_size}; allowed: multiples of the {world} processes")
-    places = range(cfg.batch_size)[rank::world]  # of this process's samples in the batch
-    batches = [
-        batch_indices(len(clips), cfg.batch_size, cfg.seed, s, overfit)[rank::world] for s in range(start, cfg.n_steps)
-    ]
+    if cfg.batch_size % (world * cfg.accumulate):
+        raise BadInput(
+            f"train.batch_size is {cfg.batch_size}; allowed: multiples of the {world} processes times"
+            f" train.accumulate {cfg.accumulate}"
+        )
+    n_parts, mine = cfg.accumulate, range(cfg.batch_size)[rank::world]  # places of this process's samples in a batch
+    orders = [batch_indices(len(clips), cfg.batch_size, cfg.seed, s, overfit) for s in range(start, cfg.n_steps)]
+    batches = [[order[i] for i in mine[part::n_parts]] for order in orders for part in range(n_parts)]
     loader = DataLoader(clips, batch_sampler=batches, num_workers=cfg.num_workers)
     wrapped, prepared = accelerator.prepare(objective, optimizer)
     metrics = None
@@ -146,28 +150,36 @@ def fit(
     sums: dict[str, float] = {}
     count, waited, last = 0, 0.0, {}
     with _Signals() as signals:
-        mark = time.perf_counter()
-        for step, batch in enumerate(loader, start):
-            waited += time.perf_counter() - mark
+        parts = iter(loader)
+        for step in range(start, cfg.n_steps):
             factor = lr_factor(cfg, step)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
-            batch = {k: v.to(accelerator.device) for k, v in batch.items()}
             wrapped.train()
-            with accelerator.autocast():
-                losses = wrapped(batch, draws(places, step))
-            accelerator.backward(losses["total"])
-            norm = accelerator.clip_grad_norm_(wrapped.parameters(), cfg.clip)
-            if not math.isfinite(float(losses["total"].detach()) + float(norm)):
-                names = [clips.samples[i] for i in batches[step - start]]
+            terms: dict[str, float] = {}
+            for part in range(n_parts):
+                mark = time.perf_counter()
+                batch = next(parts)
+                waited += time.perf_counter() - mark
+                batch = {k: v.to(accelerator.device) for k, v in batch.items()}
+                # Gradients are averaged over processes once, with the last part's.
+                with accelerator.no_sync(wrapped) if part + 1 < n_parts else nullcontext():
+                    with accelerator.autocast():
+                        losses = wrapped(batch, draws(mine[part::n_parts], step))
+                    accelerator.backward(losses["total"] / n_parts)
+                for name, loss in losses.items():
+                    terms[name] = terms.get(name, 0.0) + float(loss.detach()) / n_parts
+            terms["grad_norm"] = float(accelerator.clip_grad_norm_(wrapped.parameters(), cfg.clip))
+            if not math.isfinite(terms["total"] + terms["grad_norm"]):
+                names = [clips.samples[orders[step - start][i]] for i in mine]
                 raise FloatingPointError(
-                    f"step {step}: loss {float(losses['total'])}, gradient norm {float(norm)}; nothing was updated."
+                    f"step {step}: loss {terms['total']}, gradient norm {terms['grad_norm']}; nothing was updated."
                     f" Clips (episode, frame): {names}"
                 )
             prepared.step()
             prepared.zero_grad()
-            for name, value in {**losses, "grad_norm": norm}.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach() if isinstance(value, Tensor) else value)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value
             count += 1
             done = step + 1
             if done % cfg.val_every == 0 or done == cfg.n_steps:
@@ -197,7 +209,6 @@ def fit(
             if caught:
                 accelerator.print(f"\nsaved step {done} of {run}")
                 raise KeyboardInterrupt
-            mark = time.perf_counter()
     progress.close()
     return last
 
