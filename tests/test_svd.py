@@ -194,6 +194,15 @@ def test_a_model_for_any_size_needs_only_its_multiples(pipeline_folder: Path, tm
         SVDBackbone(dataclasses.replace(cfg, n_frames=1), fps=4)
 
 
+def test_kernels_of_attention(small: SVDConfig, backbone: SVDBackbone) -> None:
+    """torch's own by default; xformers needs a GPU, and says what is missing."""
+    processors = {type(p).__name__ for p in backbone.unet.attn_processors.values()}
+    assert processors == {"AttnProcessor2_0", "OneToken"}
+    if not torch.cuda.is_available():
+        with pytest.raises(BadInput, match=r"attention is xformers, which cannot be used: .+; allowed: auto, sdpa"):
+            SVDBackbone(dataclasses.replace(small, attention="xformers"), fps=4)
+
+
 def test_images_of_another_size_are_refused(backbone: SVDBackbone) -> None:
     with pytest.raises(BadInput, match=r"images are 32x64; allowed: \(64, 64\)"):
         backbone.pixels(images(1)[:, :, :32])

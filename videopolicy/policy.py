@@ -67,7 +67,8 @@ def load(path: Path, device: str = "cpu") -> tuple[FeaturePolicy, dict]:
     if state["stage"] == "light":  # its network is in the checkpoint whole: no other weights are looked for
         backbone = ImageBackbone(from_dict(ImageConfig, {**config["backbone"], "weights": "random"}))
     else:
-        backbone = SVDBackbone(from_dict(SVDConfig, config["backbone"]), state["fps"])
+        theirs = {**config["backbone"], "attention": "auto"}  # kernels are the machine's business
+        backbone = SVDBackbone(from_dict(SVDConfig, theirs), state["fps"])
         checkpoint.check_frozen(path, state, backbone.identity)
     head = make_head(from_dict(HeadConfig, config["head"]), backbone, state["labels"], state["fps"])
     both = nn.ModuleDict({"backbone": backbone, "head": head})

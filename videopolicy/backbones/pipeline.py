@@ -204,6 +204,25 @@ def load(folder: Path, weights: Weights = "pretrained") -> Parts:
     return Parts(unet, vae, encoder, made_for, start, identity(vae, encoder))
 
 
+Attention = Literal["auto", "sdpa", "xformers"]
+
+
+def set_attention(unet: Any, kind: Attention) -> None:
+    """Choose the kernels of a UNet's attention; `auto` is torch's own, scaled_dot_product_attention.
+
+    Raises `BadInput` where xformers is not installed, or cannot be used here.
+    """
+    if kind != "xformers":
+        return  # diffusers' default
+    try:
+        unet.enable_xformers_memory_efficient_attention()
+    except (ImportError, ValueError, NotImplementedError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(
+            f"backbone.attention is xformers, which cannot be used: {reason}; allowed: auto, sdpa"
+        ) from error
+
+
 class _Silent(ResnetBlock2D):
     """A residual block whose last layer is zero: what it adds need not be computed."""
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from videopolicy.backbones import pipeline, tuning, unet
 from videopolicy.backbones.backbone import FeatureMap, splat, to_pixels
-from videopolicy.backbones.pipeline import Weights
+from videopolicy.backbones.pipeline import Attention, Weights
 from videopolicy.backbones.tuning import Tune
 from videopolicy.backbones.unet import Checkpointing
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN, like, precondition, sample
@@ -44,6 +44,7 @@ class SVDConfig:
     # Activations that training computes again instead of keeping: of the blocks at full resolution, or of all. The full
     # SVD at 576 x 320 keeps 10 GiB a sample in bf16; nothing but memory and time changes.
     checkpointing: Checkpointing = "none"
+    attention: Attention = "auto"  # kernels of the UNet's self-attention
 
 
 class SVDBackbone(nn.Module):
@@ -59,6 +60,7 @@ class SVDBackbone(nn.Module):
         parts = pipeline.load(cfg.pretrained, cfg.weights)
         self.cfg, self.identity, self.start = cfg, parts.identity, parts.start
         self.unet = parts.unet
+        pipeline.set_attention(self.unet, cfg.attention)
         unet.shorten_cross_attention(self.unet)
         # Frozen, in evaluation mode, and no part of a checkpoint: they come with the pretrained folder.
         self.vae = parts.vae.requires_grad_(False)

@@ -216,7 +216,7 @@ def fit(
 FREE_KEYS = ("run", "dry_run", "n_sample_steps", "init_from")  # may differ when a run is resumed
 FREE_WITHIN = {
     "train": ("n_steps", "log_every", "val_every", "save_every", "n_threads", "num_workers"),
-    "backbone": ("checkpointing",),
+    "backbone": ("checkpointing", "attention"),
 }
 
 
