@@ -72,6 +72,7 @@ def load(path: Path, device: str = "cpu") -> tuple[FeaturePolicy, dict]:
         checkpoint.check_frozen(path, state, backbone.identity)
     head = make_head(from_dict(HeadConfig, config["head"]), backbone, state["labels"], state["fps"])
     both = nn.ModuleDict({"backbone": backbone, "head": head})
-    checkpoint.load_model(path, both, accept=lambda key: key.startswith(("backbone.", "head.")))  # not the loss's
+    acting = ("backbone.", "head.")  # not what the loss keeps
+    checkpoint.load_model(path, both, accept=lambda key: key.startswith(acting), averaged=True)
     both.eval().to(device)
     return FeaturePolicy(backbone, head, backbone.image_size, config["train"]["mixed_precision"]), config

@@ -1,6 +1,7 @@
 """Checkpoints that are whole or absent: safetensors and JSON in a folder that appears under its name when complete.
 
 run/step_000400/{model,optimizer}.safetensors  state.json  config.json  manifest.json
+                averaged.safetensors           the trained weights' running means, where training keeps them
 run/latest                                     the name of the newest one
 """
 
@@ -19,11 +20,18 @@ from torch import Tensor, nn
 from videopolicy.errors import BadInput
 
 N_KEPT = 2
+AVERAGED = "averaged.safetensors"
 FROZEN = ("backbone.vae.", "backbone.image_encoder.")  # never trained: they stay in the pretrained folder
 
 
 def save(
-    run: Path, step: int, model: dict[str, Tensor], optimizer: torch.optim.Optimizer, state: dict, config: dict
+    run: Path,
+    step: int,
+    model: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    state: dict,
+    config: dict,
+    averaged: dict[str, Tensor] | None = None,
 ) -> Path:
     """Write checkpoint `step` of a run, then drop all but the newest two; none goes before the new one is whole."""
     final, temporary = run / f"step_{step:06d}", run / f"step_{step:06d}.tmp"
@@ -33,6 +41,8 @@ def save(
     trained = {k: v.detach().cpu().contiguous().clone() for k, v in model.items() if not k.startswith(FROZEN)}
     save_file(trained, temporary / "model.safetensors")
     save_file(tensors, temporary / "optimizer.safetensors")
+    if averaged is not None:
+        save_file({k: v.cpu().contiguous() for k, v in averaged.items()}, temporary / AVERAGED)
     (temporary / "state.json").write_text(json.dumps({"step": step, "optimizer": groups, **state}, indent=1))
     (temporary / "config.json").write_text(json.dumps(config, indent=1))
     manifest = {f.name: {"bytes": f.stat().st_size, "sha256": _sha256(f)} for f in sorted(temporary.iterdir())}
@@ -110,12 +120,16 @@ def load_model(
     module: nn.Module,
     accept: Callable[[str], bool] = lambda _key: True,
     convert: Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]] = lambda theirs, _ours: theirs,
+    averaged: bool = False,
 ) -> None:
     """Load the accepted part of a checkpoint's weights, given the module's own names; they must then fit exactly.
 
+    With `averaged`, running means instead of the last step's weights, where the checkpoint has them.
+
     Raises `BadInput` that names the first key that is missing, left over or of another shape.
     """
-    theirs = {k: v for k, v in load_file(path / "model.safetensors").items() if accept(k)}
+    theirs = load_file(path / "model.safetensors") | (read_averaged(path) if averaged else {})
+    theirs = {k: v for k, v in theirs.items() if accept(k)}
     ours = {k: v for k, v in module.state_dict().items() if accept(k) and not k.startswith(FROZEN)}
     theirs = convert(theirs, ours)
     for key in sorted(set(ours) | set(theirs)):
@@ -126,6 +140,11 @@ def load_model(
                 f"{path} holds a checkpoint of another architecture: {key} is {shapes} in this configuration"
             )
     module.load_state_dict(theirs, strict=False)
+
+
+def read_averaged(path: Path) -> dict[str, Tensor]:
+    """Running means of a checkpoint's trained weights; none where it has none."""
+    return load_file(path / AVERAGED) if (path / AVERAGED).is_file() else {}
 
 
 def check_frozen(path: Path, state: dict, identity: str) -> None:

@@ -23,6 +23,7 @@ from videopolicy.processes import mean_over_processes
 from videopolicy.progress import Progress
 from videopolicy.provenance import commit
 from videopolicy.training import checkpoint
+from videopolicy.training.average import WeightAverage
 from videopolicy.training.log import Metrics
 from videopolicy.training.memory import keep_memory
 from videopolicy.training.precision import Precision
@@ -39,6 +40,8 @@ class TrainConfig:
     schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 0.01
     clip: float = 1.0  # gradient norm
+    ema: float = 0.0  # decay per step of the weights' running mean, which then validates and acts; 0: none is kept
+    ema_on_cpu: bool = False  # keep it in main memory
     mixed_precision: Precision = "auto"  # bf16 where the device computes in it, otherwise fp32
     n_threads: int = 0  # per process; 0 leaves torch's choice
     num_workers: int = 0  # of the data loader
@@ -54,6 +57,8 @@ class TrainConfig:
         for key in ("warmup", "weight_decay", "n_threads", "num_workers"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise BadInput(f"train.{key} is {getattr(self, key)}; allowed: at least 0")
+        if not 0 <= self.ema < 1:
+            raise BadInput(f"train.ema is {self.ema}; allowed: 0 to below 1")
         if not self.clip > 0:
             raise BadInput(f"train.clip is {self.clip}; allowed: above 0, .inf for none")
 
@@ -111,6 +116,7 @@ def fit(
     before the optimizer step.
     """
     model: nn.Module = objective.to(accelerator.device)
+    average = WeightAverage(model, cfg.ema, cfg.ema_on_cpu) if cfg.ema else None
     start = 0
     found = checkpoint.latest(run)
     commits: list[str] = []  # that trained this run, in order
@@ -118,11 +124,15 @@ def fit(
         _check_same(found, config, state)
         checkpoint.load_model(found, model)
         checkpoint.load_optimizer(found, optimizer)
+        if average is not None:
+            average.load(checkpoint.read_averaged(found))
         before = checkpoint.read_state(found)
         start, commits = before["step"], before.get("commits", [])
         accelerator.print(f"resuming {run} at step {start}")
+    acting = average.instead if average is not None else nullcontext
     if start >= cfg.n_steps:
-        return validate(start)
+        with acting():
+            return validate(start)
     rank, world = accelerator.process_index, accelerator.num_processes
     if cfg.batch_size % (world * cfg.accumulate):
         raise BadInput(
@@ -143,7 +153,8 @@ def fit(
 
     def keep(step: int) -> None:
         if accelerator.is_main_process:
-            checkpoint.save(run, step, model.state_dict(), optimizer, state | {"commits": commits}, to_dict(config))
+            more, means = {"commits": commits}, average.means if average is not None else None
+            checkpoint.save(run, step, model.state_dict(), optimizer, state | more, to_dict(config), means)
         accelerator.wait_for_everyone()
 
     progress = Progress(run.name, cfg.n_steps, start)
@@ -178,12 +189,15 @@ def fit(
                 )
             prepared.step()
             prepared.zero_grad()
+            if average is not None:
+                average.update(step)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value
             count += 1
             done = step + 1
             if done % cfg.val_every == 0 or done == cfg.n_steps:
-                last = validate(done)
+                with acting():
+                    last = validate(done)
                 if metrics:
                     metrics.write(step, **{f"val/{k}": v for k, v in last.items()})
             if done % cfg.log_every == 0 or done == cfg.n_steps:
@@ -215,7 +229,7 @@ def fit(
 
 FREE_KEYS = ("run", "dry_run", "n_sample_steps", "init_from")  # may differ when a run is resumed
 FREE_WITHIN = {
-    "train": ("n_steps", "log_every", "val_every", "save_every", "n_threads", "num_workers"),
+    "train": ("n_steps", "log_every", "val_every", "save_every", "n_threads", "num_workers", "ema_on_cpu"),
     "backbone": ("checkpointing", "attention"),
 }
 

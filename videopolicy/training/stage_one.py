@@ -33,7 +33,7 @@ def load_stage_one(path: Path, backbone: SVDBackbone) -> None:
             raise BadInput(f"backbone.{name} is {ours}, but {found} was trained with {getattr(theirs, name)}")
     checkpoint.check_frozen(found, checkpoint.read_state(found), backbone.identity)
     wrapped = torch.nn.ModuleDict({"backbone": backbone})
-    checkpoint.load_model(found, wrapped, lambda key: key.startswith("backbone.unet."), convert=fitted)
+    checkpoint.load_model(found, wrapped, lambda key: key.startswith("backbone.unet."), fitted, averaged=True)
 
 
 def checked(path: Path) -> Path:
