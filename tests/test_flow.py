@@ -151,6 +151,8 @@ def test_report_counts_what_was_recorded(folder: Path) -> None:
     ]
     assert all(r["weighted"] == r["place"] + 0.5 * r["grasp"] for r in summary["rows"])
     assert {r["camera"] for r in summary["sensitivity"]["rows"]} == {f"of {folder / 'data'}"}
+    for name in ("joint_para", "joint_global"):
+        assert {"position_mm", "leak/sigma_200_mm", "leak/swap_mm"} < summary["validation"][name].keys()
     page = (folder / "report.html").read_text()
     assert page.count("data:video/mp4") == 4
     assert "one pixel down" in page

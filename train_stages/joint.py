@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from train_stages.leak import LeakMeter
 from train_stages.report import describe, describe_labels
 from train_stages.validation import Validation
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
@@ -44,6 +45,7 @@ class Config:
     head_sigma_min: float = 80.0  # head losses count only above this noise level
     fixed_noise: bool = True  # there, train on the very noise sample that the policy acts with
     loss_balance: Balance = "ema"
+    leak_clips: int = 16  # held-out clips that validation also reads from their noised future; 0: none
     dry_run: bool = False
 
 
@@ -62,6 +64,8 @@ def main(cfg: Config) -> dict[str, float]:
             f"backbone.weights is {cfg.backbone.weights!r}, but the UNet comes from init_from {cfg.init_from}; allowed:"
             " 'pretrained', or init_from null"
         )
+    if cfg.leak_clips < 0:
+        raise BadInput(f"leak_clips is {cfg.leak_clips}; allowed: at least 0")
     if cfg.data.min_change:
         raise BadInput(f"data.min_change is {cfg.data.min_change}; allowed: 0, or a policy would not learn to wait")
     data, clips, val_clips = open_splits(cfg.data, cfg.backbone.n_frames, cfg.head.n_steps, cfg.backbone.image_size)
@@ -90,6 +94,16 @@ def main(cfg: Config) -> dict[str, float]:
     # Validate as the policy acts: from the first frame alone, at the deploy noise level.
     policy = FeaturePolicy(backbone, head, cfg.backbone.image_size, cfg.train.mixed_precision)
     validation = Validation(policy, data, val_clips)
+    meter = None
+    if cfg.leak_clips:
+        meter = LeakMeter(backbone, head, data, val_clips, cfg.leak_clips, cfg.train.seed, cfg.fixed_noise)
+
+    def validate(step: int) -> dict[str, float]:
+        found = validation.at(objective, step, cfg.train.n_steps, previews)
+        if meter is not None:
+            with accelerator.autocast():
+                found |= meter.measure(cfg.head_sigma_min)
+        return found
 
     # Train, saving as we go; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():
@@ -100,7 +114,7 @@ def main(cfg: Config) -> dict[str, float]:
             optimizer,
             clips,
             draws=lambda places, step: draw(cfg.noise, places, backbone, cfg.train.seed, step).to(accelerator.device),
-            validate=lambda step: validation.at(objective, step, cfg.train.n_steps, previews),
+            validate=validate,
             run=cfg.run,
             config=cfg,
             state={

@@ -227,7 +227,7 @@ def fit(
     return last
 
 
-FREE_KEYS = ("run", "dry_run", "n_sample_steps", "init_from")  # may differ when a run is resumed
+FREE_KEYS = ("run", "dry_run", "n_sample_steps", "leak_clips", "init_from")  # may differ when a run is resumed
 FREE_WITHIN = {
     "train": ("n_steps", "log_every", "val_every", "save_every", "n_threads", "num_workers", "ema_on_cpu"),
     "backbone": ("checkpointing", "attention"),

@@ -1,0 +1,44 @@
+"""The leak meter: what of a future that only training has reaches a head."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from train_stages.leak import SIGMAS, LeakMeter
+from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.data.dataset import ClipDataset
+from videopolicy.data.lerobot import Dataset
+from videopolicy.heads.choice import HeadConfig, make_head
+
+
+@pytest.fixture(scope="module")
+def meter(written_dataset: Path, pipeline_folder: Path) -> LeakMeter:
+    torch.manual_seed(0)
+    data = Dataset(written_dataset)
+    clips = ClipDataset(data, [0, 1, 2], 4, 6, (64, 64), 1.0)
+    backbone = SVDBackbone(SVDConfig(pipeline_folder, "pretrained", (64, 64), 4, feature_blocks=(0, 1), grid=8), 4)
+    head = make_head(HeadConfig(kind="regression", n_steps=6), backbone, clips.label_statistics(), 4)
+    return LeakMeter(backbone.eval(), head.eval(), data, clips, 4, 0, fixed_noise=False)
+
+
+def test_noise_drowns_the_future(meter: LeakMeter) -> None:
+    """Another future moves what is read at low noise, and hundreds of times less at the highest."""
+    low, high = (meter.measure(sigma)["leak/swap_mm"] for sigma in (0.5, 600.0))
+    assert low > 100 * high > 0
+
+
+def test_every_noise_level_is_read(meter: LeakMeter) -> None:
+    found = meter.measure(80.0)
+    assert list(found) == [*(f"leak/sigma_{s:g}_mm" for s in SIGMAS), "leak/swap_mm"]
+    assert all(math.isfinite(x) and x > 0 for x in found.values())
+    assert found == meter.measure(80.0)
+
+
+def test_the_noise_may_be_the_policys(meter: LeakMeter, written_dataset: Path) -> None:
+    clips = ClipDataset(Dataset(written_dataset), [0], 4, 6, (64, 64), 1.0)
+    fixed = LeakMeter(meter.backbone, meter.head, clips.data, clips, 2, 0, fixed_noise=True)
+    assert torch.equal(fixed.draws.noise[0], meter.backbone.feature_noise)
+    assert torch.equal(fixed.draws.noise[0], fixed.draws.noise[1])
+    assert not torch.equal(meter.draws.noise[0], meter.draws.noise[1])
