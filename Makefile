@@ -7,7 +7,7 @@ STEP = $(RUN) python -m eval.step runs/demo
 # Two processes of one thread each: on two cores a quarter faster than one of two. (accelerate's own launcher starts one.)
 LAUNCH_TWO := OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=true python -m torch.distributed.run --standalone --nproc_per_node 2 --
 WEIGHTS := weights/svd-tiny/README.md
-LAUNCH := accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
+LAUNCH := accelerate launch --quiet --config_file configs/accelerate/single.yaml
 
 SUBMAKE := $(MAKE)  # under another name, or `make -n` would run the line that holds it
 

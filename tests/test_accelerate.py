@@ -1,0 +1,42 @@
+"""The launch configurations are ones that accelerate reads, and one process starts by them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.utils import DistributedType
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "configs/accelerate"
+KINDS = {
+    "single": (DistributedType.NO, 1, 1),
+    "ddp": (DistributedType.MULTI_GPU, 1, 8),
+    "multi_node": (DistributedType.MULTI_GPU, 2, 16),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_accelerate_reads_them(name: str) -> None:
+    found = load_config_from_file(str(FOLDER / f"{name}.yaml"))
+    assert (found.distributed_type, found.num_machines, found.num_processes) == KINDS[name]
+    assert found.mixed_precision == "no"  # the stages decide
+
+
+def test_there_are_no_others() -> None:
+    assert {path.stem for path in FOLDER.iterdir()} == set(KINDS)
+
+
+def test_one_process_starts(written_dataset: Path, pipeline_folder: Path, tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(FOLDER / "single.yaml")]
+    keys = {"run": tmp_path / "run", "data.root": written_dataset, "backbone.pretrained": pipeline_folder}
+    keys |= {"backbone.n_frames": 4, "backbone.grid": 8, "dry_run": "true"}
+    options = [x for key, value in keys.items() for x in (f"--{key}", str(value))]
+    script = [str(ROOT / "train_stages/video.py"), "--config_path", str(ROOT / "configs/debug/video.yaml")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([*launch, *script, *options], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "(1 process(es)" in result.stdout
+    assert not (tmp_path / "run").exists()
