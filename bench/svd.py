@@ -20,7 +20,7 @@ from videopolicy.backbones import pipeline, unet
 
 SIZES = ["576x320", "512x512", "448x448", "256x256"]  # width x height [pixels]
 N_FRAMES, VAE_FACTOR, TERA = 7, 8, 1e12
-LAST_READ = 2  # up-block; of the two that a policy reads by default the later one
+LAST_READ = 2  # up-block after which a policy that reads 1 and 2, as the sources have it, can stop
 
 
 def inputs(size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

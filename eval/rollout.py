@@ -32,7 +32,6 @@ from videopolicy.policy import FeaturePolicy, load
 from videopolicy.progress import Progress
 from videopolicy.provenance import commit
 from videopolicy.training import checkpoint
-from videopolicy.training.precision import has_bf16
 from videopolicy.types import ActionChunk
 
 EXECUTORS = ("teleport", "osc")
@@ -92,8 +91,6 @@ def main(cfg: Config) -> list[dict]:
     select: Select = "all"
     for name, run in cfg.policies.items():
         policy, config = load(Path(run), device)
-        if policy.precision == "bf16" and not has_bf16():
-            print(f"{name} was trained in bf16, which this machine has no instructions for: acting will be slow")
         m = ensemble_of(cfg, policy.head)
         digest = _digest(cfg, checkpoint.weights_digest(checkpoint.find(Path(run))), policy.precision, m)
         contestants.append(Contestant(name, policy, digest, ensemble=m))

@@ -9,7 +9,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from train_stages import light
+from train_stages.validation import Validation
 from videopolicy import policy
+from videopolicy.config import from_dict
+from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import read_jsonl
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
@@ -55,10 +58,29 @@ def test_what_acts_is_the_average(written_dataset: Path, tmp_path: Path) -> None
     ]
     assert losses[0] == losses[1]
     means, weights = load_file(whole / "averaged.safetensors"), load_file(whole / "model.safetensors")
+    loaded, saved = policy.load(tmp_path / "whole")
+    data, _, val_clips = open_splits(from_dict(DataConfig, saved["data"]), 1, 6, (64, 64))
+    assert Validation(loaded, data, val_clips).measure()["position_mm"] == pytest.approx(last["position_mm"], rel=1e-4)
+    last_steps = {k.removeprefix("head."): v for k, v in weights.items() if k.startswith("head.")}
+    loaded.head.load_state_dict(last_steps)
+    assert Validation(loaded, data, val_clips).measure()["position_mm"] != pytest.approx(last["position_mm"], rel=1e-4)
     loaded, _ = policy.load(tmp_path / "whole")
     for name, p in loaded.head.named_parameters():
         assert torch.equal(p, means[f"head.{name}"])
         assert not torch.equal(p, weights[f"head.{name}"])
+
+
+def test_another_decay_is_another_policy(written_dataset: Path, tmp_path: Path) -> None:
+    """Though the last step's weights are the same."""
+    found = []
+    for decay in (0.05, 0.9):
+        cfg = config(light.Config, "light", run=tmp_path / str(decay), data__root=written_dataset, train__ema=decay)
+        light.main(cfg)
+        path = checkpoint.find(tmp_path / str(decay))
+        found.append((checkpoint.weights_digest(path), load_file(path / "model.safetensors")))
+    (one, a), (other, b) = found
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert one != other
 
 
 def test_no_average_is_refused_late(written_dataset: Path, tmp_path: Path) -> None:

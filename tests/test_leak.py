@@ -36,6 +36,12 @@ def test_every_noise_level_is_read(meter: LeakMeter) -> None:
     assert found == meter.measure(80.0)
 
 
+def test_one_clip_has_no_other(meter: LeakMeter, written_dataset: Path) -> None:
+    clips = ClipDataset(Dataset(written_dataset), [1], 4, 6, (64, 64), 1.0)
+    alone = LeakMeter(meter.backbone, meter.head, clips.data, clips, 1, 0, fixed_noise=False)
+    assert "leak/swap_mm" not in alone.measure(80.0)
+
+
 def test_the_noise_may_be_the_policys(meter: LeakMeter, written_dataset: Path) -> None:
     clips = ClipDataset(Dataset(written_dataset), [0], 4, 6, (64, 64), 1.0)
     fixed = LeakMeter(meter.backbone, meter.head, clips.data, clips, 2, 0, fixed_noise=True)

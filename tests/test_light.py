@@ -112,7 +112,8 @@ def test_what_makes_no_sense_is_refused(written_dataset: Path, tmp_path: Path) -
         ({"head__regression__width": 0}, r"head.regression.width is 0; allowed: at least 1"),
         ({"head__tracks__width": 0}, r"head.tracks.width is 0; allowed: at least 1"),
         ({"head__spatial_softmax__width": 0}, r"head.spatial_softmax.width is 0; allowed: at least 1"),
-        ({"head__para__n_rotation": 1}, r"head.para.n_rotation is 1; allowed: 0, or at least 2"),
+        ({"head__para__n_rotation": 1}, r"head.para.n_rotation is 1; allowed: 0, or at least 3"),
+        ({"head__para__n_rotation": 2}, r"head.para.n_rotation is 2; allowed: 0, or at least 3"),
     ):
         with pytest.raises(BadInput, match=words):
             train(tmp_path / "run", written_dataset, **overrides)

@@ -16,11 +16,13 @@ from videopolicy.types import Observation
 
 
 @pytest.mark.parametrize(("flags", "has"), [({"avx2": True, "avx512_bf16": False}, False), ({"amx_bf16": True}, True)])
-def test_a_cpu_that_would_imitate_it_has_none(flags: dict, has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+def test_a_cpu_that_would_imitate_it_has_none(
+    flags: dict, has: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
-    assert has_bf16() is has
-    cfg = with_precision(config(video.Config, "video"))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert has_bf16("cpu") is has
+    cfg = with_precision(config(video.Config, "video", run=tmp_path))
     assert cfg.train.mixed_precision == ("bf16" if has else "fp32")
 
 
@@ -30,7 +32,7 @@ def test_this_machine_says_what_it_has() -> None:
 
 def test_what_is_asked_for_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     for has in (True, False):
-        monkeypatch.setattr(precision, "has_bf16", lambda has=has: has)
+        monkeypatch.setattr(precision, "has_bf16", lambda _device, has=has: has)
         for wanted in ("fp32", "bf16"):
             cfg = config(light.Config, "light", train__mixed_precision=wanted)
             assert with_precision(cfg) == cfg
@@ -48,12 +50,14 @@ def test_every_stage_prints_what_it_decided(
     if name == "joint_global":
         where["init_from"] = folder / "video"
     script.main(config(script.Config, name, dry_run=True, **where))
-    assert f"mixed_precision: {'bf16' if has_bf16() and name != 'light' else 'fp32'}\n" in capsys.readouterr().out
+    assert f"mixed_precision: {'bf16' if has_bf16('cpu') and name != 'light' else 'fp32'}\n" in capsys.readouterr().out
 
 
 def test_a_policy_acts_in_the_precision_it_was_trained_in(folder: Path, tmp_path: Path) -> None:
     where = {"init_from": folder / "video", **paths(folder, tmp_path / "run")}
     joint.main(config(joint.Config, "joint_para", train__mixed_precision="bf16", **where))
+    again = config(joint.Config, "joint_para", **where)
+    assert with_precision(again).train.mixed_precision == "bf16"  # as the run has it, on any machine
     trained, saved = policy.load(tmp_path / "run")
     assert trained.precision == saved["train"]["mixed_precision"] == "bf16"
     data = Dataset(folder / "data")

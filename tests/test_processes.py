@@ -13,7 +13,6 @@ from flows import config
 from safetensors.numpy import load_file
 
 from train_stages import joint, video
-from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -67,19 +66,3 @@ def test_two_processes_are_one_run(script: Any, small_dataset: Path, pipeline_fo
     first, second = (load_file(checkpoint.find(run) / "model.safetensors") for run in (two, one))
     away = np.sqrt(sum(np.square(first[name] - second[name]).sum() for name in first))
     assert away < 2e-3 * np.sqrt(sum(np.square(weights).sum() for weights in first.values()))
-
-
-def test_parts_of_a_batch_change_no_loss(small_dataset: Path, pipeline_folder: Path, tmp_path: Path) -> None:
-    """Computed in two halves, a batch gives the same losses and gradient; it must be divisible."""
-    for n in (1, 2):
-        more = keys(video, tmp_path / str(n), small_dataset, pipeline_folder, 2) | {"train__accumulate": n}
-        video.main(config(video.Config, "video", **more))
-    whole, halves = ([line for line in metrics(tmp_path / str(n)) if "total" in line] for n in (1, 2))
-    assert len(whole) == len(halves) == 2
-    for a, b in zip(whole, halves, strict=True):
-        for name in ("total", "diffusion", "grad_norm"):
-            assert a[name] == pytest.approx(b[name], rel=1e-4 if a["step"] == 0 else 5e-3), name
-    more |= {"run": tmp_path / "none", "train__batch_size": 6, "train__accumulate": 4}
-    cfg = config(video.Config, "video", **more)
-    with pytest.raises(BadInput, match=r"batch_size is 6; allowed: multiples of the 1 processes times .*accumulate 4"):
-        video.main(cfg)

@@ -64,8 +64,8 @@ def main(cfg: Config) -> dict[str, float]:
             f"backbone.weights is {cfg.backbone.weights!r}, but the UNet comes from init_from {cfg.init_from}; allowed:"
             " 'pretrained', or init_from null"
         )
-    if cfg.leak_clips < 0:
-        raise BadInput(f"leak_clips is {cfg.leak_clips}; allowed: at least 0")
+    if cfg.leak_clips < 0 or cfg.leak_clips == 1:  # one clip has no other whose future it could be given
+        raise BadInput(f"leak_clips is {cfg.leak_clips}; allowed: 0, or at least 2")
     if cfg.data.min_change:
         raise BadInput(f"data.min_change is {cfg.data.min_change}; allowed: 0, or a policy would not learn to wait")
     data, clips, val_clips = open_splits(cfg.data, cfg.backbone.n_frames, cfg.head.n_steps, cfg.backbone.image_size)

@@ -1,5 +1,6 @@
 """A backbone and a head as a policy: observations in, action chunks out; and how both come back from a checkpoint."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ from torch import Tensor, nn
 from videopolicy.backbones.backbone import Backbone
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
 from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.backbones.tuning import fitted
 from videopolicy.config import from_dict
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.heads.head import ActionHead
 from videopolicy.images import resized
 from videopolicy.training import checkpoint
-from videopolicy.training.precision import Precision
+from videopolicy.training.precision import Precision, has_bf16
 from videopolicy.types import ActionChunk, Observation
 
 
@@ -33,6 +35,7 @@ class FeaturePolicy:
         image_size: tuple[int, int],
         precision: Precision = "fp32",
     ) -> None:
+        assert precision != "auto", "undecided: see `training/precision.py`"
         self.backbone, self.head, self.image_size, self.precision = backbone, head, image_size, precision
 
     def act(self, observation: Observation) -> ActionChunk:
@@ -67,12 +70,16 @@ def load(path: Path, device: str = "cpu") -> tuple[FeaturePolicy, dict]:
     if state["stage"] == "light":  # its network is in the checkpoint whole: no other weights are looked for
         backbone = ImageBackbone(from_dict(ImageConfig, {**config["backbone"], "weights": "random"}))
     else:
-        theirs = {**config["backbone"], "attention": "auto"}  # kernels are the machine's business
+        # Kernels are the machine's business, and to act no weight is trained: updates are merged into what they update.
+        theirs = {**config["backbone"], "attention": "auto", "tune": "frozen"}
         backbone = SVDBackbone(from_dict(SVDConfig, theirs), state["fps"])
         checkpoint.check_frozen(path, state, backbone.identity)
     head = make_head(from_dict(HeadConfig, config["head"]), backbone, state["labels"], state["fps"])
     both = nn.ModuleDict({"backbone": backbone, "head": head})
     acting = ("backbone.", "head.")  # not what the loss keeps
-    checkpoint.load_model(path, both, accept=lambda key: key.startswith(acting), averaged=True)
+    checkpoint.load_model(path, both, lambda key: key.startswith(acting), fitted, averaged=True)
+    precision = config["train"]["mixed_precision"]
+    if precision == "bf16" and not has_bf16(torch.device(device).type):
+        warnings.warn(f"{path} acts in bf16, which this machine has no instructions for: it will be slow", stacklevel=2)
     both.eval().to(device)
-    return FeaturePolicy(backbone, head, backbone.image_size, config["train"]["mixed_precision"]), config
+    return FeaturePolicy(backbone, head, backbone.image_size, precision), config

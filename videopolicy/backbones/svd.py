@@ -41,8 +41,8 @@ class SVDConfig:
     grid: int = 24  # they are resized to grid x grid and concatenated
     feature_sigma: float = 200.0  # noise level a policy reads at
     feature_seed: int = 0  # of the fixed noise sample it reads with
-    # Activations that training computes again instead of keeping: of the blocks at full resolution, or of all. The full
-    # SVD at 576 x 320 keeps 10 GiB a sample in bf16; nothing but memory and time changes.
+    # Activations that training computes again instead of keeping: of the finest levels' blocks, which hold the most, or
+    # of all. Nothing but memory and time changes.
     checkpointing: Checkpointing = "none"
     attention: Attention = "auto"  # kernels of the UNet's self-attention
 
@@ -202,6 +202,12 @@ class SVDBackbone(nn.Module):
         assert found.output is not None
         return found.output.float(), found.blocks
 
+    def read(
+        self, x: Float[Tensor, "batch frame channel row col"], sigma: Float[Tensor, " batch"], condition: dict
+    ) -> dict[int, Tensor]:
+        """Up-blocks' outputs for noisy latents, for `features`; the pass ends after the last that is read."""
+        return self._run(x, sigma, condition, whole=False).blocks
+
     def _run(self, x: Tensor, sigma: Tensor, condition: dict[str, Tensor], whole: bool) -> unet.Pass:
         _, _, c_in, c_noise = precondition(sigma)
         image = repeat(condition["latent"], "b c h w -> b t c h w", t=x.shape[1])
@@ -226,7 +232,6 @@ class SVDBackbone(nn.Module):
     ) -> FeatureMap:
         """Features for acting: one pass at `feature_sigma` on a fixed noise sample, so that a policy is deterministic.
 
-        The pass ends after the last up-block that is read.
         `start_pixel` is in pixels of `cfg.image_size`; NaN where the end effector is outside the image.
         """
         first = self.pixels(images)
@@ -237,7 +242,7 @@ class SVDBackbone(nn.Module):
         condition = self.condition(first, augmentation, pixel_noise.expand_as(first))
         sigma = first.new_full((len(first),), self.cfg.feature_sigma)
         noise = self.feature_noise[None]
-        return self.features(self._run(like(sigma, noise) * noise, sigma, condition, whole=False).blocks, start_pixel)
+        return self.features(self.read(like(sigma, noise) * noise, sigma, condition), start_pixel)
 
     @torch.no_grad()
     def generate(

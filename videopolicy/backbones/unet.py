@@ -37,8 +37,8 @@ def run(
     """The UNet's forward, which keeps the outputs of the up-blocks in `read`; unless `whole`, it ends after the last.
 
     With `checkpointing`, blocks compute their activations again in the backward pass instead of keeping them:
-    "selective" those at full resolution, which hold the most, "full" all. Sizes must be multiples of the UNet's
-    downsampling.
+    "selective" those that read or give the finest resolution, which hold the most, "full" all. Sizes must be multiples
+    of the UNet's downsampling.
     """
     b, t = inputs.shape[:2]
     again = checkpointed(len(unet.down_blocks), checkpointing) if torch.is_grad_enabled() else frozenset()
@@ -75,7 +75,7 @@ def run(
 
 
 def checkpointed(n_levels: int, how: Checkpointing) -> frozenset[str]:
-    """Names of the blocks whose activations are computed again. Those at full resolution hold 73 % in SVD."""
+    """Names of the blocks whose activations are computed again."""
     if how == "none":
         return frozenset()
     if how == "selective":

@@ -39,8 +39,8 @@ class ParaConfig:
         for name, least in (("n_layers", 0), ("n_height", 1), ("n_gripper", 2), ("n_rotation", 0), ("width", 1)):
             if getattr(self, name) < least:
                 raise BadInput(f"head.para.{name} is {getattr(self, name)}; allowed: at least {least}")
-        if self.n_rotation == 1:
-            raise BadInput("head.para.n_rotation is 1; allowed: 0, or at least 2 bins for each angle")
+        if self.n_rotation in (1, 2):  # a bin's two neighbours on the circle must be two
+            raise BadInput(f"head.para.n_rotation is {self.n_rotation}; allowed: 0, or at least 3 bins for each angle")
         if not 0 < self.window <= 100:
             raise BadInput(f"head.para.window is {self.window}; allowed: above 0 to 100 grid cells")
         if not 0 <= self.stiffness < math.inf:

@@ -31,7 +31,7 @@ class WeightAverage:
     @torch.no_grad()
     def instead(self) -> Iterator[None]:
         """The model with averaged weights, while this lasts."""
-        own = {name: p.detach().clone() for name, p in self.weights.items()}
+        own = {name: p.detach().to(self.means[name].device, copy=True) for name, p in self.weights.items()}
         try:
             self._put(self.means)
             yield

@@ -111,8 +111,9 @@ def read_state(path: Path) -> dict:
 
 
 def weights_digest(path: Path) -> str:
-    """What identifies a checkpoint's weights."""
-    return json.loads((path / "manifest.json").read_text())["model.safetensors"]["sha256"]
+    """What identifies the weights that a checkpoint acts with."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    return manifest[AVERAGED if AVERAGED in manifest else "model.safetensors"]["sha256"]
 
 
 def load_model(
@@ -172,7 +173,8 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     theirs, ours = ([(g["name"], len(g["params"])) for g in x] for x in (groups, optimizer.param_groups))
     if theirs != ours:
         raise BadInput(
-            f"{path} was trained with other parameters (group, number): {theirs}; this configuration trains {ours}"
+            f"{path} was trained with other parameters (group, number): {theirs}, not {ours}: by an older version? It"
+            " still acts and can be evaluated; to train on, name another run"
         )
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -1,6 +1,5 @@
 """The training loop of every stage: steps, metrics, checkpoints, and an orderly end on signals."""
 
-import json
 import math
 import signal
 import time
@@ -16,7 +15,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import DataLoader
 
-from videopolicy.config import dump, to_dict, with_defaults
+from videopolicy.config import dump, to_dict
 from videopolicy.data.dataset import ClipDataset, batch_indices
 from videopolicy.errors import BadInput
 from videopolicy.processes import mean_over_processes
@@ -27,6 +26,7 @@ from videopolicy.training.average import WeightAverage
 from videopolicy.training.log import Metrics
 from videopolicy.training.memory import keep_memory
 from videopolicy.training.precision import Precision
+from videopolicy.training.resume import check_same
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class TrainConfig:
     """How long and how fast."""
 
     n_steps: int = 4000
-    batch_size: int = 16  # of an optimizer step, over all processes
-    accumulate: int = 1  # parts that a process computes its share of the batch in, their losses averaged
+    batch_size: int = 16  # over all processes
     warmup: int = 200  # steps
     schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 0.01
@@ -51,7 +50,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key in ("n_steps", "batch_size", "accumulate", "log_every", "val_every", "save_every"):
+        for key in ("n_steps", "batch_size", "log_every", "val_every", "save_every"):
             if getattr(self, key) < 1:
                 raise BadInput(f"train.{key} is {getattr(self, key)}; allowed: at least 1")
         for key in ("warmup", "weight_decay", "n_threads", "num_workers"):
@@ -121,9 +120,8 @@ def fit(
     found = checkpoint.latest(run)
     commits: list[str] = []  # that trained this run, in order
     if found is not None:
-        _check_same(found, config, state)
+        check_same(found, config, state)
         checkpoint.load_model(found, model)
-        checkpoint.load_optimizer(found, optimizer)
         if average is not None:
             average.load(checkpoint.read_averaged(found))
         before = checkpoint.read_state(found)
@@ -133,15 +131,15 @@ def fit(
     if start >= cfg.n_steps:
         with acting():
             return validate(start)
+    if found is not None:
+        checkpoint.load_optimizer(found, optimizer)
     rank, world = accelerator.process_index, accelerator.num_processes
-    if cfg.batch_size % (world * cfg.accumulate):
-        raise BadInput(
-            f"train.batch_size is {cfg.batch_size}; allowed: multiples of the {world} processes times"
-            f" train.accumulate {cfg.accumulate}"
-        )
-    n_parts, mine = cfg.accumulate, range(cfg.batch_size)[rank::world]  # places of this process's samples in a batch
-    orders = [batch_indices(len(clips), cfg.batch_size, cfg.seed, s, overfit) for s in range(start, cfg.n_steps)]
-    batches = [[order[i] for i in mine[part::n_parts]] for order in orders for part in range(n_parts)]
+    if cfg.batch_size % world:
+        raise BadInput(f"train.batch_size is {cfg.batch_size}; allowed: multiples of the {world} processes")
+    places = range(cfg.batch_size)[rank::world]  # of this process's samples in the batch
+    batches = [
+        batch_indices(len(clips), cfg.batch_size, cfg.seed, s, overfit)[rank::world] for s in range(start, cfg.n_steps)
+    ]
     loader = DataLoader(clips, batch_sampler=batches, num_workers=cfg.num_workers)
     wrapped, prepared = accelerator.prepare(objective, optimizer)
     metrics = None
@@ -161,28 +159,21 @@ def fit(
     sums: dict[str, float] = {}
     count, waited, last = 0, 0.0, {}
     with _Signals() as signals:
-        parts = iter(loader)
-        for step in range(start, cfg.n_steps):
+        mark = time.perf_counter()
+        for step, batch in enumerate(loader, start):
+            waited += time.perf_counter() - mark
             factor = lr_factor(cfg, step)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
+            batch = {k: v.to(accelerator.device) for k, v in batch.items()}
             wrapped.train()
-            terms: dict[str, float] = {}
-            for part in range(n_parts):
-                mark = time.perf_counter()
-                batch = next(parts)
-                waited += time.perf_counter() - mark
-                batch = {k: v.to(accelerator.device) for k, v in batch.items()}
-                # Gradients are averaged over processes once, with the last part's.
-                with accelerator.no_sync(wrapped) if part + 1 < n_parts else nullcontext():
-                    with accelerator.autocast():
-                        losses = wrapped(batch, draws(mine[part::n_parts], step))
-                    accelerator.backward(losses["total"] / n_parts)
-                for name, loss in losses.items():
-                    terms[name] = terms.get(name, 0.0) + float(loss.detach()) / n_parts
-            terms["grad_norm"] = float(accelerator.clip_grad_norm_(wrapped.parameters(), cfg.clip))
+            with accelerator.autocast():
+                losses = wrapped(batch, draws(places, step))
+            accelerator.backward(losses["total"])
+            norm = accelerator.clip_grad_norm_(wrapped.parameters(), cfg.clip)
+            terms = {name: float(value.detach()) for name, value in {**losses, "grad_norm": norm}.items()}
             if not math.isfinite(terms["total"] + terms["grad_norm"]):
-                names = [clips.samples[orders[step - start][i]] for i in mine]
+                names = [clips.samples[i] for i in batches[step - start]]
                 raise FloatingPointError(
                     f"step {step}: loss {terms['total']}, gradient norm {terms['grad_norm']}; nothing was updated."
                     f" Clips (episode, frame): {names}"
@@ -223,34 +214,9 @@ def fit(
             if caught:
                 accelerator.print(f"\nsaved step {done} of {run}")
                 raise KeyboardInterrupt
+            mark = time.perf_counter()
     progress.close()
     return last
-
-
-FREE_KEYS = ("run", "dry_run", "n_sample_steps", "leak_clips", "init_from")  # may differ when a run is resumed
-FREE_WITHIN = {
-    "train": ("n_steps", "log_every", "val_every", "save_every", "n_threads", "num_workers", "ema_on_cpu"),
-    "backbone": ("checkpointing", "attention"),
-}
-
-
-def _check_same(found: Path, config: Any, state: dict) -> None:
-    """Refuse to go on with a run under another configuration or other labels; `BadInput` names the first difference.
-
-    Keys that the run's code did not know yet have their defaults, which change nothing.
-    """
-    before = {**with_defaults(type(config), checkpoint.read_config(found)), "state": checkpoint.read_state(found)}
-    now = {**json.loads(json.dumps(to_dict(config))), "state": json.loads(json.dumps(state))}
-    for section, values in now.items():
-        pairs = values.items() if isinstance(values, dict) else [(None, values)]
-        for key, value in pairs:
-            old = before.get(section, {}).get(key) if key is not None else before.get(section)
-            free = section in FREE_KEYS or key in FREE_WITHIN.get(section, ())
-            if value != old and not free:
-                name = section if key is None else f"{section}.{key}"
-                raise BadInput(
-                    f"{found.parent} was trained with {name} {old}, not {value}; name another run, or remove it"
-                )
 
 
 class _Signals:

@@ -4,19 +4,30 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
+from accelerate import PartialState
+
+from videopolicy.training import checkpoint
 
 Precision = Literal["auto", "fp32", "bf16"]
 
 
-def has_bf16() -> bool:
-    """Whether the device that a script would choose has instructions for bfloat16; a CPU without imitates them."""
-    if torch.cuda.is_available():
+def has_bf16(device: str) -> bool:
+    """Whether a type of device ("cuda", "cpu") has instructions for bfloat16; a CPU without imitates them."""
+    if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(has for name, has in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
 
 
 def with_precision(cfg: Any) -> Any:
-    """A script's configuration with `train.mixed_precision` decided; what is decided is printed and saved."""
+    """A script's configuration with `train.mixed_precision` decided; what is decided is printed and saved.
+
+    `auto` is what the run was begun with, or for a new one what the device has that accelerate will use.
+    """
     if cfg.train.mixed_precision != "auto":
         return cfg
-    return replace(cfg, train=replace(cfg.train, mixed_precision="bf16" if has_bf16() else "fp32"))
+    found = checkpoint.latest(cfg.run)
+    if found is not None:
+        chosen = checkpoint.read_config(found)["train"]["mixed_precision"]
+    else:
+        chosen = "bf16" if has_bf16(PartialState().device.type) else "fp32"
+    return replace(cfg, train=replace(cfg.train, mixed_precision=chosen))

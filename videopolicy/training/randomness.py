@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 T = TypeVar("T")
 
 
 def sample_generator(seed: int, step: int, place: int) -> torch.Generator:
-    return torch.Generator().manual_seed(((seed * 1_000_003 + step) * 1009 + place) % 2**63)
+    state = np.random.SeedSequence([seed, step, place]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> 1))
 
 
 def drawn(one: Callable[[torch.Generator], T], seed: int, step: int, places: Sequence[int]) -> T:
