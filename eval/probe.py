@@ -33,6 +33,7 @@ from videopolicy.heads.head import Targets
 from videopolicy.heads.para import ParaConfig, ParaHead
 from videopolicy.progress import Progress
 from videopolicy.training.loop import TrainConfig, lr_factor, make_optimizer
+from videopolicy.training.precision import has_bf16
 
 BATCH = 16
 WEIGHTS = {"spatial": 0.25, "height": 0.5, "gripper": 4.0}  # about their inverse sizes half way through
@@ -110,11 +111,11 @@ def reference_features(grid: int, image_size: tuple[int, int], seed: int) -> Fea
 
 @torch.no_grad()
 def extract(name: str, features: Features, clips: ClipDataset, chosen: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Features (clip frame channel row col) of chosen clips' first frames, made in bfloat16, and their labels."""
+    """Features (clip frame channel row col) of chosen clips' first frames, and their labels."""
     progress, maps, labels = Progress(f"features of {name}", len(chosen), 0), [], []
     for i in range(0, len(chosen), 8):
         batch = torch.utils.data.default_collate([clips[j] for j in chosen[i : i + 8]])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16("cpu")):
             maps.append(features(batch["frames"][:, 0], batch["start_pixel"]).dense.half())
         labels.append({k: batch[k] for k in ("pixel", "height", "gripper", "position", "valid")})
         progress.update(min(i + 8, len(chosen)), "")
@@ -138,7 +139,7 @@ def probe(
     for step in range(cfg.n_steps):
         optimizer.param_groups[0]["lr"] = cfg.lr * lr_factor(schedule, step)
         chosen = torch.randperm(len(maps), generator=generator)[:BATCH]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16("cpu")):
             prediction = head(FeatureMap(maps[chosen].float()))
         losses = head.loss(prediction, Targets(**{k: v[chosen] for k, v in labels.items()}))
         optimizer.zero_grad()
