@@ -67,8 +67,9 @@ class VideoObjective(nn.Module):
         self.weight, self.read_sigma_min = weight, read_sigma_min
 
     def forward(self, batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
-        error, blocks = diffusion_error(self.backbone, batch, draws, torch.zeros_like(draws.sigma, dtype=torch.bool))
-        diffusion = error.mean()
+        x0, x, condition = noised(self.backbone, batch, draws, torch.zeros_like(draws.sigma, dtype=torch.bool))
+        v, blocks = self.backbone.denoise_and_read(x, draws.sigma, condition)
+        diffusion = diffusion_loss(v, x0, draws)
         if self.readout is None:
             return {"diffusion": diffusion, "total": diffusion}
         nowhere = torch.full_like(batch["start_pixel"], torch.nan)  # no actions, no start
@@ -107,7 +108,7 @@ class JointObjective(nn.Module):
 
     The true future is inside the noisy latents, so head losses count only samples with sigma >= `head_sigma_min`,
     where noise has drowned it; those samples keep their conditioning, and, with `fixed_noise`, get the one noise
-    sample that the policy will act with.
+    sample that the policy will act with. A video model that is frozen has no loss: its pass ends where a head reads.
     """
 
     def __init__(
@@ -121,16 +122,22 @@ class JointObjective(nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
         self.head_sigma_min, self.fixed_noise = head_sigma_min, fixed_noise
-        self.balance = LossBalance(loss_balance, ("diffusion", *head.terms))
+        self.video = ("diffusion",) if backbone.unet_parameters() else ()
+        self.balance = LossBalance(loss_balance, (*self.video, *head.terms))
 
     def forward(self, batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
         reading = draws.sigma >= self.head_sigma_min
         if self.fixed_noise:
             noise = torch.where(like(reading, draws.noise), self.backbone.feature_noise, draws.noise)
             draws = Draws(draws.sigma, noise, draws.augmentation, draws.pixel_noise, draws.dropout)
-        error, blocks = diffusion_error(self.backbone, batch, draws, reading)
+        x0, x, condition = noised(self.backbone, batch, draws, reading)
+        losses = {}
+        if self.video:
+            v, blocks = self.backbone.denoise_and_read(x, draws.sigma, condition)
+            losses["diffusion"] = diffusion_loss(v, x0, draws)
+        else:
+            blocks = self.backbone.read(x, draws.sigma, condition)
         features = self.backbone.features(blocks, batch["start_pixel"])
-        losses = {"diffusion": error.mean()}
         losses |= self.head.loss(self.head(features), Targets.of(batch).where(reading))
         return {**losses, "total": self.balance(losses)}
 
@@ -140,10 +147,10 @@ def kept_image(draws: Draws) -> Bool[Tensor, " batch"]:
     return (draws.dropout < DROPOUT) | (draws.dropout >= 3 * DROPOUT)
 
 
-def diffusion_error(
-    backbone: SVDBackbone, batch: dict[str, Tensor], draws: Draws, keep: Tensor
-) -> tuple[Float[Tensor, " batch"], dict[int, Tensor]]:
-    """Squared error of v per sample, and the same pass's up-blocks; conditioning is never dropped where `keep`."""
+def noised(
+    backbone: SVDBackbone, batch: dict[str, Tensor], draws: Draws, keep: Bool[Tensor, " batch"]
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Clean latents, noisy ones, and the conditioning, which is never dropped where `keep`."""
     first = backbone.pixels(batch["frames"][:, 0])
     x0 = batch["latents"] if "latents" in batch else backbone.encode(backbone.pixels(batch["frames"]))
     keep_embedding, keep_image = (keep | (draws.dropout >= 2 * DROPOUT)).float(), (keep | kept_image(draws)).float()
@@ -151,6 +158,9 @@ def diffusion_error(
     if backbone.cfg.augmentation == "none":
         clean = x0[:, 0] / backbone.vae.config.scaling_factor
     condition = backbone.condition(first, draws.augmentation, draws.pixel_noise, keep_image, keep_embedding, clean)
-    x = x0 + like(draws.sigma, x0) * draws.noise
-    v, blocks = backbone.denoise_and_read(x, draws.sigma, condition)
-    return (v - velocity(x0, draws.noise, draws.sigma)).square().mean((1, 2, 3, 4)), blocks
+    return x0, x0 + like(draws.sigma, x0) * draws.noise, condition
+
+
+def diffusion_loss(v: Tensor, x0: Tensor, draws: Draws) -> Float[Tensor, ""]:
+    """Mean squared error of the network's v."""
+    return (v - velocity(x0, draws.noise, draws.sigma)).square().mean()
