@@ -1,9 +1,10 @@
 """Where a head's most likely pixel is, below the grid's cells, and how much probability lies around it."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from videopolicy.heads.upsampled import rows_at
@@ -32,28 +33,39 @@ def refine(
     batch, (n_maps, rows, cols), (width, height) = maps.shape[:-3], maps.shape[-3:], size
     x = maps.float().reshape(-1, n_maps, rows, cols)
     best, v0, u0 = (i.reshape(-1, 1) for i in at)
-    reach_u, reach_v = window * width / cols, window * height / rows
-    u, v, near = (
-        centre + torch.arange(-int(reach), int(reach) + 1, device=x.device)
-        for centre, reach in ((u0, reach_u), (v0, reach_v), (best, 1))
-    )
-    near_in, v_in, u_in = ((i >= 0) & (i < n) for i, n in ((near, n_maps), (v, height), (u, width)))
-    inside = near_in[:, :, None, None] & v_in[:, None, :, None] & u_in[:, None, None, :]
-    disc = (((v - v0) / reach_v) ** 2)[:, :, None] + (((u - u0) / reach_u) ** 2)[:, None, :] <= 1
-    chosen = x.gather(1, near.clamp(0, n_maps - 1)[:, :, None, None].expand(-1, -1, rows, cols))
+    dv, du, disc = _window(size, (rows, cols), window, x.device)
+    v, u = v0 + dv, u0 + du
+    near = best + torch.arange(-1, 2, device=x.device) if n_maps > 1 else best
+    there = (near >= 0) & (near < n_maps)
+    index = near.clamp(0, n_maps - 1)[:, :, None, None].expand(-1, -1, rows, cols)
+    chosen = x.gather(1, index) if n_maps > 1 else x
+    inside = ((v >= 0) & (v < height))[:, :, None] & ((u >= 0) & (u < width))[:, None] & disc
     weight_v, weight_u = rows_at(v + 0.5, height, rows), rows_at(u + 0.5, width, cols)
-    logits = torch.einsum("bmhw,bih,bjw->bmij", chosen, weight_v, weight_u)
-    p = logits.where(inside & disc[:, None], -torch.inf).flatten(1).softmax(-1).reshape(logits.shape)
-    pixel = torch.stack([(p.sum((1, 2)) * (u + 0.5)).sum(-1), (p.sum((1, 3)) * (v + 0.5)).sum(-1)], -1)
+    logits = weight_v[:, None] @ chosen @ weight_u[:, None].mT
+    p = logits.where(inside[:, None] & there[:, :, None, None], -torch.inf).flatten(1).softmax(-1).reshape(logits.shape)
+    flat = p.sum(1)
+    pixel = torch.stack([(flat.sum(1) * (u + 0.5)).sum(-1), (flat.sum(2) * (v + 0.5)).sum(-1)], -1)
     mean_bin = (p.sum((2, 3)) * near).sum(-1)
 
     # Over cells rather than pixels: the log-sum-exp of every bin's map would cost more than all the rest.
-    row, col = (torch.arange(n, device=x.device) for n in (rows, cols))
-    cell_v, cell_u = pixel[:, 1:] * rows / height - 0.5, pixel[:, :1] * cols / width - 0.5
-    around = ((row - cell_v) ** 2)[:, :, None] + ((col - cell_u) ** 2)[:, None, :] <= max(window, 1.0) ** 2
-    bins = (torch.arange(n_maps, device=x.device) - best).abs() <= 1
-    believed = x if belief is None else belief.float().reshape(x.shape)
-    mass = (believed.flatten(1).softmax(-1).reshape(x.shape) * (bins[:, :, None, None] & around[:, None])).sum(
-        (1, 2, 3)
-    )
+    cell = pixel * pixel.new_tensor([cols / width, rows / height]) - 0.5
+    col, row = (torch.arange(n, device=x.device) for n in (cols, rows))
+    across, down = (col - cell[:, :1]).square(), (row - cell[:, 1:]).square()
+    around = down[:, :, None] + across[:, None] <= max(window, 1.0) ** 2
+    if belief is not None and belief is not maps:
+        x = belief.float().reshape(x.shape)
+        chosen = x.gather(1, index)
+    share = (chosen - x.flatten(1).logsumexp(-1)[:, None, None, None]).exp()
+    mass = share.where(there[:, :, None, None] & around[:, None], 0.0).sum((1, 2, 3))
     return Peak(pixel.reshape(*batch, 2), mean_bin.reshape(batch), mass.reshape(batch))
+
+
+@lru_cache(maxsize=64)
+def _window(
+    size: tuple[int, int], grid: tuple[int, int], window: float, device: torch.device
+) -> tuple[Float[Tensor, " v"], Float[Tensor, " u"], Bool[Tensor, "v u"]]:
+    """Offsets of the pixels up to `window` cells of the grid (rows, cols) away, and which lie within it as a disc."""
+    with torch.inference_mode(False):  # kept for callers outside of it
+        reach_v, reach_u = window * size[1] / grid[0], window * size[0] / grid[1]
+        dv, du = (torch.arange(-int(r), int(r) + 1, device=device, dtype=torch.float32) for r in (reach_v, reach_u))
+        return dv, du, (dv / reach_v).square()[:, None] + (du / reach_u).square() <= 1
