@@ -5,7 +5,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from videopolicy.heads.head import Targets, masked_mean
+from videopolicy.heads.head import Targets
 from videopolicy.heads.para import ParaHead
 
 
@@ -37,7 +37,7 @@ def loss(head: ParaHead, hidden: Tensor, targets: Targets) -> dict[str, Tensor]:
         label = labels[name]
         share = label if label.is_floating_point() else F.one_hot(label, at.shape[-1])
         terms[name] = -(share * at.log_softmax(-1)).sum(-1)
-    return {name: masked_mean(value, targets.valid) for name, value in terms.items()}
+    return {name: targets.mean(value) for name, value in terms.items()}
 
 
 def volume_loss(volume: Tensor, index: Tensor, pixel: Tensor, size: tuple[int, int]) -> Tensor:

@@ -21,6 +21,7 @@ from eval.equivariance import EquivarianceConfig, measure
 from eval.video import open_model, refuse_trained
 from videopolicy.backbones.backbone import FeatureMap, splat, to_pixels
 from videopolicy.backbones.image import Lite0Features
+from videopolicy.batch import settle
 from videopolicy.bins import Bins
 from videopolicy.config import dump, launch
 from videopolicy.data.dataset import ClipDataset, DataConfig, open_splits
@@ -32,8 +33,9 @@ from videopolicy.errors import BadInput
 from videopolicy.heads.head import Targets
 from videopolicy.heads.para import ParaConfig, ParaHead
 from videopolicy.progress import Progress
-from videopolicy.training.loop import TrainConfig, lr_factor, make_optimizer
+from videopolicy.training.optimizer import lr_factor, make_optimizer
 from videopolicy.training.precision import has_bf16
+from videopolicy.training.setup import TrainConfig
 
 BATCH = 16
 WEIGHTS = {"spatial": 0.25, "height": 0.5, "gripper": 4.0}  # about their inverse sizes half way through
@@ -136,16 +138,20 @@ def probe(
     optimizer = make_optimizer({"head": (list(head.parameters()), cfg.lr)}, schedule)
     progress = Progress("probe", cfg.n_steps, 0)
     generator = torch.Generator().manual_seed(cfg.seed)
+    with torch.no_grad():
+        head(FeatureMap(maps[:BATCH].float()))
+    settle(head)  # it standardises features by what it has been shown
     for step in range(cfg.n_steps):
         optimizer.param_groups[0]["lr"] = cfg.lr * lr_factor(schedule, step)
         chosen = torch.randperm(len(maps), generator=generator)[:BATCH]
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16("cpu")):
             prediction = head(FeatureMap(maps[chosen].float()))
-        losses = head.loss(prediction, Targets(**{k: v[chosen] for k, v in labels.items()}))
+        losses = head.loss(prediction, Targets.of({k: v[chosen] for k, v in labels.items()}))
         optimizer.zero_grad()
         torch.stack([w * losses[k] for k, w in WEIGHTS.items()]).sum().backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
         optimizer.step()
+        settle(head)
         progress.update(step + 1, " ".join(f"{k} {float(v.detach()):.2f}" for k, v in losses.items()))
     progress.close()
     head.eval()

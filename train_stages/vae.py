@@ -24,8 +24,10 @@ from videopolicy.data.files import lock_folder, make_folder, replace_folder
 from videopolicy.data.splits import spread
 from videopolicy.errors import BadInput
 from videopolicy.training.linear_start import start_linear
-from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
+from videopolicy.training.loop import fit
+from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import with_precision
+from videopolicy.training.setup import TrainConfig, make_accelerator
 from videopolicy.training.vae import Crops, DecoderObjective, crop_draws, psnr
 from videopolicy.viz.draw import save_clip_comparison
 

@@ -19,9 +19,11 @@ from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
 from videopolicy.training.distill import DistillConfig, Readout, attach_teacher
 from videopolicy.training.latents import attach_latents
-from videopolicy.training.loop import TrainConfig, fit, make_accelerator, make_optimizer
+from videopolicy.training.loop import fit
 from videopolicy.training.objectives import VideoObjective, draw
+from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import with_precision
+from videopolicy.training.setup import TrainConfig, make_accelerator
 from videopolicy.viz.draw import save_clip_comparison
 
 SIGMA_BUCKETS = (0.5, 2.0, 10.0, 40.0, 200.0)

@@ -93,11 +93,18 @@ def warp_images(
 
 
 def augmented(batch: dict[str, Tensor], H: Float[Tensor, "batch 3 3"], size: tuple[int, int]) -> dict[str, Tensor]:
-    """A batch as the moved cameras saw it; waypoints that leave the picture are no longer valid."""
+    """A batch as the moved cameras saw it."""
+    frames = torch.stack([warp_images(H, f) for f in batch["frames"].unbind(1)], 1)
+    return {**augmented_labels(batch, H, size), "frames": frames}
+
+
+def augmented_labels(
+    batch: dict[str, Tensor], H: Float[Tensor, "batch 3 3"], size: tuple[int, int]
+) -> dict[str, Tensor]:
+    """A batch with the labels of the moved cameras; waypoints that leave the picture are no longer valid."""
     pixel = warp_pixels(H, batch["pixel"])
     start = warp_pixels(H, batch["start_pixel"][:, None])[:, 0]
     side = pixel.new_tensor(size)
     start = torch.where(((start >= 0) & (start < side)).all(-1, keepdim=True), start, torch.nan)
     inside = ((pixel >= 0) & (pixel < side)).all(-1)
-    frames = torch.stack([warp_images(H, f) for f in batch["frames"].unbind(1)], 1)
-    return {**batch, "frames": frames, "pixel": pixel, "start_pixel": start, "valid": batch["valid"] & inside}
+    return {**batch, "pixel": pixel, "start_pixel": start, "valid": batch["valid"] & inside}

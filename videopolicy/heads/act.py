@@ -13,7 +13,7 @@ from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.camera import Camera
 from videopolicy.errors import BadInput
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape
-from videopolicy.heads.head import Standardised, Targets, masked_mean
+from videopolicy.heads.head import Standardised, Targets
 from videopolicy.heads.position import check_width, position_encoding
 from videopolicy.types import ActionChunk
 
@@ -103,7 +103,7 @@ class ActHead(CoordinateHead):
         noise = torch.randn_like(mean) if self.training else torch.zeros_like(mean)
         chunk = self.chunk(prediction, mean + (0.5 * log_variance).exp() * noise)
         divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum(-1)
-        kl = masked_mean(divergence[:, None], targets.valid.any(-1, keepdim=True))
+        kl = targets.mean_over_samples(divergence)
         return {**self.coordinate_loss(chunk, targets), "kl": self.cfg.kl_weight * kl}
 
     @torch.no_grad()

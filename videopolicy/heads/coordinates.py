@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videopolicy.camera import Camera
-from videopolicy.heads.head import Targets, masked_mean
+from videopolicy.heads.head import Targets
 from videopolicy.types import ActionChunk
 
 
@@ -55,7 +55,7 @@ class CoordinateHead(nn.Module):
         closed_or_open = targets.gripper.where(targets.valid, 0.0).clamp(0, 1)
         position = (prediction[..., :3] - self.goal(targets)).abs().mean(-1)
         gripper = F.binary_cross_entropy_with_logits(prediction[..., 3], closed_or_open, reduction="none")
-        return {"position": masked_mean(position, targets.valid), "gripper": masked_mean(gripper, targets.valid)}
+        return {"position": targets.mean(position), "gripper": targets.mean(gripper)}
 
     @torch.no_grad()
     def chunks(self, prediction: Float[Tensor, "batch step 4"]) -> list[ActionChunk]:

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import FeatureMap
+from videopolicy.batch import Counts, StepStatistics, masked_mean
 from videopolicy.camera import Camera
-from videopolicy.processes import mean_over_processes
 from videopolicy.types import ActionChunk
 
 
@@ -24,17 +24,30 @@ class Targets:
     position: Float[Tensor, "batch step 3"]  # [m]
     valid: Bool[Tensor, "batch step"]
     rotation: Float[Tensor, "batch step 3"] | None = None  # Euler angles of `rotation.py` [rad], where recorded
+    counts: Counts | None = None  # of all parts of the batch; None: these labels are the batch
 
     @staticmethod
     def of(batch: dict[str, Tensor]) -> "Targets":
-        return Targets(**{f.name: batch[f.name] for f in fields(Targets) if f.name in batch})
+        return Targets(**{f.name: batch[f.name] for f in fields(Targets) if f.name in batch})  # type: ignore[arg-type]
 
     def where(self, keep: Bool[Tensor, " batch"]) -> "Targets":
         """The same labels, valid only in the samples to keep."""
         return replace(self, valid=self.valid & keep[:, None])
 
+    def count(self) -> Counts:
+        """How much counts in these labels."""
+        return Counts(self.valid.sum().float(), self.valid.any(-1).sum().float())
 
-class Standardised(nn.Module):
+    def mean(self, value: Float[Tensor, "batch step"]) -> Float[Tensor, ""]:
+        """Of the batch's valid steps."""
+        return masked_mean(value, self.valid, self.counts.steps if self.counts else None)
+
+    def mean_over_samples(self, value: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Of the batch's samples with any valid step."""
+        return masked_mean(value, self.valid.any(-1), self.counts.samples if self.counts else None)
+
+
+class Standardised(StepStatistics):
     """Features in standard deviations of what training has shown so far, channel by channel.
 
     Up-blocks of different levels differ in scale, and svd-tiny's last one holds constants (`backbones/carried.py`),
@@ -56,13 +69,16 @@ class Standardised(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch channel row col"]:
         if self.training:
-            with torch.no_grad():
-                share = torch.maximum(1 / (self.n_seen + 1), self.n_seen.new_tensor(0.02))
-                std, mean = std_mean(x.detach().float())
-                self.mean.lerp_(mean, share)
-                self.std.lerp_(std, share)
-                self.n_seen += 1
+            variance, mean = torch.var_mean(x.detach().float(), (0, 2, 3), correction=0)
+            self.note(torch.stack([mean.double(), variance.double() + mean.double().square()]))
         return (x - self.mean[:, None, None]) / (self.std[:, None, None] + 1e-2)
+
+    def move(self, values: Float[Tensor, "2 channel"]) -> None:
+        mean, square = values
+        share = torch.maximum(1 / (self.n_seen + 1), self.n_seen.new_tensor(0.02))
+        self.mean.lerp_(mean.float(), share)
+        self.std.lerp_((square - mean.square()).clamp(min=0).sqrt().float(), share)
+        self.n_seen += 1
 
 
 @runtime_checkable
@@ -81,20 +97,3 @@ class ActionHead(Protocol):
         ...
 
     def decode(self, prediction: Any, cameras: list[Camera]) -> list[ActionChunk]: ...
-
-
-def std_mean(x: Float[Tensor, "batch channel row col"]) -> tuple[Float[Tensor, " channel"], Float[Tensor, " channel"]]:
-    """Standard deviations and means of channels over the batch, all processes' parts of it together."""
-    variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
-    whole = mean_over_processes(mean)
-    variance = mean_over_processes(variance + (mean - whole).square())
-    return variance.sqrt(), whole
-
-
-def masked_mean(value: Float[Tensor, "batch step"], valid: Bool[Tensor, "batch step"]) -> Float[Tensor, ""]:
-    """Mean over valid steps; 0 where there is none (and then without gradient). NaN in a valid step stays NaN.
-
-    Where processes share a batch it is divided by their mean number of valid steps: averaged over them, as gradients
-    are, it is the whole batch's mean.
-    """
-    return value.where(valid, 0.0).sum() / mean_over_processes(valid.sum().float()).clamp(min=1e-6)

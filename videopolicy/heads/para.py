@@ -17,7 +17,7 @@ from videopolicy.camera import Camera
 from videopolicy.errors import BadInput
 from videopolicy.heads import upsampled
 from videopolicy.heads.argmax import argmax
-from videopolicy.heads.head import Standardised, Targets, masked_mean
+from videopolicy.heads.head import Standardised, Targets
 from videopolicy.heads.peak import Peak, refine
 from videopolicy.heads.viterbi import most_likely_path
 from videopolicy.types import ActionChunk
@@ -142,7 +142,7 @@ class ParaHead(nn.Module):
         for name, logits in self.read(prediction, targets.pixel).items():
             each = F.cross_entropy(logits.flatten(0, 1), labels[name].flatten(0, 1), reduction="none")
             terms[name] = each.view(targets.valid.shape)
-        return {name: masked_mean(value, targets.valid) for name, value in terms.items()}
+        return {name: targets.mean(value) for name, value in terms.items()}
 
     @torch.no_grad()
     def decode(self, prediction: ParaPrediction, cameras: list[Camera]) -> list[ActionChunk]:

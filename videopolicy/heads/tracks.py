@@ -12,7 +12,7 @@ from videopolicy.camera import Camera
 from videopolicy.errors import BadInput
 from videopolicy.heads.attention_pool import AttentionPool, AttentionPoolConfig
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape, mlp
-from videopolicy.heads.head import Targets, masked_mean
+from videopolicy.heads.head import Targets
 from videopolicy.types import ActionChunk
 
 
@@ -58,7 +58,7 @@ class TracksHead(CoordinateHead):
         side = targets.pixel.new_tensor(self.image_size)
         goal = (2 * targets.pixel / side - 1).where(targets.valid[..., None], 0.0)
         track = (prediction.track - goal).abs().mean(-1)
-        return {"track": masked_mean(track, targets.valid), **self.coordinate_loss(prediction.coordinates, targets)}
+        return {"track": targets.mean(track), **self.coordinate_loss(prediction.coordinates, targets)}
 
     @torch.no_grad()
     def decode(self, prediction: TracksPrediction, cameras: list[Camera]) -> list[ActionChunk]:

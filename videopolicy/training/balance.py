@@ -3,16 +3,20 @@
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
+from videopolicy.batch import StepStatistics
 from videopolicy.errors import BadInput
-from videopolicy.processes import mean_over_processes
 
 Balance = Literal["sum", "ema"]
 
 
-class LossBalance(nn.Module):
-    """The sum of named terms, or of each over its running mean, so that none outweighs the others by its unit."""
+class LossBalance(StepStatistics):
+    """The sum of named terms, or of each over its running mean, so that none outweighs the others by its unit.
+
+    A term counts from the step after the first that had a sample for it.
+    """
 
     averages: Tensor
 
@@ -28,7 +32,10 @@ class LossBalance(nn.Module):
         if self.balance == "sum":
             return values.sum()
         if self.training:
-            now = mean_over_processes(values)
-            moved = torch.where(self.averages == 0, now, self.averages.lerp(now, 0.02))
-            self.averages.copy_(torch.where(now == 0, self.averages, moved))  # 0: no sample of the batch counted
-        return (values / self.averages.clamp(min=1e-6)).sum()
+            self.note(values)
+        return (values / self.averages.clamp(min=1e-6)).where(self.averages > 0, 0.0).sum()
+
+    def move(self, values: Float[Tensor, " term"]) -> None:
+        now = values.float()
+        moved = torch.where(self.averages == 0, now, self.averages.lerp(now, 0.02))
+        self.averages.copy_(torch.where(now == 0, self.averages, moved))  # 0: no sample of the batch counted

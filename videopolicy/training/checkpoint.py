@@ -10,8 +10,9 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -37,13 +38,14 @@ def save(
     final, temporary = run / f"step_{step:06d}", run / f"step_{step:06d}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    tensors, groups = _flatten(optimizer)
+    tensors, numbers, groups = _flatten(optimizer)
     trained = {k: v.detach().cpu().contiguous().clone() for k, v in model.items() if not k.startswith(FROZEN)}
     save_file(trained, temporary / "model.safetensors")
     save_file(tensors, temporary / "optimizer.safetensors")
     if averaged is not None:
         save_file({k: v.cpu().contiguous() for k, v in averaged.items()}, temporary / AVERAGED)
-    (temporary / "state.json").write_text(json.dumps({"step": step, "optimizer": groups, **state}, indent=1))
+    known = {"step": step, "optimizer": groups, "numbers": numbers, **state}
+    (temporary / "state.json").write_text(json.dumps(known, indent=1))
     (temporary / "config.json").write_text(json.dumps(config, indent=1))
     manifest = {f.name: {"bytes": f.stat().st_size, "sha256": _sha256(f)} for f in sorted(temporary.iterdir())}
     (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
@@ -158,18 +160,20 @@ def check_frozen(path: Path, state: dict, identity: str) -> None:
 
 
 def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
-    tensors, groups = load_file(path / "optimizer.safetensors"), read_state(path)["optimizer"]
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
+    before = read_state(path)
+    groups = before["optimizer"]
+    state: dict[int, dict[str, Any]] = {}
     # Fused optimizers read moments in the order in which they lie in memory: it must be their parameter's, which may
     # have its channels last, while files have them first.
     parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
-    for i, parameter in enumerate(parameters):
-        for name, value in state.get(i, {}).items():
-            if value.shape == parameter.shape:
-                state[i][name] = torch.empty_like(parameter, dtype=value.dtype, device="cpu").copy_(value)
+    for key, value in {**load_file(path / "optimizer.safetensors"), **before.get("numbers", {})}.items():
+        index, *names, last = key.split(".")
+        place = state.setdefault(int(index), {})
+        for name in names:
+            place = place.setdefault(name, {})
+        if isinstance(value, Tensor) and int(index) < len(parameters) and value.shape == parameters[int(index)].shape:
+            value = torch.empty_like(parameters[int(index)], dtype=value.dtype, device="cpu").copy_(value)
+        place[last] = value
     theirs, ours = ([(g["name"], len(g["params"])) for g in x] for x in (groups, optimizer.param_groups))
     if theirs != ours:
         raise BadInput(
@@ -179,12 +183,20 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict]]:
+def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any], list[dict]]:
+    """What an optimizer keeps of each parameter, by its path: tensors, and plain numbers; and its groups."""
     values = optimizer.state_dict()
-    tensors = {
-        f"{i}.{k}": v.detach().cpu().contiguous().clone() for i, s in values["state"].items() for k, v in s.items()
-    }
-    return tensors, values["param_groups"]
+    kept = dict(_leaves(values["state"], ""))
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in kept.items() if isinstance(v, Tensor)}
+    return tensors, {k: v for k, v in kept.items() if not isinstance(v, Tensor)}, values["param_groups"]
+
+
+def _leaves(tree: dict, path: str) -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
 
 
 def _steps(run: Path) -> list[Path]:

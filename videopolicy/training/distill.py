@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import FeatureMap, to_pixels
 from videopolicy.backbones.image import Lite0Features
+from videopolicy.batch import masked_mean
 from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.files import make_folder, replace
 from videopolicy.data.splits import spread
 from videopolicy.errors import BadInput
-from videopolicy.heads.head import masked_mean
 from videopolicy.training.cache import attach
 
 N_BASIS = 128  # frames that the principal components are taken from
@@ -51,9 +51,16 @@ class Readout(nn.Module):
         self.then = nn.Conv2d(channels, n_components, 1)
 
     def error(
-        self, features: FeatureMap, teacher: Float[Tensor, "batch frame channel row col"], keep: Bool[Tensor, " batch"]
+        self,
+        features: FeatureMap,
+        teacher: Float[Tensor, "batch frame channel row col"],
+        keep: Bool[Tensor, " batch"],
+        count: Float[Tensor, ""] | None = None,
     ) -> Tensor:
-        """Mean squared error over both readings of the samples to keep, relative to unit variance."""
+        """Mean squared error over both readings of the samples to keep, relative to unit variance.
+
+        `count` of them are in each part of the batch on average; None: these are the batch.
+        """
         n_frames = features.dense.shape[1]
         flat = rearrange(features.dense, "b t c h w -> (b t) c h w")
         future = teacher[:, 1:]
@@ -62,7 +69,7 @@ class Readout(nn.Module):
             (rearrange(read.float(), "(b t) c h w -> b t c h w", t=n_frames) - goal).square().mean((1, 2, 3, 4))
             for read, goal in pairs
         ]
-        return masked_mean(torch.stack(errors).mean(0)[:, None], keep[:, None])
+        return masked_mean(torch.stack(errors).mean(0), keep, count)
 
 
 def attach_teacher(cfg: DistillConfig, grid: int, accelerator: Accelerator, *datasets: ClipDataset) -> str:

@@ -1,21 +1,47 @@
-"""A run folder's record of its training: `metrics.jsonl`."""
+"""A run folder's record of its training: `metrics.jsonl`, and the same where a tracker shows it."""
 
 import json
 from pathlib import Path
+from typing import Any, Literal
+
+from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
+from accelerate.utils import is_wandb_available
 
 from videopolicy.data.files import append_jsonl, read_jsonl
+from videopolicy.errors import BadInput
+
+Tracker = Literal["tensorboard", "wandb", "none"]
 
 
 class Metrics:
     """Appends one JSON object per line; on resuming at a step, later lines are dropped first."""
 
-    def __init__(self, run: Path, step: int) -> None:
+    def __init__(self, run: Path, step: int, tracker: Tracker, config: dict[str, Any]) -> None:
         self.path = run / "metrics.jsonl"
         kept = [line for line in read_jsonl(self.path) if line["step"] < step]
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         temporary.replace(self.path)
         self.spent = max((line["seconds"] for line in kept if "seconds" in line), default=0.0)  # before resuming [s]
+        self.tracker: GeneralTracker | None = None
+        if tracker == "tensorboard":  # reads what is in the folder's `tensorboard`; later steps of before are dropped
+            self.tracker = TensorBoardTracker("tensorboard", run, purge_step=step)
+        elif tracker == "wandb":
+            self.tracker = WandBTracker("videopolicy", name=run.name, dir=str(run), config=config)
+        if self.tracker is not None:
+            self.tracker.start()
 
     def write(self, step: int, **values: float) -> None:
         append_jsonl(self.path, {"step": step, **values})
+        if self.tracker is not None:
+            self.tracker.log(values, step=step)
+
+    def close(self) -> None:
+        if self.tracker is not None:
+            self.tracker.finish()
+
+
+def check_tracker(tracker: Tracker) -> None:
+    """`BadInput` where its package is not installed."""
+    if tracker == "wandb" and not is_wandb_available():
+        raise BadInput("train.tracker is wandb, which is not installed (pip install wandb); allowed: tensorboard, none")

@@ -1,7 +1,12 @@
-"""What each stage minimises. Each is one module with one forward, so that a data-parallel wrapper sees every use."""
+"""What each stage minimises. Each is one module with one forward, so that a data-parallel wrapper sees every use.
+
+A batch may come in parts (`batch.py`): `counted` says beforehand how much of one losses will be means over, and with
+`counts`, the mean over all parts, the mean of their losses is the whole batch's.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,7 +14,8 @@ from torch import Tensor, nn
 
 from videopolicy.backbones.image import ImageBackbone
 from videopolicy.backbones.svd import SVDBackbone
-from videopolicy.data.augment import AugmentDraws, augmented
+from videopolicy.batch import Counts
+from videopolicy.data.augment import AugmentDraws, augmented, augmented_labels
 from videopolicy.data.copy_paste import CopyPaste
 from videopolicy.diffusion import NoiseConfig, like, sample_sigma, velocity
 from videopolicy.heads.coordinates import CoordinateHead
@@ -53,7 +59,20 @@ def draw(cfg: NoiseConfig, places: Sequence[int], backbone: SVDBackbone, seed: i
     return drawn(one, seed, step, places)
 
 
-class VideoObjective(nn.Module):
+class Objective(nn.Module):
+    """What a stage minimises, as the training loop calls it."""
+
+    def counted(self, batch: dict[str, Tensor], draws: Any) -> Counts:
+        """Nothing, where all losses are means over equally much of every sample."""
+        nothing = torch.zeros((), device=batch["frames"].device)
+        return Counts(nothing, nothing)
+
+    def forward(self, batch: dict[str, Tensor], draws: Any, counts: Counts | None = None) -> dict[str, Tensor]:
+        """Named losses; `total` is minimised."""
+        raise NotImplementedError
+
+
+class VideoObjective(Objective):
     """Stage one: predict v of noised clips from their first frame; in pretraining also what an image network sees.
 
     The readout learns from the samples that a policy's are like: noise of at least `read_sigma_min`, condition kept.
@@ -66,7 +85,14 @@ class VideoObjective(nn.Module):
         self.backbone, self.readout = backbone, readout
         self.weight, self.read_sigma_min = weight, read_sigma_min
 
-    def forward(self, batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
+    def counted(self, batch: dict[str, Tensor], draws: Draws) -> Counts:
+        n = self._reading(draws).sum().float()
+        return Counts(torch.zeros_like(n), n)
+
+    def _reading(self, draws: Draws) -> Bool[Tensor, " batch"]:
+        return (draws.sigma >= self.read_sigma_min) & kept_image(draws)
+
+    def forward(self, batch: dict[str, Tensor], draws: Draws, counts: Counts | None = None) -> dict[str, Tensor]:
         x0, x, condition = noised(self.backbone, batch, draws, torch.zeros_like(draws.sigma, dtype=torch.bool))
         v, blocks = self.backbone.denoise_and_read(x, draws.sigma, condition)
         diffusion = diffusion_loss(v, x0, draws)
@@ -74,12 +100,12 @@ class VideoObjective(nn.Module):
             return {"diffusion": diffusion, "total": diffusion}
         nowhere = torch.full_like(batch["start_pixel"], torch.nan)  # no actions, no start
         features = self.backbone.features(blocks, nowhere)
-        reading = (draws.sigma >= self.read_sigma_min) & kept_image(draws)
-        distill = self.readout.error(features, batch["teacher"], reading)
+        count = counts.samples if counts else None
+        distill = self.readout.error(features, batch["teacher"], self._reading(draws), count)
         return {"diffusion": diffusion, "distill": distill, "total": diffusion + self.weight * distill}
 
 
-class HeadObjective(nn.Module):
+class HeadObjective(Objective):
     """An image backbone's features to a head's losses, of pictures and pixel labels as they were augmented."""
 
     def __init__(
@@ -93,17 +119,21 @@ class HeadObjective(nn.Module):
         self.backbone, self.head, self.copies = backbone, head, copies
         self.balance = LossBalance(loss_balance, head.terms)
 
-    def forward(self, batch: dict[str, Tensor], draws: AugmentDraws) -> dict[str, Tensor]:
+    def counted(self, batch: dict[str, Tensor], draws: AugmentDraws) -> Counts:
+        labels = batch if draws.H is None else augmented_labels(batch, draws.H, self.backbone.image_size)
+        return Targets.of(labels).count()
+
+    def forward(self, batch: dict[str, Tensor], draws: AugmentDraws, counts: Counts | None = None) -> dict[str, Tensor]:
         if self.copies is not None and draws.copy is not None:
             batch = {**batch, "frames": self.copies.paste(batch["frames"], draws.copy)}
         if draws.H is not None:
             batch = augmented(batch, draws.H, self.backbone.image_size)
         features = self.backbone(batch["frames"][:, 0], batch["start_pixel"])
-        losses = self.head.loss(self.head(features), Targets.of(batch))
+        losses = self.head.loss(self.head(features), replace(Targets.of(batch), counts=counts))
         return {**losses, "total": self.balance(losses)}
 
 
-class JointObjective(nn.Module):
+class JointObjective(Objective):
     """Stage two: the diffusion loss and the head's losses from one forward.
 
     The true future is inside the noisy latents, so head losses count only samples with sigma >= `head_sigma_min`,
@@ -125,7 +155,13 @@ class JointObjective(nn.Module):
         self.video = ("diffusion",) if backbone.unet_parameters() else ()
         self.balance = LossBalance(loss_balance, (*self.video, *head.terms))
 
-    def forward(self, batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
+    def counted(self, batch: dict[str, Tensor], draws: Draws) -> Counts:
+        return self._targets(batch, draws).count()
+
+    def _targets(self, batch: dict[str, Tensor], draws: Draws) -> Targets:
+        return Targets.of(batch).where(draws.sigma >= self.head_sigma_min)
+
+    def forward(self, batch: dict[str, Tensor], draws: Draws, counts: Counts | None = None) -> dict[str, Tensor]:
         reading = draws.sigma >= self.head_sigma_min
         if self.fixed_noise:
             noise = torch.where(like(reading, draws.noise), self.backbone.feature_noise, draws.noise)
@@ -138,7 +174,7 @@ class JointObjective(nn.Module):
         else:
             blocks = self.backbone.read(x, draws.sigma, condition)
         features = self.backbone.features(blocks, batch["start_pixel"])
-        losses |= self.head.loss(self.head(features), Targets.of(batch).where(reading))
+        losses |= self.head.loss(self.head(features), replace(self._targets(batch, draws), counts=counts))
         return {**losses, "total": self.balance(losses)}
 
 

@@ -10,7 +10,17 @@ from videopolicy.training import checkpoint
 
 FREE_KEYS = ("run", "dry_run", "n_sample_steps", "leak_clips", "init_from")  # may differ when a run is resumed
 FREE_WITHIN = {
-    "train": ("n_steps", "log_every", "val_every", "save_every", "n_threads", "num_workers", "ema_on_cpu"),
+    "train": (
+        "n_steps",
+        "accumulate",
+        "tracker",
+        "log_every",
+        "val_every",
+        "save_every",
+        "n_threads",
+        "num_workers",
+        "ema_on_cpu",
+    ),
     "backbone": ("checkpointing", "attention"),
 }
 

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from videopolicy.backbones.backbone import to_pixels
+from videopolicy.batch import Counts
+from videopolicy.training.objectives import Objective
 from videopolicy.training.randomness import sample_generator
 
 
@@ -34,7 +36,7 @@ def crop_draws(
     return Crops(numbers[:, :2], side, numbers[:, 2], precise)
 
 
-class DecoderObjective(nn.Module):
+class DecoderObjective(Objective):
     """Squared and absolute error of decoded clips; the encoder stays as it is."""
 
     vae: Any
@@ -49,7 +51,7 @@ class DecoderObjective(nn.Module):
         if len(middle.resnets) == 1:
             middle.attentions.requires_grad_(False)
 
-    def forward(self, batch: dict[str, Tensor], draws: Crops) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor], draws: Crops, counts: Counts | None = None) -> dict[str, Tensor]:
         """Losses on a batch's clips; `draws.precise` decodes in full precision.
 
         What is carried beside constants (`backbones/carried.py`) comes out a little darker in bfloat16: a decoder that

@@ -1,0 +1,51 @@
+"""How fast training goes, and what of the device it uses."""
+
+import resource
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+
+# Dense bf16 peak [TFLOP/s] by the name that the driver gives the device, as their data sheets have it.
+PEAK = {"H200": 989.0, "H100 PCIe": 756.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "RTX 4090": 165.0}
+
+
+def operations() -> FlopCounterMode:
+    """Counts the operations of what is computed under it; a multiplication and an addition are two.
+
+    torch's own formula for a convolution's backward pass takes no account of groups.
+    """
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
+
+
+def _convolution_backward(out: Any, x: Any, weight: Any, *rest: Any, **_kwargs: Any) -> int:
+    """Shapes of the output's gradient, input and weight: either's gradient costs what the forward pass did."""
+    transposed, mask = rest[4], rest[7]
+    return (int(mask[0]) + int(mask[1])) * conv_flop_count(x, weight, out, transposed=transposed)
+
+
+class Throughput:
+    """Samples a second over all processes, operations and memory of this one."""
+
+    def __init__(self, device: torch.device, n_processes: int, batch_size: int) -> None:
+        self.device, self.n_processes, self.batch_size = device, n_processes, batch_size
+        self.flop_per_sample = 0.0  # until it is known
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+        self.peak = next((value for key, value in PEAK.items() if key in name), None)
+
+    def rates(self, n_steps: int, seconds: float) -> dict[str, float]:
+        """Of `n_steps` that took so long; `mfu` is the share of the device's peak, where it is known."""
+        samples = n_steps * self.batch_size / seconds
+        found = {"samples_per_second": samples, "peak_memory_gib": self._memory() / 2**30}
+        if self.flop_per_sample:
+            tera = samples / self.n_processes * self.flop_per_sample / 1e12
+            found["tflop_per_second"] = tera
+            if self.peak is not None:
+                found["mfu"] = tera / self.peak
+        return found
+
+    def _memory(self) -> int:
+        """Bytes: the most that tensors held on a GPU; on a CPU the most that the process did."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
