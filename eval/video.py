@@ -17,7 +17,8 @@ from torch import Tensor
 
 from eval.keypoint import KeypointDetector, train_detector
 from videopolicy.backbones import pipeline
-from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.backbones.svd import SVDBackbone
+from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.config import dump, launch
 from videopolicy.data.dataset import ClipDataset, DataConfig, open_splits
 from videopolicy.data.files import make_folder

@@ -11,7 +11,8 @@ from skimage import data as pictures
 from train_stages import video
 from videopolicy.backbones.backbone import FeatureMap, to_pixels
 from videopolicy.backbones.image import SIZE, Lite0Features, lite0
-from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.backbones.svd import SVDBackbone
+from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.config import load
 from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.lerobot import Dataset

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from train_stages.leak import SIGMAS, LeakMeter
-from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.backbones.svd import SVDBackbone
+from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.lerobot import Dataset
 from videopolicy.heads.choice import HeadConfig, make_head

@@ -8,7 +8,8 @@ import pytest
 from accelerate import Accelerator
 
 from train_stages import joint
-from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.backbones.svd import SVDBackbone
+from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.config import load
 from videopolicy.data.dataset import ClipDataset, DataConfig, changes, open_splits
 from videopolicy.data.lerobot import Dataset, Episode
@@ -61,7 +62,7 @@ def test_clips_labels_and_maps_skip_pauses_alike(halting: Path, pipeline_folder:
         sample = moving[t]
         at = [first[min(t + k, len(first) - 1)] for k in range(4)]
         assert np.array_equal(sample["frames"], whole.frames(0)[at])
-        assert np.array_equal(sample["latents"], whole.maps["latents"][0][np.array(at)].astype(np.float32))
+        assert np.array_equal(sample["posterior"], whole.maps["posterior"][0][np.array(at)].astype(np.float32))
         valid = sample["valid"].numpy()
         assert valid.tolist() == [t + k < len(first) for k in (1, 2, 3)]
         positions = whole.data.state(0)[at[1:], :3]

@@ -12,7 +12,8 @@ from PIL import Image
 
 from train_stages.export import card
 from videopolicy.backbones import pipeline
-from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.backbones.svd import SVDBackbone
+from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.diffusion import karras_sigmas, sample
 from videopolicy.errors import BadInput
 

@@ -53,7 +53,7 @@ def test_two_processes_are_one_run(script: Any, small_dataset: Path, pipeline_fo
     out = as_two(script, **keys(script, two, small_dataset, pipeline_folder, first))
     assert "2 process(es)" in out
     assert out.count("parameters: unet") == 1
-    assert len(list(small_dataset.glob("latents/*/*.npy"))) == 3
+    assert len(list(small_dataset.glob("posterior/*/*.npy"))) == 3
     assert checkpoint.read_state(checkpoint.find(two))["step"] == first
     if script is video:
         assert "resuming" in as_two(script, **keys(script, two, small_dataset, pipeline_folder, 3))

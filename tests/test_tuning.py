@@ -16,7 +16,8 @@ from train_stages import export, joint, video
 from train_stages.validation import Validation
 from videopolicy import policy
 from videopolicy.backbones import pipeline, tuning, unet
-from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.backbones.svd import SVDBackbone
+from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.config import from_dict
 from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.errors import BadInput

@@ -12,7 +12,8 @@ import torch
 from train_stages.leak import LeakMeter
 from train_stages.report import describe, describe_labels
 from train_stages.validation import Validation
-from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.backbones.svd import SVDBackbone
+from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.config import launch
 from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder
@@ -20,7 +21,7 @@ from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.policy import FeaturePolicy
-from videopolicy.training import checkpoint
+from videopolicy.training import checkpoint, preflight
 from videopolicy.training.balance import Balance
 from videopolicy.training.latents import attach_latents
 from videopolicy.training.loop import fit
@@ -87,6 +88,7 @@ def main(cfg: Config) -> dict[str, float]:
     optimizer = make_optimizer(groups, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
     describe_labels(accelerator, clips, labels)
+    preflight.check(preflight.Preflight(backbone, head, accelerator.num_processes), cfg.train, accelerator, cfg.run)
     if cfg.dry_run:
         return {}
     make_folder(cfg.run / "previews")
@@ -114,7 +116,7 @@ def main(cfg: Config) -> dict[str, float]:
             accelerator,
             objective,
             optimizer,
-            clips,
+            clips.first_pictures(),
             draws=lambda places, step: draw(cfg.noise, places, backbone, cfg.train.seed, step).to(accelerator.device),
             validate=validate,
             run=cfg.run,

@@ -17,7 +17,7 @@ from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import spread
 from videopolicy.diffusion import NoiseConfig, like
 from videopolicy.heads.head import ActionHead
-from videopolicy.training.objectives import draw
+from videopolicy.training.objectives import clean, draw
 
 SIGMAS = (0.5, 2.0, 10.0, 40.0, 80.0, 200.0, 600.0)
 
@@ -51,7 +51,7 @@ class LeakMeter:
         """Mean error of waypoints [mm] at every noise level, and how far another future moves them [mm]."""
         device = next(self.head.parameters()).device
         batch, draws = {k: v.to(device) for k, v in self.batch.items()}, self.draws.to(device)
-        x0 = batch["latents"] if "latents" in batch else self.backbone.encode(self.backbone.pixels(batch["frames"]))
+        x0 = clean(self.backbone, batch, draws)
         first = self.backbone.pixels(batch["frames"][:, 0])
         condition = self.backbone.condition(first, draws.augmentation, draws.pixel_noise)
         valid, truth = batch["valid"].cpu().numpy(), batch["position"].double().cpu().numpy()

@@ -10,13 +10,15 @@ from pathlib import Path
 import torch
 
 from train_stages.report import describe
-from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.backbones.svd import SVDBackbone
+from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.config import launch
 from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.data.splits import spread
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
+from videopolicy.training import preflight
 from videopolicy.training.distill import DistillConfig, Readout, attach_teacher
 from videopolicy.training.latents import attach_latents
 from videopolicy.training.loop import fit
@@ -65,6 +67,7 @@ def main(cfg: Config) -> dict[str, float]:
     objective = VideoObjective(backbone, readout, cfg.distill.weight, cfg.noise.high_min)
     optimizer = make_optimizer(groups, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
+    preflight.check(preflight.Preflight(backbone, readout, accelerator.num_processes), cfg.train, accelerator, cfg.run)
     if cfg.dry_run:
         return {}
     make_folder(cfg.run / "previews")
@@ -113,7 +116,7 @@ def main(cfg: Config) -> dict[str, float]:
             accelerator,
             objective,
             optimizer,
-            clips,
+            clips.first_pictures(),
             draws=lambda places, step: draw(cfg.noise, places, backbone, cfg.train.seed, step).to(accelerator.device),
             validate=validate,
             run=cfg.run,

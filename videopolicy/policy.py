@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import Backbone
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
-from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.backbones.svd import SVDBackbone
+from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.backbones.tuning import fitted
 from videopolicy.config import from_dict
 from videopolicy.errors import BadInput

@@ -1,9 +1,7 @@
 """Stable Video Diffusion as a video model and as a policy backbone, the published one or a small one."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
@@ -13,38 +11,13 @@ from torch.nn import functional as F
 
 from videopolicy.backbones import pipeline, tuning, unet
 from videopolicy.backbones.backbone import FeatureMap, splat, to_pixels
-from videopolicy.backbones.pipeline import Attention, Weights
-from videopolicy.backbones.tuning import Tune
-from videopolicy.backbones.unet import Checkpointing
-from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN, like, precondition, sample
+from videopolicy.backbones.svd_config import SVDConfig, check
+from videopolicy.diffusion import like, precondition, sample
 from videopolicy.errors import BadInput
 
 MOTION_BUCKET = 127
 DEPLOY_AUGMENTATION = 0.02  # noise added to the conditioning frame when sampling or acting, where training adds some
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-
-
-@dataclass(frozen=True)
-class SVDConfig:
-    """Which video model, and which of its features a head reads. Defaults are ours unless marked."""
-
-    pretrained: Path = Path("weights/svd-tiny")  # a diffusers StableVideoDiffusionPipeline folder
-    weights: Weights = "pretrained"  # of the UNet
-    image_size: tuple[int, int] = (96, 96)  # (width, height) the clips are resized to [pixels]
-    n_frames: int = 7  # section 4.3
-    # Noise on the conditioning frame: of random strength in training and 0.02 afterwards, as SVD has it; or never, so
-    # that its latent need not be encoded anew in every step.
-    augmentation: Literal["live", "none"] = "live"
-    tune: Tune = "full"  # which of the UNet's weights are trained
-    lora_rank: int = 16  # of the updates where that is `lora`
-    feature_blocks: tuple[int, ...] = (1, 2, 3)  # decoder up-blocks that a head reads, 0-based
-    grid: int = 24  # they are resized to grid x grid and concatenated
-    feature_sigma: float = 200.0  # noise level a policy reads at
-    feature_seed: int = 0  # of the fixed noise sample it reads with
-    # Activations that training computes again instead of keeping: of the finest levels' blocks, which hold the most, or
-    # of all. Nothing but memory and time changes.
-    checkpointing: Checkpointing = "none"
-    attention: Attention = "auto"  # kernels of the UNet's self-attention
 
 
 class SVDBackbone(nn.Module):
@@ -66,7 +39,7 @@ class SVDBackbone(nn.Module):
         self.vae = parts.vae.requires_grad_(False)
         self.image_encoder = parts.image_encoder.requires_grad_(False)
         vae_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        _check(cfg, fps, parts.purpose, vae_factor, len(self.unet.config.block_out_channels))
+        check(cfg, fps, parts.purpose, vae_factor, len(self.unet.config.block_out_channels))
         tuning.choose(self.unet, cfg.tune, cfg.lora_rank)
         width, height = cfg.image_size
         self.latent_size = (height // vae_factor, width // vae_factor)
@@ -125,18 +98,30 @@ class SVDBackbone(nn.Module):
         return to_pixels(frames)
 
     @torch.no_grad()
-    def encode_images(
+    def posterior(
         self, pixels: Float[Tensor, "batch 3 height width"], chunk: int = 8
-    ) -> Float[Tensor, "batch channel row col"]:
-        """Unscaled latents: the mode of the VAE's posterior, in full precision, whether training or acting."""
+    ) -> Float[Tensor, "batch both row col"]:
+        """The VAE's: means, unscaled, and log-variances; in full precision, whether training or acting."""
         with torch.autocast(pixels.device.type, enabled=False):
-            parts = [self.vae.encode(p).latent_dist.mode().float() for p in pixels.split(chunk)]
-        return torch.cat(parts)
+            found = [self.vae.encode(p).latent_dist for p in pixels.split(chunk)]
+        return torch.cat([torch.cat([d.mean, d.logvar], 1).float() for d in found])
+
+    def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channel row col"]:
+        """Unscaled latents: the posterior's mode."""
+        return self.posterior(pixels).chunk(2, 1)[0]
+
+    @torch.no_grad()
+    def embed(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch embedding"]:
+        """The image encoder's embeddings."""
+        size = self.image_encoder.config.image_size
+        small = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
+        mean, std = (pixels.new_tensor(x).reshape(3, 1, 1) for x in (CLIP_MEAN, CLIP_STD))
+        return self.image_encoder((small / 2 + 0.5 - mean) / std).image_embeds
 
     def encode(
         self, pixels: Float[Tensor, "batch frame 3 height width"]
     ) -> Float[Tensor, "batch frame channel row col"]:
-        """Latents of clips, scaled to unit variance: what the diffusion runs on."""
+        """Latents of clips, scaled to unit variance: what the diffusion runs on; the posterior's mode."""
         latents = self.encode_images(rearrange(pixels, "b t c h w -> (b t) c h w")) * self.vae.config.scaling_factor
         return rearrange(latents, "(b t) c h w -> b t c h w", b=len(pixels))
 
@@ -159,19 +144,17 @@ class SVDBackbone(nn.Module):
         keep_image: Tensor | None = None,
         keep_embedding: Tensor | None = None,
         latent: Float[Tensor, "batch channel row col"] | None = None,
+        embedding: Float[Tensor, "batch embedding"] | None = None,
     ) -> dict[str, Tensor]:
         """SVD's conditioning on a first frame: noise-augmented latent (unscaled), CLIP embedding, time ids.
 
         `augmentation` is the noise strength per sample, added to pixels before encoding and given as third time id.
         `keep_image` and `keep_embedding` (0 or 1 per sample) drop either for classifier-free guidance. `latent`, if
-        given, is the (unscaled) latent of `first` without noise, which then is not encoded again.
+        given, is the (unscaled) latent of `first` without noise, which then is not encoded again; likewise `embedding`.
         """
         if latent is None:
             latent = self.encode_images(first + like(augmentation, first) * noise)
-        size = self.image_encoder.config.image_size
-        small = F.interpolate(first, (size, size), mode="bilinear", antialias=True, align_corners=False)
-        mean, std = (first.new_tensor(x).reshape(3, 1, 1) for x in (CLIP_MEAN, CLIP_STD))
-        embedding = self.image_encoder((small / 2 + 0.5 - mean) / std).image_embeds[:, None]
+        embedding = (self.embed(first) if embedding is None else embedding)[:, None]
         if keep_image is not None and keep_embedding is not None:
             latent = latent * like(keep_image, latent)
             embedding = embedding * like(keep_embedding, embedding)
@@ -257,31 +240,3 @@ class SVDBackbone(nn.Module):
         latents = sample(lambda x, sigma: self.denoise(x, sigma, condition), noise, n_steps)
         pixels = rearrange(self.decode(latents), "b t c h w -> b t h w c")
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def _check(cfg: SVDConfig, fps: int, purpose: dict | None, vae_factor: int, n_levels: int) -> None:
-    """`BadInput` for a configuration that this video model cannot run, or was not made for."""
-    for name in ("image_size", "n_frames"):
-        made_for = (purpose or {}).get(name)
-        ours = getattr(cfg, name)
-        if made_for is not None and (list(ours) if isinstance(ours, tuple) else ours) != made_for:
-            raise BadInput(f"backbone.{name} is {ours}, but {cfg.pretrained} was made for {made_for}")
-    if (purpose or {}).get("fps", fps) != fps:
-        raise BadInput(
-            f"the data has {fps} frames per second, but {cfg.pretrained} was made for {(purpose or {})['fps']}"
-        )
-    multiple = vae_factor * 2 ** (n_levels - 1)
-    if any(side % multiple for side in cfg.image_size):
-        raise BadInput(
-            f"backbone.image_size is {cfg.image_size}; allowed: multiples of {multiple} (VAE x UNet downsampling)"
-        )
-    if not cfg.feature_blocks or any(not 0 <= i < n_levels for i in cfg.feature_blocks):
-        raise BadInput(f"backbone.feature_blocks is {cfg.feature_blocks}; allowed: 0 to {n_levels - 1}")
-    if not SIGMA_MIN <= cfg.feature_sigma <= SIGMA_MAX:
-        raise BadInput(f"backbone.feature_sigma is {cfg.feature_sigma}; allowed: {SIGMA_MIN} to {SIGMA_MAX:g}")
-    if cfg.n_frames < 2:
-        raise BadInput(f"backbone.n_frames is {cfg.n_frames}; allowed: at least 2")
-    if cfg.lora_rank < 1:
-        raise BadInput(f"backbone.lora_rank is {cfg.lora_rank}; allowed: at least 1")
-    if cfg.grid < 2:
-        raise BadInput(f"backbone.grid is {cfg.grid}; allowed: at least 2")

@@ -1,5 +1,6 @@
 """Clips of a LeRobot dataset with their action labels, as training samples."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -37,9 +38,9 @@ class DataConfig:
 
 
 class Maps(Protocol):
-    """Maps of an episode's frames, to be indexed by frame numbers."""
+    """Maps, or any arrays, of an episode's frames, to be indexed by frame numbers."""
 
-    def __getitem__(self, frames: Int[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen channel row col"]: ...
+    def __getitem__(self, frames: Int[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen ..."]: ...
 
 
 class ClipDataset(TorchDataset):
@@ -70,13 +71,14 @@ class ClipDataset(TorchDataset):
         self.shown = {  # episode to its frames that are no pauses
             e: np.arange(data.length(e)) if min_change == 0 else changes(self.frames(e), min_change) for e in episodes
         }
+        self.n_pictures = n_frames  # of a clip that a sample has
         self.samples = [(e, t) for e in episodes for t in range(len(self.shown[e]) - 1)]
         if not self.samples:
             raise BadInput(
                 f"no clips in {data.root}: its {len(episodes)} chosen episodes have at most one frame each"
                 + (f" that differs by data.min_change {min_change}" if min_change else "")
             )
-        # Name to episode to (frame channel row col): what training has made of the frames.
+        # Name to episode to (frame ...): what training has made of the frames.
         self.maps: dict[str, dict[int, Maps]] = {}
 
     def __len__(self) -> int:
@@ -84,14 +86,14 @@ class ClipDataset(TorchDataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         episode, t = self.samples[index]
-        frames, kept = self.frames(episode), self.shown[episode]
+        kept = self.shown[episode]
         shown = kept[np.minimum(t + self.stride * np.arange(self.n_frames), len(kept) - 1)]
         label = self._label(episode, t)
         numbers = {
             name: torch.from_numpy(getattr(label, name)).float()
             for name in ("start_pixel", "pixel", "height", "gripper", "position")
         }
-        sample = {"frames": torch.from_numpy(frames[shown]), **numbers}
+        sample = {"frames": torch.from_numpy(self._pictures(episode, shown[: self.n_pictures])), **numbers}
         if label.rotation is not None:
             sample["rotation"] = torch.from_numpy(label.rotation).float()
         sample["valid"] = torch.from_numpy(label.inside & label.in_episode)
@@ -128,14 +130,31 @@ class ClipDataset(TorchDataset):
             "start_outside_image": start_outside,
         }
 
+    def first_pictures(self) -> "ClipDataset":
+        """The same clips, whose samples have their first picture only: all that training needs beside stored maps."""
+        clips = copy.copy(self)
+        clips.n_pictures = 1
+        return clips
+
     def frames(self, episode: int) -> UInt8[np.ndarray, "frame height width 3"]:
         """An episode's frames at the model's size."""
         if episode in self._cache:
             return self._cache[episode]
         frames = resized(self.data.frames(episode), self.image_size)
-        if sum(f.nbytes for f in self._cache.values()) + frames.nbytes <= self._cache_bytes:
+        if self._fits(episode):
             self._cache[episode] = frames
         return frames
+
+    def _pictures(self, episode: int, chosen: Int[np.ndarray, " chosen"]) -> UInt8[np.ndarray, "chosen height width 3"]:
+        """Some of an episode's frames, of which no others are decoded where memory is not to keep them."""
+        if episode in self._cache or self._fits(episode):
+            return self.frames(episode)[chosen]
+        return resized(self.data.frames(episode, chosen), self.image_size)
+
+    def _fits(self, episode: int) -> bool:
+        """Whether the memory for decoded episodes has room for another one."""
+        size = 3 * self.image_size[0] * self.image_size[1] * self.data.length(episode)
+        return sum(f.nbytes for f in self._cache.values()) + size <= self._cache_bytes
 
     def _label(self, episode: int, t: int) -> Waypoints:
         camera = self.data.camera_of(episode).resized(self.image_size)

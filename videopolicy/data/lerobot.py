@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from videopolicy.camera import Camera
 from videopolicy.data.files import read_json, read_table, replace, write_table
@@ -260,8 +260,11 @@ class Dataset:
         at = {name: self.rows[episode][f"videos/{self.key}/{name}_index"] for name in ("chunk", "file")}
         return self.root / VIDEO.format(key=self.key, **at)
 
-    def frames(self, episode: int) -> UInt8[np.ndarray, "frame height width 3"]:
-        frames = read_video(self.video(episode), self.length(episode))
+    def frames(
+        self, episode: int, chosen: Int[np.ndarray, " chosen"] | None = None
+    ) -> UInt8[np.ndarray, "frame height width 3"]:
+        """All of an episode's pictures, or the chosen ones."""
+        frames = read_video(self.video(episode), self.length(episode), chosen)
         if (size := frames.shape[2:0:-1]) != self.camera.size:
             raise BadInput(f"episode {episode} of {self.root} has {size} images, its camera {self.camera.size}")
         return frames

@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import decord
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from videopolicy.errors import BadInput
 
@@ -28,14 +28,19 @@ def write_video(path: Path, frames: UInt8[np.ndarray, "frame height width 3"], f
         container.mux(stream.encode())
 
 
-def read_video(path: Path, n_frames: int) -> UInt8[np.ndarray, "frame height width 3"]:
-    """All frames of a file that must hold exactly `n_frames`; raises `BadInput` naming the file otherwise."""
+def read_video(
+    path: Path, n_frames: int, chosen: Int[np.ndarray, " chosen"] | None = None
+) -> UInt8[np.ndarray, "frame height width 3"]:
+    """All frames, or the chosen ones, of a file that must hold exactly `n_frames`; otherwise `BadInput` names it."""
     try:
-        frames = decord.VideoReader(str(path), num_threads=1)[:].asnumpy()
+        reader = decord.VideoReader(str(path), num_threads=1)
+        found = len(reader)
+        frames = (reader[:] if chosen is None or found != n_frames else reader.get_batch(chosen.tolist())).asnumpy()
     except (decord.DECORDError, RuntimeError):  # AV1, for one, is a codec decord does not know
-        frames = _read_with_pyav(path)
-    if len(frames) != n_frames:
-        raise BadInput(f"{path} holds {len(frames)} frames, its table says {n_frames}")
+        every = _read_with_pyav(path)
+        found, frames = len(every), every if chosen is None or len(every) != n_frames else every[chosen]
+    if found != n_frames:
+        raise BadInput(f"{path} holds {found} frames, its table says {n_frames}")
     return frames
 
 

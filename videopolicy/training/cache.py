@@ -1,8 +1,9 @@
-"""Maps of a dataset's frames that a frozen network makes once: latents, features to learn from.
+"""What a frozen network makes of a dataset's frames, once: latents, embeddings, features to learn from.
 
-<dataset>/<kind>/<what made it>/episode_NNNNNN.npy   (frame channel row col), half precision
+<dataset>/<kind>/<what made it>/episode_NNNNNN_<its video's digest>.npy   (frame ...), half precision
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,34 +20,46 @@ from videopolicy.data.files import make_folder, replace
 from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
 
-Encode = Callable[[UInt8[Tensor, "frame height width 3"]], Float[Tensor, "frame channel row col"]]
+Encode = Callable[[UInt8[Tensor, "frame height width 3"]], Float[Tensor, "frame ..."]]
 
 
 @torch.no_grad()
-def attach(kind: str, made_by: str, encode: Encode, accelerator: Accelerator, datasets: list[ClipDataset]) -> None:
-    """Give clips the maps of their frames, making those of episodes that have none on disk yet.
+def attach(kind: str, made_by: str, encode: Encode, accelerator: Accelerator, datasets: list[ClipDataset]) -> int:
+    """Give clips what is made of their frames, making that of episodes that have none on disk yet; how many had none.
 
-    Processes share the work. Files are read a clip at a time: a corpus is larger than some laptops' memory.
+    Processes share the work. Files are read a clip at a time: a corpus is larger than some laptops' memory. Another
+    video under the same number has another file; one that it replaces is removed.
     """
     wanted = [(clips, episode) for clips in datasets for episode in sorted({e for e, _ in clips.samples})]
     folder = datasets[0].data.root / kind / made_by
     make_folder(folder)
+    paths = [folder / f"episode_{episode:06d}_{digest(clips.data.video(episode))}.npy" for clips, episode in wanted]
+    missing = len({p for p in paths if not p.is_file()})
+    accelerator.wait_for_everyone()  # before any of them is made
     progress = Progress(kind, len(wanted), 0)
     rank, world = accelerator.process_index, accelerator.num_processes
-    for number, (clips, episode) in enumerate(wanted):
-        path = folder / f"episode_{episode:06d}.npy"
+    for number, ((clips, episode), path) in enumerate(zip(wanted, paths, strict=True)):
         if number % world == rank and not path.is_file():
             frames = torch.from_numpy(clips.frames(episode)).to(accelerator.device)
             values = encode(frames).half().cpu().numpy()
             replace(path, partial(_write, values=values))
+            for old in set(folder.glob(f"episode_{episode:06d}*.npy")) - {path}:
+                old.unlink()
             if number % 16 == 0:
                 progress.update(number + 1, "")
     progress.close()
     accelerator.wait_for_everyone()
-    for clips, episode in wanted:
-        maps = StoredMaps(folder / f"episode_{episode:06d}.npy")
+    for (clips, episode), path in zip(wanted, paths, strict=True):
+        maps = StoredMaps(path)
         maps.check(clips.data.length(episode))
         clips.maps.setdefault(kind, {})[episode] = maps
+    return missing
+
+
+def digest(video: Path) -> str:
+    """What identifies a video file's contents."""
+    with video.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def _write(path: Path, values: np.ndarray) -> None:
@@ -73,5 +86,5 @@ class StoredMaps:
                 f"{self.path} holds {found} frames, its episode {n_frames}; remove it, it will be made again"
             )
 
-    def __getitem__(self, frames: Int[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen channel row col"]:
+    def __getitem__(self, frames: Int[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen ..."]:
         return np.load(self.path, mmap_mode="r", allow_pickle=False)[frames]

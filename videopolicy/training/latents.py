@@ -1,6 +1,7 @@
-"""Latents of a dataset's frames, encoded once: a VAE costs more than the rest of a training step.
+"""What VAE and image encoder make of a dataset's frames, once: they cost more than the rest of a training step.
 
-Targets come from here, and the conditioning latent where no noise is added to its pixels (`backbone.augmentation`).
+Targets come from here, and every clip's image embedding; the conditioning latent only where no noise is added to its
+pixels (`backbone.augmentation`), otherwise that one frame is encoded anew in every step.
 """
 
 from accelerate import Accelerator
@@ -11,12 +12,17 @@ from videopolicy.data.dataset import ClipDataset
 from videopolicy.training.cache import attach
 
 
-def attach_latents(backbone: SVDBackbone, accelerator: Accelerator, *datasets: ClipDataset) -> None:
-    """Give clips the scaled latents of their frames, as `latents`."""
+def attach_latents(backbone: SVDBackbone, accelerator: Accelerator, *datasets: ClipDataset) -> dict[str, int]:
+    """Give clips `posterior` and `embeddings` of their frames; how many episodes had none yet."""
     width, height = backbone.cfg.image_size
     backbone.to(accelerator.device)
+    made_by = f"{backbone.identity}_{width}x{height}"
 
-    def encode(frames: Tensor) -> Tensor:
-        return backbone.encode(backbone.pixels(frames)[:, None])[:, 0]
+    def posterior(frames: Tensor) -> Tensor:
+        return backbone.posterior(backbone.pixels(frames))
 
-    attach("latents", f"{backbone.identity}_{width}x{height}", encode, accelerator, list(datasets))
+    def embeddings(frames: Tensor) -> Tensor:
+        return backbone.embed(backbone.pixels(frames))
+
+    made = {"posterior": posterior, "embeddings": embeddings}
+    return {kind: attach(kind, made_by, encode, accelerator, list(datasets)) for kind, encode in made.items()}

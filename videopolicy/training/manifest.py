@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from videopolicy.backbones.pipeline import MANIFEST
-from videopolicy.backbones.svd import SVDConfig
+from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.config import from_dict
 from videopolicy.data.dataset import DataConfig, split_episodes
 from videopolicy.data.files import read_jsonl

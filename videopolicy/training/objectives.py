@@ -5,10 +5,11 @@ A batch may come in parts (`batch.py`): `counted` says beforehand how much of on
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -37,23 +38,27 @@ class Draws:
     augmentation: Float[Tensor, " batch"]
     pixel_noise: Float[Tensor, "batch 3 height width"]
     dropout: Float[Tensor, " batch"]
+    posterior: Float[Tensor, "batch frame channel row col"] | None = None  # of targets that are sampled
 
     def to(self, device: torch.device) -> "Draws":
-        return Draws(*(getattr(self, f).to(device) for f in self.__dataclass_fields__))
+        values = (getattr(self, f.name) for f in fields(self))
+        return Draws(*(None if x is None else x.to(device) for x in values))  # type: ignore[arg-type]
 
 
 def draw(cfg: NoiseConfig, places: Sequence[int], backbone: SVDBackbone, seed: int, step: int) -> Draws:
     """The draws of samples at these places of a step's batch."""
     width, height = backbone.cfg.image_size
-    live = float(backbone.cfg.augmentation == "live")
+    live, sampled = float(backbone.cfg.augmentation == "live"), backbone.cfg.targets == "sample"
+    shape = (1, *tuple(backbone.feature_noise.shape))
 
     def one(generator: torch.Generator) -> Draws:
         return Draws(
             sigma=sample_sigma(cfg, 1, generator),
-            noise=torch.randn(1, *tuple(backbone.feature_noise.shape), generator=generator),
+            noise=torch.randn(shape, generator=generator),
             augmentation=(torch.randn(1, generator=generator) * 0.5 - 3).exp() * live,
             pixel_noise=torch.randn(1, 3, height, width, generator=generator),
             dropout=torch.rand(1, generator=generator),
+            posterior=torch.randn(shape, generator=generator) if sampled else None,
         )
 
     return drawn(one, seed, step, places)
@@ -165,7 +170,7 @@ class JointObjective(Objective):
         reading = draws.sigma >= self.head_sigma_min
         if self.fixed_noise:
             noise = torch.where(like(reading, draws.noise), self.backbone.feature_noise, draws.noise)
-            draws = Draws(draws.sigma, noise, draws.augmentation, draws.pixel_noise, draws.dropout)
+            draws = replace(draws, noise=noise)
         x0, x, condition = noised(self.backbone, batch, draws, reading)
         losses = {}
         if self.video:
@@ -188,13 +193,30 @@ def noised(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Clean latents, noisy ones, and the conditioning, which is never dropped where `keep`."""
     first = backbone.pixels(batch["frames"][:, 0])
-    x0 = batch["latents"] if "latents" in batch else backbone.encode(backbone.pixels(batch["frames"]))
+    x0 = clean(backbone, batch, draws)
     keep_embedding, keep_image = (keep | (draws.dropout >= 2 * DROPOUT)).float(), (keep | kept_image(draws)).float()
-    clean = None
-    if backbone.cfg.augmentation == "none":
-        clean = x0[:, 0] / backbone.vae.config.scaling_factor
-    condition = backbone.condition(first, draws.augmentation, draws.pixel_noise, keep_image, keep_embedding, clean)
+    latent, embedding = None, batch["embeddings"][:, 0] if "embeddings" in batch else None
+    if backbone.cfg.augmentation == "none" and "posterior" in batch:
+        latent = batch["posterior"][:, 0].chunk(2, 1)[0]
+    condition = backbone.condition(
+        first, draws.augmentation, draws.pixel_noise, keep_image, keep_embedding, latent, embedding
+    )
     return x0, x0 + like(draws.sigma, x0) * draws.noise, condition
+
+
+def clean(
+    backbone: SVDBackbone, batch: dict[str, Tensor], draws: Draws
+) -> Float[Tensor, "batch frame channel row col"]:
+    """Scaled latents to learn: the posterior's mode, or a sample where `draws` has its noise."""
+    if "posterior" in batch:
+        mean, log_variance = batch["posterior"].chunk(2, 2)
+    else:
+        b = len(batch["frames"])
+        flat = backbone.posterior(rearrange(backbone.pixels(batch["frames"]), "b t c h w -> (b t) c h w"))
+        mean, log_variance = rearrange(flat, "(b t) c h w -> b t c h w", b=b).chunk(2, 2)
+    if draws.posterior is not None:
+        mean = mean + (0.5 * log_variance).exp() * draws.posterior
+    return mean * backbone.vae.config.scaling_factor
 
 
 def diffusion_loss(v: Tensor, x0: Tensor, draws: Draws) -> Float[Tensor, ""]:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from videopolicy.backbones.svd import SVDBackbone, SVDConfig
+from videopolicy.backbones.svd import SVDBackbone
+from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.backbones.tuning import fitted
 from videopolicy.config import from_dict
 from videopolicy.errors import BadInput
