@@ -1,7 +1,10 @@
 """Weights folders: plain diffusers loads what we write, and a damaged folder is one clear line."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,8 @@ from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.diffusion import karras_sigmas, sample
 from videopolicy.errors import BadInput
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -111,6 +116,65 @@ def test_without_a_card_a_missing_part_is_still_one_line(pipeline_folder: Path, 
     with pytest.raises(BadInput, match="cannot load the video model in") as caught:
         pipeline.load(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_repository_of_the_hub_is_found_in_its_cache(pipeline_folder: Path, tmp_path: Path) -> None:
+    """Without a connection, where it was fetched before; as the hub's client keeps it."""
+    repository = tmp_path / "hub/models--someone--video"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text("0123abc")
+    shutil.copytree(pipeline_folder, repository / "snapshots/0123abc")
+    code = (
+        "from pathlib import Path; from videopolicy.backbones.pipeline import find; print(find(Path('someone/video')))"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert Path(result.stdout.strip()) == repository / "snapshots/0123abc"
+
+
+def test_a_repository_that_cannot_be_had_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its licence page and both ways to get it, in one line."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput) as caught:
+        pipeline.find(Path("stabilityai/stable-video-diffusion-img2vid"))
+    for words in (
+        "accept its licence at https://huggingface.co/stabilityai/stable-video-diffusion-img2vid",
+        "log in with `hf auth login`",
+        "hf download stabilityai/stable-video-diffusion-img2vid --local-dir stable-video-diffusion-img2vid",
+    ):
+        assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_half_precision_files_alone(pipeline_folder: Path, tmp_path: Path) -> None:
+    """As the published repository also holds them: the same networks, in full precision."""
+    whole = StableVideoDiffusionPipeline.from_pretrained(pipeline_folder)
+    whole.save_pretrained(tmp_path / "half", variant="fp16")
+    ours, theirs = pipeline.load(pipeline_folder), pipeline.load(tmp_path / "half", variant="fp16")
+    assert theirs.identity == ours.identity
+    assert theirs.start == ours.start
+    assert next(theirs.unet.parameters()).dtype == torch.float32
+    with pytest.raises(BadInput, match=r"cannot load the video model in .*backbone.variant is fp16"):
+        pipeline.load(tmp_path / "half")
+
+
+def test_pickled_weights_are_never_read(pipeline_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(pipeline_folder, tmp_path / "pickled")
+    for file in (tmp_path / "pickled/unet").glob("*.safetensors*"):
+        file.unlink()
+    torch.save(pipeline.load(pipeline_folder).unet.state_dict(), tmp_path / "pickled/unet/diffusion_pytorch_model.bin")
+    with pytest.raises(BadInput, match="cannot load the video model"):
+        pipeline.load(tmp_path / "pickled")
+
+
+def test_without_a_folder_the_published_sizes_are_random() -> None:
+    with torch.device("meta"):
+        parts = pipeline.load(None, "random")
+    assert sum(p.numel() for p in parts.unet.parameters()) == pytest.approx(1524.6e6, rel=1e-4)
+    assert (parts.purpose, parts.start, parts.identity) == (None, "random", "random")
+    with pytest.raises(BadInput, match=r"weights is 'pretrained'; allowed with .* null: 'random'"):
+        pipeline.load(None)
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:

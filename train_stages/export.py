@@ -35,7 +35,7 @@ def main(cfg: Config) -> Path:
         raise BadInput(f"there is no card {cfg.card}")
     if cfg.output.exists() and not (cfg.overwrite and (cfg.output / "model_index.json").is_file()):
         raise BadInput(f"{cfg.output} exists; name another output, or replace a weights folder by --overwrite true")
-    parts = pipeline.load(backbone.cfg.pretrained)
+    parts = pipeline.load(backbone.cfg.pretrained, variant=backbone.cfg.variant)
     parts.unet.load_state_dict(merged(backbone.unet.state_dict()))
 
     def write(new: Path) -> None:

@@ -153,31 +153,42 @@ def save(parts: Parts, folder: Path) -> None:
 
 # `random`: as diffusers initialises a UNet; `copying`: then made to copy the first frame, as pretraining began.
 Weights = Literal["pretrained", "random", "copying"]
+Variant = Literal["fp16"] | None  # of a folder's files; None: those without a variant in their names
 
 
-def load(folder: Path, weights: Weights = "pretrained") -> Parts:
-    """The networks of a pipeline folder; the UNet's weights may be drawn anew, everything else is as stored.
+def load(pretrained: Path | None, weights: Weights = "pretrained", variant: Variant = None) -> Parts:
+    """The networks of a pipeline folder, or of a repository of the model hub; the UNet's weights may be drawn anew.
 
-    Raises `BadInput` in one line for a folder that is missing, incomplete or altered.
+    None: networks as large as the published SVD's, all of their weights random.
+    Raises `BadInput` in one line for what is missing, incomplete or altered.
     """
-    if not (folder / "model_index.json").is_file():
-        raise BadInput(f"{folder} holds no video model: model_index.json is missing (a diffusers pipeline folder)")
+    if pretrained is None:
+        if weights != "random":
+            raise BadInput(f"backbone.weights is {weights!r}; allowed with backbone.pretrained null: 'random'")
+        with torch.random.fork_rng():  # always the same ones, or a checkpoint would not find its own
+            torch.manual_seed(0)
+            unet, vae, encoder = published()
+        return Parts(unet, vae, encoder, None, "random", "random")
+    folder = find(pretrained, variant)
     problem = damage(folder)
     if problem:
         raise BadInput(f"the weights in {folder} are not those of their card: {problem}")
-    full: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True, "low_cpu_mem_usage": False}
+    full: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "variant": variant}
+    diffusers: dict[str, Any] = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False, **full}
     try:
         if weights == "pretrained":
-            unet: Any = UNetSpatioTemporalConditionModel.from_pretrained(folder, subfolder="unet", **full)
+            unet = UNetSpatioTemporalConditionModel.from_pretrained(folder, subfolder="unet", **diffusers)
         else:
             config = UNetSpatioTemporalConditionModel.load_config(folder, subfolder="unet", local_files_only=True)
             unet = UNetSpatioTemporalConditionModel.from_config(config)
-        vae: Any = AutoencoderKLTemporalDecoder.from_pretrained(folder, subfolder="vae", **full)
-        encoder: Any = CLIPVisionModelWithProjection.from_pretrained(
-            folder, subfolder="image_encoder", dtype=torch.float32, local_files_only=True
+        vae = AutoencoderKLTemporalDecoder.from_pretrained(folder, subfolder="vae", **diffusers)
+        encoder = CLIPVisionModelWithProjection.from_pretrained(
+            folder, subfolder="image_encoder", dtype=torch.float32, **full
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise BadInput(f"cannot load the video model in {folder}: {' '.join(str(error).split())[:300]}") from error
+        hint = "" if variant else "; where its files are named .fp16., backbone.variant is fp16"
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(f"cannot load the video model in {folder}: {reason}{hint}") from error
     skip_silent(vae.encoder)
     if weights == "copying" and not start_copying(unet, vae.config.scaling_factor):
         width, n_in, n_out = unet.config.block_out_channels[0], unet.config.in_channels, unet.config.out_channels
@@ -189,6 +200,24 @@ def load(folder: Path, weights: Weights = "pretrained") -> Parts:
     made_for = _purpose(purpose) if purpose.is_file() else None
     start = digest(unet) if weights == "pretrained" else weights
     return Parts(unet, vae, encoder, made_for, start, identity(vae, encoder))
+
+
+def find(pretrained: Path, variant: Variant = None) -> Path:
+    """The folder of a video model: a folder's own path, or the hub's local copy of a repository, fetched if need be."""
+    if (pretrained / "model_index.json").is_file():
+        return pretrained
+    name = str(pretrained)
+    if pretrained.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
+        raise BadInput(f"{pretrained} holds no video model: model_index.json is missing (a diffusers pipeline folder)")
+    try:
+        return Path(StableVideoDiffusionPipeline.download(name, variant=variant, use_safetensors=True))
+    except (OSError, ValueError) as error:  # the hub's errors are either
+        raise BadInput(
+            f"backbone.pretrained {name} is no folder, and the model hub does not give it"
+            f" ({type(error).__name__}): accept its licence at https://huggingface.co/{name}, then either log in with"
+            f" `hf auth login` and run this again, or run `hf download {name} --local-dir {pretrained.name}` where the"
+            " hub can be reached, and name that folder"
+        ) from error
 
 
 Attention = Literal["auto", "sdpa", "xformers"]

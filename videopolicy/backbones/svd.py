@@ -30,7 +30,7 @@ class SVDBackbone(nn.Module):
 
     def __init__(self, cfg: SVDConfig, fps: int) -> None:
         super().__init__()
-        parts = pipeline.load(cfg.pretrained, cfg.weights)
+        parts = pipeline.load(cfg.pretrained, cfg.weights, cfg.variant)
         self.cfg, self.identity, self.start = cfg, parts.identity, parts.start
         self.unet = parts.unet
         pipeline.set_attention(self.unet, cfg.attention)

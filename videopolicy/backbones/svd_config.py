@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from videopolicy.backbones.pipeline import Attention, Weights
+from videopolicy.backbones.pipeline import Attention, Variant, Weights
 from videopolicy.backbones.tuning import Tune
 from videopolicy.backbones.unet import Checkpointing
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN
@@ -15,7 +15,10 @@ from videopolicy.errors import BadInput
 class SVDConfig:
     """Which video model, and which of its features a head reads. Defaults are ours unless marked."""
 
-    pretrained: Path = Path("weights/svd-tiny")  # a diffusers StableVideoDiffusionPipeline folder
+    # A diffusers StableVideoDiffusionPipeline: a folder, or its name on the model hub, as
+    # stabilityai/stable-video-diffusion-img2vid; null: the published sizes with random weights.
+    pretrained: Path | None = Path("weights/svd-tiny")
+    variant: Variant = None  # of its files; fp16 where only those were fetched
     weights: Weights = "pretrained"  # of the UNet
     image_size: tuple[int, int] = (96, 96)  # (width, height) the clips are resized to [pixels]
     n_frames: int = 7  # section 4.3

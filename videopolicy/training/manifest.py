@@ -39,7 +39,9 @@ def trained_episodes(model: Path, data: Dataset) -> set[int]:
     same = theirs.root.resolve() == data.root.resolve()
     known: set[int] = set(split_episodes(data, theirs)[0]) if same else set()
     start = from_dict(SVDConfig, config["backbone"])
-    return known | trained_episodes(start.pretrained, data) if start.weights == "pretrained" else known
+    if start.weights != "pretrained" or start.pretrained is None:
+        return known
+    return known | trained_episodes(start.pretrained, data)
 
 
 def _shown(extra: dict) -> dict:
