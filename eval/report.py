@@ -58,8 +58,8 @@ def main(folder: Path) -> dict:
         summary=summary,
         command=" ".join(["python -m eval.report", str(folder)]),
         distance=rate_figure(records, policies, _beyond, labels, "distance beyond the training boundary"),
-        heatmaps=_newest_preview(folder / "joint_para"),
-        clips=_newest_preview(folder / "video"),
+        heatmaps=_newest_preview(folder / "joint_para", "step"),
+        clips=_newest_preview(folder / "video", "clips"),
         grids=[
             (p, s, rollout_grid(folder / "rollout", chosen, f"{p}_{s}"))
             for p in policies
@@ -122,8 +122,8 @@ def _loss_plot(folder: Path) -> str:
     return embed_figure(figure)
 
 
-def _newest_preview(run: Path) -> str | None:
-    pictures: Iterable[Path] = sorted((run / "previews").glob("step_*.png"))
+def _newest_preview(run: Path, kind: str) -> str | None:
+    pictures: Iterable[Path] = sorted((run / "previews").glob(f"{kind}_*.png"))
     newest = max(pictures, default=None)
     return embed_file(newest, "image/png") if newest else None
 

@@ -15,7 +15,6 @@ from jaxtyping import Float, UInt8
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from eval.keypoint import KeypointDetector, train_detector
 from videopolicy.backbones import pipeline
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
@@ -27,10 +26,11 @@ from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import spread
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput, choices
+from videopolicy.training.keypoint import KeypointDetector, train_detector
 from videopolicy.training.manifest import trained_episodes
+from videopolicy.training.measures import motion, psnr
 from videopolicy.training.objectives import VideoObjective, draw
 from videopolicy.training.stage_one import open_stage_one
-from videopolicy.training.vae import psnr
 from videopolicy.viz.draw import save_clip_comparison
 
 SIGMAS = (0.1, 0.5, 2.0, 10.0, 40.0, 200.0, 600.0)
@@ -175,13 +175,12 @@ def measure(
         [structural_similarity(a, b, channel_axis=-1) for a, b in zip(x[1:], y[1:], strict=True)]
         for x, y in zip(frames.numpy(), real.numpy(), strict=True)
     ]
-    motion, true_motion = (f.float().diff(dim=1).abs().mean() for f in (frames, real))
     located = detector.locate(frames[:, 1:].flatten(0, 1)).unflatten(0, frames[:, 1:].shape[:2])
     error = (located - pixel).norm(dim=-1)
     return {
         "psnr": psnr(frames[:, 1:], real[:, 1:]).mean(0).tolist(),
         "ssim": np.mean(similarity, 0).tolist(),
-        "motion": float(motion / true_motion),
+        "motion": motion(frames) / motion(real),
         "keypoint_px": [float(e[v].median()) for e, v in zip(error.T, valid.T, strict=True)],
     }
 
@@ -196,14 +195,14 @@ def beats(model: dict, first_frame: dict) -> dict[str, bool]:
 
 def failures(summary: dict) -> dict[str, str]:
     """What keeps a model from counting as a video model: measure to line."""
-    motion = summary["results"]["model"]["motion"]
+    moving = summary["results"]["model"]["motion"]
     failed = {
         k: f"{k} not above the frozen first frame's on every frame"
         for k, ok in summary["beats_first_frame"].items()
         if not ok
     }
-    if not MOTION[0] <= motion <= MOTION[1]:
-        failed["motion"] = f"motion energy is {motion:.2f} of real clips', allowed: {MOTION[0]} to {MOTION[1]}"
+    if not MOTION[0] <= moving <= MOTION[1]:
+        failed["motion"] = f"motion energy is {moving:.2f} of real clips', allowed: {MOTION[0]} to {MOTION[1]}"
     return failed
 
 

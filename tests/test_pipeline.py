@@ -14,7 +14,7 @@ from einops import rearrange
 from PIL import Image
 
 from train_stages.export import card
-from videopolicy.backbones import pipeline
+from videopolicy.backbones import checksums, pipeline
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.diffusion import karras_sigmas, sample
@@ -28,7 +28,7 @@ def carded(pipeline_folder: Path, tmp_path: Path) -> Path:
     """A copy of the toy folder with a card that holds its checksums, to be damaged."""
     folder = tmp_path / "carded"
     shutil.copytree(pipeline_folder, folder)
-    (folder / pipeline.CARD).write_text(card("# A toy", folder))
+    (folder / checksums.CARD).write_text(card("# A toy", folder))
     return folder
 
 
@@ -81,8 +81,8 @@ def test_loading_gives_back_what_was_saved(tmp_path: Path, pipeline_folder: Path
 
 
 def test_a_whole_folder_passes_its_card(carded: Path) -> None:
-    assert pipeline.damage(carded) is None
-    assert (carded / pipeline.CARD).read_text().count("safetensors\n") >= 3
+    assert checksums.damage(carded) is None
+    assert (carded / checksums.CARD).read_text().count("safetensors\n") >= 3
     pipeline.load(carded)
 
 

@@ -13,7 +13,8 @@ from videopolicy.backbones.backbone import to_pixels
 from videopolicy.backbones.pipeline import Architecture
 from videopolicy.errors import BadInput
 from videopolicy.training.linear_start import principal_patches, start_linear
-from videopolicy.training.vae import DecoderObjective, crop_draws, psnr
+from videopolicy.training.measures import psnr
+from videopolicy.training.vae import DecoderObjective, crop_draws
 
 SIZE = Architecture((64, 64), 4, 4, (32, 32), (False, True), latent_channels=6)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from train_stages import joint, video
-from videopolicy.backbones import pipeline
+from videopolicy.backbones import checksums, pipeline
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.config import load
 
@@ -27,8 +27,8 @@ def test_it_is_small(parts: pipeline.Parts) -> None:
 
 
 def test_its_card_lists_every_file() -> None:
-    card = (FOLDER / pipeline.CARD).read_text()
-    assert card.endswith(f"```\n{pipeline.checksums(FOLDER)}```\n")
+    card = (FOLDER / checksums.CARD).read_text()
+    assert card.endswith(f"```\n{checksums.listing(FOLDER)}```\n")
     assert "license: apache-2.0" in card
 
 

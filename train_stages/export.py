@@ -6,7 +6,7 @@ python -m train_stages.export --config_path configs/pretrain/export.yaml
 from dataclasses import dataclass
 from pathlib import Path
 
-from videopolicy.backbones import pipeline
+from videopolicy.backbones import checksums, pipeline
 from videopolicy.backbones.tuning import merged
 from videopolicy.config import dump, from_dict, launch
 from videopolicy.data.dataset import DataConfig
@@ -41,7 +41,7 @@ def main(cfg: Config) -> Path:
     def write(new: Path) -> None:
         pipeline.save(parts, new)
         write_manifest(from_dict(DataConfig, checkpoint.read_config(found)["data"]), new / pipeline.MANIFEST)
-        (new / pipeline.CARD).write_text(card(cfg.card.read_text(), new))
+        (new / checksums.CARD).write_text(card(cfg.card.read_text(), new))
 
     replace_folder(cfg.output, write)
     size = sum(f.stat().st_size for f in cfg.output.rglob("*") if f.is_file())
@@ -56,7 +56,7 @@ def card(text: str, folder: Path) -> str:
     return (
         f"{text.rstrip()}\n\n## Checksums\n"
         "sha256 of every file; loading through `backbone.pretrained` checks them.\n\n"
-        f"```\n{pipeline.checksums(folder)}```\n"
+        f"```\n{checksums.listing(folder)}```\n"
     )
 
 

@@ -7,11 +7,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from train_stages.leak import LeakMeter
+from train_stages.previews import Pointing, PreviewConfig, Previews
 from train_stages.report import describe, describe_labels
-from train_stages.validation import Validation
+from train_stages.validation import Validation, first_observation
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.config import launch
@@ -20,6 +22,7 @@ from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
+from videopolicy.heads.para import ParaPrediction
 from videopolicy.policy import FeaturePolicy
 from videopolicy.training import checkpoint, preflight
 from videopolicy.training.balance import Balance
@@ -48,6 +51,7 @@ class Config:
     head_sigma_min: float = 80.0  # head losses count only above this noise level
     fixed_noise: bool = True  # there, train on the very noise sample that the policy acts with
     loss_balance: Balance = "ema"
+    preview: PreviewConfig = PreviewConfig()
     leak_clips: int = 16  # held-out clips that validation also reads from their noised future; 0: none
     dry_run: bool = False
 
@@ -98,7 +102,10 @@ def main(cfg: Config) -> dict[str, float]:
     # Validate as the policy acts: from the first frame alone, at the deploy noise level.
     policy = FeaturePolicy(backbone, head, cfg.backbone.image_size, cfg.train.mixed_precision)
     validation = Validation(policy, data, val_clips)
-    meter = None
+    meter, dreams = None, None
+    if accelerator.is_main_process:
+        about = (cfg.run / "previews", cfg.train.n_steps, cfg.train.seed, accelerator)
+        dreams = Previews(cfg.preview, backbone, clips, val_clips, *about)
     if cfg.leak_clips:
         meter = LeakMeter(backbone, head, data, val_clips, cfg.leak_clips, cfg.train.seed, cfg.fixed_noise)
 
@@ -107,7 +114,16 @@ def main(cfg: Config) -> dict[str, float]:
         if meter is not None:
             with accelerator.autocast():
                 found |= meter.measure(cfg.head_sigma_min)
-        return found
+        return found | (dreams.at(step, point) if dreams is not None else {})
+
+    def point(chosen: list[int]) -> Pointing:
+        """What the policy says of held-out clips' first frames: a pixel for each step."""
+        seen = [first_observation(data, val_clips, i) for i in chosen]
+        prediction = policy.predict(seen)
+        positions = [c.position for c in head.decode(prediction, [o.camera for o in seen])]
+        sized = [o.camera.resized(cfg.backbone.image_size) for o in seen]
+        pixels = np.stack([camera.project(p) for camera, p in zip(sized, positions, strict=True)])
+        return prediction if isinstance(prediction, ParaPrediction) else None, torch.from_numpy(pixels)
 
     # Train, saving as we go; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():

@@ -25,10 +25,11 @@ from videopolicy.data.splits import spread
 from videopolicy.errors import BadInput
 from videopolicy.training.linear_start import start_linear
 from videopolicy.training.loop import fit
+from videopolicy.training.measures import psnr
 from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import with_precision
 from videopolicy.training.setup import TrainConfig, make_accelerator
-from videopolicy.training.vae import Crops, DecoderObjective, crop_draws, psnr
+from videopolicy.training.vae import Crops, DecoderObjective, crop_draws
 from videopolicy.viz.draw import save_clip_comparison
 
 

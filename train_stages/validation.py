@@ -18,6 +18,13 @@ from videopolicy.viz.draw import save_heatmaps
 N = 64  # clips, evenly spread
 
 
+def first_observation(data: Dataset, clips: ClipDataset, i: int) -> Observation:
+    """What a policy would see at the start of clip `i`."""
+    episode, t = clips.samples[i]
+    picture = clips[i]["frames"][0].numpy()
+    return Observation(picture, data.camera_of(episode), data.state(episode)[clips.shown[episode][t], :3], 0.0, 0.0)
+
+
 class Validation:
     """Acts on held-out clips' first frames, as it would in use."""
 
@@ -25,10 +32,7 @@ class Validation:
         chosen = spread(len(clips), N)
         self.policy = policy
         self.batch = torch.utils.data.default_collate([clips[i] for i in chosen])
-        self.observations = [
-            Observation(f[0].numpy(), data.camera_of(e), data.state(e)[t, :3], 0.0, 0.0)
-            for f, (e, t) in zip(self.batch["frames"], (clips.samples[i] for i in chosen), strict=True)
-        ]
+        self.observations = [first_observation(data, clips, i) for i in chosen]
 
     def at(self, objective: nn.Module, step: int, last_step: int, previews: Path | None) -> dict[str, float]:
         """`measure` at a training step, in evaluation mode; after the last step with a sheet in `previews`."""

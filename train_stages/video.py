@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from train_stages.previews import PreviewConfig, Previews
 from train_stages.report import describe
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
@@ -26,7 +27,6 @@ from videopolicy.training.objectives import VideoObjective, draw
 from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import with_precision
 from videopolicy.training.setup import TrainConfig, make_accelerator
-from videopolicy.viz.draw import save_clip_comparison
 
 SIGMA_BUCKETS = (0.5, 2.0, 10.0, 40.0, 200.0)
 
@@ -42,7 +42,7 @@ class Config:
     distill: DistillConfig = DistillConfig()
     train: TrainConfig = TrainConfig()
     lr: float = 1e-5
-    n_sample_steps: int = 12  # of the previews
+    preview: PreviewConfig = PreviewConfig()
     dry_run: bool = False  # print what would be trained, and stop
 
 
@@ -78,6 +78,11 @@ def main(cfg: Config) -> dict[str, float]:
     if readout is not None:
         state["teacher"] = attach_teacher(cfg.distill, cfg.backbone.grid, accelerator, clips, val_clips)
 
+    previews = None
+    if accelerator.is_main_process:
+        about = (cfg.run / "previews", cfg.train.n_steps, cfg.train.seed, accelerator)
+        previews = Previews(cfg.preview, backbone, clips, val_clips, *about)
+
     # Validate on held-out episodes: loss per noise level, always with the same noise.
     chosen = spread(len(val_clips), 16)
     n_val = len(chosen)
@@ -96,15 +101,7 @@ def main(cfg: Config) -> dict[str, float]:
             losses[f"diffusion/sigma_{sigma:g}"] = float(found["diffusion"])
             if "distill" in found and sigma >= cfg.noise.high_min:
                 losses[f"distill/sigma_{sigma:g}"] = float(found["distill"])
-        if accelerator.is_main_process and step == cfg.train.n_steps:
-            with accelerator.autocast():
-                generated = backbone.generate(
-                    val_batch["frames"][:4, 0].to(accelerator.device), cfg.n_sample_steps, cfg.train.seed
-                )
-            save_clip_comparison(
-                cfg.run / "previews" / f"step_{step:06d}.png", val_batch["frames"][:4].numpy(), generated.cpu().numpy()
-            )
-        return losses
+        return losses | (previews.at(step) if previews is not None else {})
 
     def to_device(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {k: v.to(accelerator.device) for k, v in batch.items()}

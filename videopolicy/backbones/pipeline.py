@@ -5,7 +5,6 @@ published SVD and our small one alike. Ours also says what it was made for, and 
 """
 
 import copy
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
+from videopolicy.backbones import checksums
 from videopolicy.backbones.carried import WIDTH
 from videopolicy.backbones.copy_start import start_copying
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN
@@ -33,7 +33,7 @@ from videopolicy.errors import BadInput
 diffusers_logging.disable_progress_bar()  # a bar per file says nothing here
 transformers_logging.disable_progress_bar()
 
-CARD, PURPOSE = "README.md", "videopolicy.json"
+PURPOSE = "videopolicy.json"
 MANIFEST = "corpus.jsonl"  # what it was trained on
 SHARD = "900KB"  # files small enough for a git repository
 CLIP_SIZE = 224  # the pipeline resizes its conditioning image to this [pixels]
@@ -170,7 +170,7 @@ def load(pretrained: Path | None, weights: Weights = "pretrained", variant: Vari
             unet, vae, encoder = published()
         return Parts(unet, vae, encoder, None, "random", "random")
     folder = find(pretrained, variant)
-    problem = damage(folder)
+    problem = checksums.damage(folder)
     if problem:
         raise BadInput(f"the weights in {folder} are not those of their card: {problem}")
     full: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "variant": variant}
@@ -198,7 +198,7 @@ def load(pretrained: Path | None, weights: Weights = "pretrained", variant: Vari
         )
     purpose = folder / PURPOSE
     made_for = _purpose(purpose) if purpose.is_file() else None
-    start = digest(unet) if weights == "pretrained" else weights
+    start = checksums.digest(unet) if weights == "pretrained" else weights
     return Parts(unet, vae, encoder, made_for, start, identity(vae, encoder))
 
 
@@ -260,24 +260,6 @@ def _purpose(path: Path) -> dict:
         raise BadInput(f"cannot read {path}: {error}") from error
 
 
-def checksums(folder: Path) -> str:
-    """Lines `sha256  path` of every file of a folder but its card, as `sha256sum` writes and checks them."""
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != CARD)
-    return "".join(f"{_sha256(f)}  {f.relative_to(folder)}\n" for f in files)
-
-
-def damage(folder: Path) -> str | None:
-    """What differs from the checksums in a folder's card; None where nothing does, or the card holds none."""
-    card = folder / CARD
-    listed = re.findall(r"^([0-9a-f]{64})  (\S+)$", card.read_text(), re.MULTILINE) if card.is_file() else []
-    for digest, name in listed:
-        if not (folder / name).is_file():
-            return f"{name} is missing"
-        if _sha256(folder / name) != digest:
-            return f"{name} was altered"
-    return None
-
-
 def _half(network: nn.Module) -> Any:
     """A copy in half precision."""
     return copy.deepcopy(network).half()
@@ -285,18 +267,4 @@ def _half(network: nn.Module) -> Any:
 
 def identity(vae: Any, image_encoder: Any) -> str:
     """A digest of the VAE's encoder, its scale and the image encoder, however they are stored. Decoders may differ."""
-    return digest(vae.encoder, vae.quant_conv, image_encoder, salt=str(vae.config.scaling_factor))
-
-
-def digest(*networks: nn.Module, salt: str = "") -> str:
-    """What identifies weights, to half precision."""
-    found = hashlib.sha256(salt.encode())
-    for network in networks:
-        for name, value in sorted(network.state_dict().items()):
-            found.update(name.encode() + value.detach().half().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return checksums.digest(vae.encoder, vae.quant_conv, image_encoder, salt=str(vae.config.scaling_factor))

@@ -18,7 +18,6 @@ class SVDConfig:
     # A diffusers StableVideoDiffusionPipeline: a folder, or its name on the model hub, as
     # stabilityai/stable-video-diffusion-img2vid; null: the published sizes with random weights.
     pretrained: Path | None = Path("weights/svd-tiny")
-    variant: Variant = None  # of its files; fp16 where only those were fetched
     weights: Weights = "pretrained"  # of the UNet
     image_size: tuple[int, int] = (96, 96)  # (width, height) the clips are resized to [pixels]
     n_frames: int = 7  # section 4.3
@@ -36,6 +35,7 @@ class SVDConfig:
     # of all. Nothing but memory and time changes.
     checkpointing: Checkpointing = "none"
     attention: Attention = "auto"  # kernels of the UNet's self-attention
+    variant: Variant = None  # of the files of `pretrained`; fp16 where only those were fetched
 
 
 def check(cfg: SVDConfig, fps: int, purpose: dict | None, vae_factor: int, n_levels: int) -> None:

@@ -8,7 +8,7 @@ from videopolicy.config import to_dict, with_defaults
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
 
-FREE_KEYS = ("run", "dry_run", "n_sample_steps", "leak_clips", "init_from")  # may differ when a run is resumed
+FREE_KEYS = ("run", "dry_run", "preview", "leak_clips", "init_from")  # may differ when a run is resumed
 FREE_WITHIN = {
     "train": (
         "n_steps",

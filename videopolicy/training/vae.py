@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from videopolicy.backbones.backbone import to_pixels
@@ -79,11 +79,3 @@ class DecoderObjective(Objective):
         z = self.vae.encode(to_pixels(clip)).latent_dist.mode()
         pixels = rearrange(self.vae.decode(z, num_frames=len(clip)).sample.float(), "t c h w -> t h w c")
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def psnr(
-    frames: UInt8[Tensor, "*batch height width 3"], reference: UInt8[Tensor, "*batch height width 3"]
-) -> Float[Tensor, "*batch"]:
-    """Peak signal-to-noise ratio of pictures [dB], each on its own; at most 60, for equal ones."""
-    mse = (frames.float() - reference.float()).square().mean((-3, -2, -1)) / 255**2
-    return -10 * mse.clamp(min=1e-6).log10()

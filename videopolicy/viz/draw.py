@@ -45,6 +45,14 @@ def overlay(
     return (image * (1 - alpha) + colour * alpha).astype(np.uint8)
 
 
+def heat(
+    image: UInt8[np.ndarray, "height width 3"], logits: Float[Tensor, "row col"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """An image of `size` (width, height) with the heatmap of a head's logits over it."""
+    probability = upsample(logits[None], size).flatten().softmax(-1).reshape(size[::-1])
+    return overlay(image, probability.cpu().numpy())
+
+
 def dot(
     image: UInt8[np.ndarray, "height width 3"], pixel: np.ndarray, colour: tuple[int, int, int], radius: float = 3.0
 ) -> None:

@@ -14,6 +14,7 @@ from videopolicy.progress import Progress
 
 STRIDE = 4  # of the heatmap [pixels]
 BATCH = 16
+CPU = torch.device("cpu")
 
 
 class KeypointDetector(nn.Module):
@@ -38,26 +39,27 @@ class KeypointDetector(nn.Module):
         probability = heatmap.flatten(1).softmax(-1)
         peak = probability.argmax(-1)
         v, u = torch.meshgrid(torch.arange(rows) + 0.5, torch.arange(cols) + 0.5, indexing="ij")
-        u, v = u.flatten(), v.flatten()
+        u, v = u.flatten().to(heatmap.device), v.flatten().to(heatmap.device)
         near = ((u - u[peak, None]).abs() <= 2) & ((v - v[peak, None]).abs() <= 2)
         weight = probability * near
         weight = weight / weight.sum(-1, keepdim=True)
         return STRIDE * torch.stack([(weight * u).sum(-1), (weight * v).sum(-1)], -1)
 
 
-def train_detector(clips: ClipDataset, n_steps: int, seed: int = 0) -> KeypointDetector:
+def train_detector(clips: ClipDataset, n_steps: int, seed: int = 0, device: torch.device = CPU) -> KeypointDetector:
     """A detector fitted to frames of training clips and the pixels their cameras project the end effector to."""
-    torch.manual_seed(seed)
-    detector = KeypointDetector()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        detector = KeypointDetector().to(device)
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, n_steps)
     rng = np.random.default_rng(seed)
     progress = Progress("keypoint", n_steps, 0)
     for step in range(n_steps):
         chosen = [clips[int(i)] for i in rng.integers(len(clips), size=BATCH)]
-        pixel = torch.stack([c["start_pixel"] for c in chosen])
+        pixel = torch.stack([c["start_pixel"] for c in chosen]).to(device)
         seen = ~pixel.isnan().any(-1)
-        heatmap = detector(torch.stack([c["frames"][0] for c in chosen])[seen])
+        heatmap = detector(torch.stack([c["frames"][0] for c in chosen]).to(device)[seen])
         col, row = (pixel[seen] / STRIDE).long().unbind(-1)
         loss = nn.functional.cross_entropy(heatmap.flatten(1), row * heatmap.shape[-1] + col)
         optimizer.zero_grad()
