@@ -129,6 +129,7 @@ lint: setup  ## ruff and mypy
 
 bench: setup  ## what exact losses and rendering only when re-planning save, against the naive forms; five minutes
 	OMP_NUM_THREADS=1 $(RUN) python -m bench.heads
+	OMP_NUM_THREADS=1 $(RUN) python -m bench.cache
 	OMP_NUM_THREADS=1 $(RUN) python -m bench.rollout
 
 smoke: setup  ## the whole demo in miniature, about two minutes; the numbers mean nothing

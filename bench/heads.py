@@ -23,16 +23,26 @@ from einops import rearrange
 from torch import Tensor
 
 from bench import naive
+from videopolicy.backbones.backbone import FeatureMap, Pyramid
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
 from videopolicy.bins import Bins
 from videopolicy.camera import Camera
 from videopolicy.heads import upsampled
 from videopolicy.heads.argmax import argmax
+from videopolicy.heads.embedding import Embedding
 from videopolicy.heads.head import Targets
 from videopolicy.heads.para import ParaConfig, ParaHead, ParaPrediction
 
 N_STEPS, CHANNELS = 12, 384  # ViT-S/16's
-ROWS = ("factored_loss", "volume_loss", "volume_argmax", "step_share_factored", "step_share_volume")
+SVD_LEVELS = ((1280, 20, 36), (640, 40, 72))  # channels, rows, columns
+ROWS = (
+    "factored_loss",
+    "volume_loss",
+    "volume_argmax",
+    "levels_embedding",
+    "step_share_factored",
+    "step_share_volume",
+)
 DOWN = np.array([[1.0, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 1.2], [0, 0, 0, 1]])  # from above, all pixels can be lifted
 CAMERA = Camera(np.array([[540.8, 0, 224], [0, 540.8, 224], [0, 0, 1.0]]), DOWN, (448, 448))
 
@@ -46,6 +56,8 @@ def forms(row: str, cells: int = 28) -> Forms:
     size = (16 * cells, 16 * cells)
     if row.startswith("step_share"):
         return share_forms("joint" if row.endswith("volume") else "factored", cells, size)
+    if row == "levels_embedding":
+        return level_forms(cells)
     draw = torch.Generator().manual_seed(1)
     pixel = torch.rand(1, N_STEPS, 2, generator=draw) * size[0]
     if row == "volume_argmax":
@@ -77,6 +89,23 @@ def forms(row: str, cells: int = 28) -> Forms:
         total(head.loss(ParaPrediction(heatmaps, hidden), targets)).backward()
 
     return {"naive": lambda: total(naive.loss(head, hidden, targets)).backward(), "ours": ours}
+
+
+def level_forms(cells: int) -> Forms:
+    """SVD's up-blocks 1 and 2 at 576 x 320, one frame, to 64 channels on a 64 x 64 grid: resized first, or mapped first."""
+    grid, embedding = (64 * cells // 28, 64 * cells // 28), Embedding(1920, 64).eval()
+    levels = tuple(torch.randn(1, 1, n, rows * cells // 28, cols * cells // 28) for n, rows, cols in SVD_LEVELS)
+    start, mark = torch.zeros(1, 1, *grid), torch.randn(1920)
+
+    @torch.inference_mode()
+    def naive() -> object:
+        return embedding(FeatureMap(Pyramid(levels, start, mark).dense))
+
+    @torch.inference_mode()
+    def ours() -> object:
+        return embedding(Pyramid(levels, start, mark))
+
+    return {"naive": naive, "ours": ours}
 
 
 def share_forms(kind: str, cells: int, size: tuple[int, int]) -> Forms:

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from flows import config
 
-from bench import heads, rollout, svd
+from bench import cache, heads, rollout, svd
 from train_stages import light
 
 FLOORS = {  # row: (memory, time), naive over ours; goals are twice that
     "factored_loss": (50, 40),
     "volume_loss": (30, 2.5),
     "volume_argmax": (10, 10),
+    "levels_embedding": (1.3, 1.8),
 }
 CEILINGS = {"step_share_factored": 0.04, "step_share_volume": 0.08}  # of the backbone's time
 
@@ -28,6 +29,13 @@ def test_exact_forms_are_cheap(tmp_path: Path) -> None:
         assert by_name[name]["time_ratio"] >= time, by_name[name]
     for name, share in CEILINGS.items():
         assert by_name[name]["time_ratio"] <= share, by_name[name]
+
+
+@pytest.mark.timing
+def test_a_cached_clip_is_read_fast(tmp_path: Path) -> None:
+    found = cache.main(["--json", str(tmp_path / "bench.json")])
+    assert json.loads((tmp_path / "bench.json").read_text()) == found
+    assert found["ratio"] >= 25, found
 
 
 def test_few_repeats_are_refused(capsys: pytest.CaptureFixture) -> None:

@@ -63,9 +63,7 @@ def pixel_aligned() -> FeaturePolicy:
     head = ParaHead(ParaConfig(width=16, n_layers=0), 16, 1, 3, Circular.grid, (SIDE, SIDE), HEIGHTS, 0.25).eval()
     backbone = Circular()
     with torch.no_grad():
-        background = head.volume(
-            head.trunk(head.embed(backbone(torch.full((1, SIDE, SIDE, 3), 30).byte(), None).dense[:, 0]))
-        )
+        background = head.volume(head.trunk(head.embed(backbone(torch.full((1, SIDE, SIDE, 3), 30).byte(), None))))
         head.volume.weight *= 100
         head.volume.bias.copy_(-100 * background[0, :, 0, 0])
     return FeaturePolicy(backbone.eval(), head, (SIDE, SIDE))

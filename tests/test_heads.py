@@ -1,12 +1,17 @@
 """What all heads keep to: masks, scales and metres."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
-from small_heads import changed, every_head, features, regression, targets
+from small_heads import GRID, changed, every_head, features, regression, targets
+from torch import Tensor, nn
 
-from videopolicy.backbones.backbone import FeatureMap
+from videopolicy.backbones.backbone import FeatureMap, Pyramid
+from videopolicy.batch import settle
 from videopolicy.camera import Camera
+from videopolicy.heads.embedding import Embedding
 from videopolicy.heads.head import Standardised
 
 
@@ -74,3 +79,67 @@ def test_channels_are_standardised_by_what_training_showed() -> None:
     other = Standardised(3).eval()
     other.load_state_dict(layer.state_dict())
     assert torch.equal(other(x), out)
+
+
+def pyramid(dtype: torch.dtype = torch.float64) -> Pyramid:
+    """Two levels, one coarser than the head's grid and one finer, not square; a start in one of the samples."""
+    draw = torch.Generator().manual_seed(0)
+    levels = [torch.randn(2, 6, n, rows, cols, generator=draw) for n, rows, cols in ((10, 5, 7), (6, 20, 24))]
+    levels = [(3 * x + 5).to(dtype).requires_grad_() for x in levels]
+    start = torch.zeros(2, 1, *GRID)
+    start[0, 0, 3, 4], start[0, 0, 3, 5] = 0.25, 0.75
+    mark = torch.randn(16, generator=draw).to(dtype).requires_grad_()
+    return Pyramid(tuple(levels), start.to(dtype), mark)
+
+
+def both_ways(compute: Callable, parameters: list[Tensor], dtype: torch.dtype) -> list[tuple]:
+    """What is computed of levels, and of what they are when resized; with gradients."""
+    found: list[tuple] = []
+    for source in (pyramid(dtype), pyramid(dtype)):
+        out = compute(FeatureMap(source.dense) if found else source)
+        wanted = [*source.levels, source.mark, *parameters]
+        found.append((out, torch.autograd.grad(out.square().sum(), wanted, allow_unused=True)))
+    return found
+
+
+def shown(module: nn.Module) -> None:
+    """As if training had shown it such features."""
+    draw = torch.Generator().manual_seed(1)
+    for part in module.modules():
+        if isinstance(part, Standardised):
+            part.mean.copy_(torch.randn(16, generator=draw) + 5)
+            part.std.copy_(torch.rand(16, generator=draw) + 2)
+
+
+def test_levels_are_mapped_before_they_are_resized() -> None:
+    """Which changes neither a map nor a gradient, beyond rounding in double precision."""
+    embedding = Embedding(16, 8).double().eval()
+    shown(embedding)
+    one, other = both_ways(embedding, list(embedding.parameters()), torch.float64)
+    torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-11)
+
+
+@every_head
+def test_every_head_reads_levels(camera: Camera, make: object) -> None:
+    """As it reads what they are when resized."""
+    head, labels = make(), targets(camera, 2)
+    shown(head)
+
+    def loss(given: FeatureMap) -> Tensor:
+        return torch.stack(list(head.loss(head(given), labels).values()))
+
+    one, other = both_ways(loss, list(head.parameters()), torch.float32)
+    torch.testing.assert_close(one[0], other[0], rtol=1e-5, atol=1e-5)
+    for a, b in zip(one[1], other[1], strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or (a - b).norm() <= 1e-4 * b.norm() + 1e-6
+
+
+def test_statistics_of_levels_are_their_own() -> None:
+    """In training, channel by channel, whatever size each level has."""
+    embedding = Embedding(16, 8)
+    levels = pyramid(torch.float32)
+    embedding(levels)
+    settle(embedding)
+    expected = torch.cat([x.mean((0, 1, 3, 4)) for x in levels.levels])
+    torch.testing.assert_close(embedding[0].mean, expected.detach(), rtol=1e-5, atol=1e-5)

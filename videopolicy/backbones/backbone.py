@@ -1,12 +1,14 @@
 """What every backbone gives a head."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
 from einops import rearrange, reduce
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,45 @@ class FeatureMap:
     def pooled(self) -> Float[Tensor, "batch width"]:
         """Average over each frame's map, frames side by side: all that global regression sees without a token."""
         return rearrange(reduce(self.dense, "b t c h w -> b t c", "mean"), "b t c -> b (t c)")
+
+
+class Pyramid(FeatureMap):
+    """Features of several sizes, one below the other when resized to the head's grid, with the start keypoint marked.
+
+    What a head does to each cell alike it may do before they are resized (`heads/embedding.py`); `dense` is for others.
+    """
+
+    levels: tuple[Tensor, ...]
+    start: Tensor
+    mark: Tensor
+
+    def __init__(
+        self,
+        levels: tuple[Float[Tensor, "batch frame _ _ _"], ...],
+        start: Float[Tensor, "batch 1 row col"],
+        mark: Float[Tensor, " channel"],
+    ) -> None:
+        """`start` says how much each cell of the head's grid is the start's, whose features have `mark` added."""
+        for name, value in (("levels", levels), ("start", start), ("mark", mark), ("token", None)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the head's."""
+        return self.start.shape[-2], self.start.shape[-1]
+
+    @cached_property
+    def dense(self) -> Float[Tensor, "batch frame channel row col"]:
+        b = len(self.start)
+        maps = [resize(rearrange(level, "b t c h w -> (b t) c h w"), self.grid) for level in self.levels]
+        whole = rearrange(torch.cat(maps, 1), "(b t) c h w -> b t c h w", b=b)
+        return whole + (self.start * self.mark[:, None, None])[:, None]
+
+
+def resize(maps: Float[Tensor, "batch channel _ _"], size: tuple[int, int]) -> Float[Tensor, "batch channel row col"]:
+    """Bilinearly, in full precision, to (rows, cols)."""
+    x = maps if maps.dtype == torch.float64 else maps.float()
+    return F.interpolate(x, size, mode="bilinear", align_corners=False)
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videopolicy.backbones import pipeline, tuning, unet
-from videopolicy.backbones.backbone import FeatureMap, splat, to_pixels
+from videopolicy.backbones.backbone import FeatureMap, Pyramid, splat, to_pixels
 from videopolicy.backbones.svd_config import SVDConfig, check
 from videopolicy.diffusion import like, precondition, sample
 from videopolicy.errors import BadInput
@@ -199,16 +199,12 @@ class SVDBackbone(nn.Module):
         read = self.cfg.feature_blocks
         return unet.run(self.unet, inputs, c_noise, *conditions, read, whole, self.cfg.checkpointing)
 
-    def features(self, blocks: dict[int, Tensor], start_pixel: Float[Tensor, "batch 2"]) -> FeatureMap:
-        """Up-blocks' outputs for the future frames on the head's grid, the start keypoint marked."""
-        size = (self.cfg.grid, self.cfg.grid)
-        maps = [
-            F.interpolate(blocks[i].float(), size, mode="bilinear", align_corners=False)
-            for i in self.cfg.feature_blocks
-        ]
-        dense = rearrange(torch.cat(maps, 1), "(b t) c h w -> b t c h w", b=len(start_pixel))[:, 1:]
-        start = splat(start_pixel, self.cfg.image_size, *size) * self.start_embedding[:, None, None]
-        return FeatureMap(dense + start[:, None])
+    def features(self, blocks: dict[int, Tensor], start_pixel: Float[Tensor, "batch 2"]) -> Pyramid:
+        """Up-blocks' outputs for the future frames, for the head's grid, the start keypoint marked."""
+        b = len(start_pixel)
+        levels = (rearrange(blocks[i], "(b t) c h w -> b t c h w", b=b)[:, 1:] for i in self.cfg.feature_blocks)
+        start = splat(start_pixel, self.cfg.image_size, *self.grid)
+        return Pyramid(tuple(levels), start, self.start_embedding)
 
     def forward(
         self, images: UInt8[Tensor, "batch height width 3"], start_pixel: Float[Tensor, "batch 2"]

@@ -27,8 +27,8 @@ class SVDConfig:
     targets: Literal["mode", "sample"] = "mode"  # of the VAE's posterior, which clips to learn are taken from
     tune: Tune = "full"  # which of the UNet's weights are trained
     lora_rank: int = 16  # of the updates where that is `lora`
-    feature_blocks: tuple[int, ...] = (1, 2, 3)  # decoder up-blocks that a head reads, 0-based
-    grid: int = 24  # they are resized to grid x grid and concatenated
+    feature_blocks: tuple[int, ...] = (1, 2)  # decoder up-blocks that a head reads, 0-based. Section 4.3
+    grid: int = 64  # they are resized to grid x grid and concatenated
     feature_sigma: float = 200.0  # noise level a policy reads at
     feature_seed: int = 0  # of the fixed noise sample it reads with
     # Activations that training computes again instead of keeping: of the finest levels' blocks, which hold the most, or
@@ -62,5 +62,5 @@ def check(cfg: SVDConfig, fps: int, purpose: dict | None, vae_factor: int, n_lev
         raise BadInput(f"backbone.n_frames is {cfg.n_frames}; allowed: at least 2")
     if cfg.lora_rank < 1:
         raise BadInput(f"backbone.lora_rank is {cfg.lora_rank}; allowed: at least 1")
-    if cfg.grid < 2:
-        raise BadInput(f"backbone.grid is {cfg.grid}; allowed: at least 2")
+    if not 2 <= cfg.grid <= min(cfg.image_size):
+        raise BadInput(f"backbone.grid is {cfg.grid}; allowed: 2 to {min(cfg.image_size)}, the picture's smaller side")

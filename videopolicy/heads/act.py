@@ -13,7 +13,8 @@ from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.camera import Camera
 from videopolicy.errors import BadInput
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape
-from videopolicy.heads.head import Standardised, Targets
+from videopolicy.heads.embedding import Embedding
+from videopolicy.heads.head import Targets
 from videopolicy.heads.position import check_width, position_encoding
 from videopolicy.types import ActionChunk
 
@@ -57,7 +58,7 @@ class ActHead(CoordinateHead):
         self.cfg = cfg
         self.tokens = (max(shape.image_size[1] // cfg.stride, 1), max(shape.image_size[0] // cfg.stride, 1))
         sizes = (cfg.width, cfg.n_heads, cfg.feedforward, cfg.dropout)
-        self.embed = nn.Sequential(Standardised(shape.channels), nn.Conv2d(shape.channels, cfg.width, 1))
+        self.embed = Embedding(shape.channels, cfg.width)
         self.frame_embedding = nn.Parameter(torch.zeros(shape.n_frames, cfg.width))
         encoder = nn.TransformerEncoderLayer(*sizes, batch_first=True)
         self.encoder = nn.TransformerEncoder(encoder, cfg.n_encoder_layers, enable_nested_tensor=False)
@@ -77,7 +78,8 @@ class ActHead(CoordinateHead):
         """The image's tokens; what they say of the chunk depends on the latent, so `loss` and `decode` ask them."""
         b, t = features.dense.shape[:2]
         small = F.adaptive_avg_pool2d(rearrange(features.dense, "b t c h w -> (b t) c h w"), self.tokens)
-        cells = rearrange(self.embed(small), "(b t) c h w -> b t (h w) c", b=b) + self.frame_embedding[:, None]
+        few = FeatureMap(rearrange(small, "(b t) c h w -> b t c h w", b=b))
+        cells = rearrange(self.embed(few), "(b t) c h w -> b t (h w) c", b=b) + self.frame_embedding[:, None]
         where = position_encoding(*self.tokens, self.cfg.width, cells)
         return rearrange(cells + where, "b t k c -> b (t k) c", t=t)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape, mlp
-from videopolicy.heads.head import Standardised
+from videopolicy.heads.embedding import Embedding
 from videopolicy.heads.position import check_width, position_encoding
 
 
@@ -27,20 +27,20 @@ class AttentionPool(nn.Module):
 
     def __init__(self, cfg: AttentionPoolConfig, channels: int, n_frames: int, n_steps: int) -> None:
         super().__init__()
-        self.embed = nn.Sequential(Standardised(channels), nn.Conv2d(channels, cfg.width, 1))
+        self.embed = Embedding(channels, cfg.width)
         self.frame_embedding = nn.Parameter(torch.zeros(n_frames, cfg.width, 1))
         self.query = nn.Parameter(torch.randn(n_steps, cfg.width))
         self.attention = nn.MultiheadAttention(cfg.width, cfg.n_heads, batch_first=True)
         self.norm = nn.LayerNorm(cfg.width)
 
     def forward(self, features: FeatureMap) -> Float[Tensor, "batch step width"]:
-        b, _, _, rows, cols = features.dense.shape
-        cells = self.embed(rearrange(features.dense, "b t c h w -> (b t) c h w"))
-        cells = rearrange(cells, "(b t) c h w -> b t c (h w)", b=b) + self.frame_embedding
+        maps = self.embed(features)
+        (rows, cols), t = maps.shape[-2:], len(self.frame_embedding)
+        cells = rearrange(maps, "(b t) c h w -> b t c (h w)", t=t) + self.frame_embedding
         value = rearrange(cells, "b t c k -> b (t k) c")
         where = position_encoding(rows, cols, value.shape[-1], value)
-        key = value + repeat(where, "k c -> (t k) c", t=len(self.frame_embedding))
-        query = repeat(self.query, "n c -> b n c", b=b)
+        key = value + repeat(where, "k c -> (t k) c", t=t)
+        query = repeat(self.query, "n c -> b n c", b=len(value))
         # The values carry their position too, or a query could not say where it looked.
         return self.norm(query + self.attention(query, key, key, need_weights=False)[0])
 

@@ -67,11 +67,23 @@ class Standardised(StepStatistics):
         ):
             self.register_buffer(name, value)
 
+    @property
+    def scale(self) -> Float[Tensor, " channel"]:
+        """What features are divided by."""
+        return self.std + 1e-2
+
     def forward(self, x: Float[Tensor, "batch channel row col"]) -> Float[Tensor, "batch channel row col"]:
+        return self.each([x])[0]
+
+    def each(self, levels: list[Float[Tensor, "batch _ _ _"]]) -> list[Float[Tensor, "batch _ _ _"]]:
+        """Of maps of several sizes, whose channels are one after the other's."""
         if self.training:
-            variance, mean = torch.var_mean(x.detach().float(), (0, 2, 3), correction=0)
-            self.note(torch.stack([mean.double(), variance.double() + mean.double().square()]))
-        return (x - self.mean[:, None, None]) / (self.std[:, None, None] + 1e-2)
+            both = [torch.var_mean(x.detach().float(), (0, 2, 3), correction=0) for x in levels]
+            variance, mean = (torch.cat([pair[i] for pair in both]).double() for i in (0, 1))
+            self.note(torch.stack([mean, variance + mean.square()]))
+        sizes = [x.shape[1] for x in levels]
+        parts = zip(levels, self.mean.split(sizes), self.scale.split(sizes), strict=True)
+        return [(x - mean[:, None, None]) / scale[:, None, None] for x, mean, scale in parts]
 
     def move(self, values: Float[Tensor, "2 channel"]) -> None:
         mean, square = values

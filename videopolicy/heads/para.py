@@ -17,7 +17,8 @@ from videopolicy.camera import Camera
 from videopolicy.errors import BadInput
 from videopolicy.heads import upsampled
 from videopolicy.heads.argmax import argmax
-from videopolicy.heads.head import Standardised, Targets
+from videopolicy.heads.embedding import Embedding
+from videopolicy.heads.head import Targets
 from videopolicy.heads.peak import Peak, refine
 from videopolicy.heads.viterbi import most_likely_path
 from videopolicy.types import ActionChunk
@@ -81,7 +82,7 @@ class ParaHead(nn.Module):
         self.n_steps, self.grid = n_steps, grid
         self.gripper_bins = Bins(0.0, 1.0, cfg.n_gripper)
         self.steps_per_frame = n_steps // n_frames
-        self.embed = nn.Sequential(Standardised(channels), nn.Conv2d(channels, cfg.width, 1))
+        self.embed = Embedding(channels, cfg.width)
         self.frame_embedding = nn.Parameter(torch.zeros(n_frames, cfg.width, 1, 1))  # the maps share all else
         layers: list[nn.Module] = [nn.SiLU()]
         for _ in range(cfg.n_layers):
@@ -100,9 +101,8 @@ class ParaHead(nn.Module):
         )
 
     def forward(self, features: FeatureMap) -> ParaPrediction:
-        b = len(features.dense)
-        embedded = self.embed(rearrange(features.dense, "b t c h w -> (b t) c h w"))
-        embedded = rearrange(embedded, "(b t) c h w -> b t c h w", b=b) + self.frame_embedding
+        embedded = rearrange(self.embed(features), "(b t) c h w -> b t c h w", t=len(self.frame_embedding))
+        b, embedded = len(embedded), embedded + self.frame_embedding
         hidden = self.trunk(rearrange(embedded, "b t c h w -> (b t) c h w"))
         volume = rearrange(self.volume(hidden).float(), "(b t) (n k) h w -> b (t n) k h w", b=b, n=self.steps_per_frame)
         return ParaPrediction(volume, rearrange(hidden.float(), "(b t) c h w -> b t c h w", b=b))

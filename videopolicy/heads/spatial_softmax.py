@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.errors import BadInput
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape, mlp
-from videopolicy.heads.head import Standardised
+from videopolicy.heads.embedding import Embedding
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,14 @@ class SpatialSoftmaxHead(CoordinateHead):
 
     def __init__(self, cfg: SpatialSoftmaxConfig, shape: CoordinateShape) -> None:
         super().__init__(shape)
-        self.maps = nn.Sequential(Standardised(shape.channels), nn.Conv2d(shape.channels, cfg.n_keypoints, 1))
+        self.maps, self.n_frames = Embedding(shape.channels, cfg.n_keypoints), shape.n_frames
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.net = mlp(2 * shape.n_frames * cfg.n_keypoints, cfg.width, shape.n_steps * 4)
 
     def forward(self, features: FeatureMap) -> Float[Tensor, "batch step 4"]:
-        b = len(features.dense)
-        maps = self.maps(rearrange(features.dense, "b t c h w -> (b t) c h w")).float()
+        maps = self.maps(features).float()
         mass = (maps.flatten(2) / self.log_temperature.exp()).softmax(-1).reshape(maps.shape)
         v, u = (2 * (torch.arange(n, device=maps.device) + 0.5) / n - 1 for n in maps.shape[-2:])
         points = torch.stack([(mass.sum(2) * u).sum(-1), (mass.sum(3) * v).sum(-1)], -1)
-        flat = rearrange(points, "(b t) k c -> b (t k c)", b=b)
+        flat = rearrange(points, "(b t) k c -> b (t k c)", t=self.n_frames)
         return rearrange(self.net(flat).float(), "b (n c) -> b n c", n=self.n_steps)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from videopolicy.backbones import tuning, unet
-from videopolicy.backbones.backbone import FeatureMap
+from videopolicy.backbones.backbone import Pyramid
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.errors import BadInput
@@ -122,12 +122,14 @@ class Preflight:
         if not isinstance(self.head, ActionHead):
             return 0
         head = copy.deepcopy(self.head).to("meta")
-        shape = (1, *self.shapes()["features"])
+        widths, (*_, rows, cols) = self.backbone.unet.config.block_out_channels[::-1], self.backbone.feature_noise.shape
+        factors = {i: 2 ** max(len(widths) - 2 - i, 0) for i in self.backbone.cfg.feature_blocks}
+        shapes = [(1, self.backbone.n_feature_frames, widths[i], rows // n, cols // n) for i, n in factors.items()]
         counter = _Saved(head)
         with torch.device("meta"), counter:
-            features = torch.zeros(shape, requires_grad=True)
-            head(FeatureMap(features))
-        return counter.bytes + features.nbytes
+            levels = tuple(torch.zeros(shape, requires_grad=True) for shape in shapes)
+            head(Pyramid(levels, torch.zeros(1, 1, *self.backbone.grid), torch.zeros(self.backbone.feature_channels)))
+        return counter.bytes
 
 
 class _Saved(torch.autograd.graph.saved_tensors_hooks):
