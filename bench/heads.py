@@ -92,7 +92,7 @@ def forms(row: str, cells: int = 28) -> Forms:
 
 
 def level_forms(cells: int) -> Forms:
-    """SVD's up-blocks 1 and 2 at 576 x 320, one frame, to 64 channels on a 64 x 64 grid: resized first, or mapped first."""
+    """SVD's up-blocks 1 and 2 at 576 x 320, a frame's, to 64 channels of 64 x 64 cells: resized or mapped first."""
     grid, embedding = (64 * cells // 28, 64 * cells // 28), Embedding(1920, 64).eval()
     levels = tuple(torch.randn(1, 1, n, rows * cells // 28, cols * cells // 28) for n, rows, cols in SVD_LEVELS)
     start, mark = torch.zeros(1, 1, *grid), torch.randn(1920)

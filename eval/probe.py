@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ class Config:
     equivariance: EquivarianceConfig = EquivarianceConfig()
     model: Path = Path("weights/svd-tiny")  # a pipeline folder, or a stage-one run
     feature_blocks: tuple[int, ...] = (1, 2, 3)  # of a folder; a run says itself which ones it reads
+    grid: int = 24  # and how they are resized
     reference: bool = True  # also EfficientNet-Lite0's features of the first frame
     data: DataConfig = DataConfig()
     output: Path = Path("runs/probe")
@@ -71,7 +72,7 @@ def main(cfg: Config) -> dict:
     if cfg.kind == "equivariance":
         return measure(cfg.policies, cfg.equivariance, cfg.output, cfg.seed)
     torch.manual_seed(cfg.seed)  # of the start keypoint's mark
-    model = open_model(cfg.model, read_info(cfg.data.root)["fps"], feature_blocks=cfg.feature_blocks)
+    model = open_model(cfg.model, read_info(cfg.data.root)["fps"], feature_blocks=cfg.feature_blocks, grid=cfg.grid)
     size, n_steps = model.cfg.image_size, model.n_feature_frames
     data, clips, val_clips = open_splits(cfg.data, model.cfg.n_frames, n_steps, size)
     refuse_trained(cfg.model, data, val_clips, cfg.data)
@@ -84,9 +85,7 @@ def main(cfg: Config) -> dict:
         sets = [
             extract(name, features, c, spread(len(c), n)) for c, n in ((clips, cfg.n_clips), (val_clips, cfg.n_val))
         ]
-        results[name] = probe(
-            cfg, clips, sets, data, [val_clips.samples[i][0] for i in spread(len(val_clips), cfg.n_val)]
-        )
+        results[name] = probe(cfg, clips, sets, data, held_out(val_clips, cfg.n_val))
     counts = {"n_clips": min(cfg.n_clips, len(clips)), "n_val": min(cfg.n_val, len(val_clips))}
     blocks = {"feature_blocks": list(model.cfg.feature_blocks), "n_steps": cfg.n_steps}
     summary = {"model": str(cfg.model), "data": str(cfg.data.root), **counts, **blocks, "results": results}
@@ -125,10 +124,33 @@ def extract(name: str, features: Features, clips: ClipDataset, chosen: list[int]
     return torch.cat(maps), {k: torch.cat([part[k] for part in labels]) for k in labels[0]}
 
 
+def held_out(clips: ClipDataset, n: int) -> list[int]:
+    """The episodes of `n` clips, evenly spread."""
+    return [clips.samples[i][0] for i in spread(len(clips), n)]
+
+
+class Schedule(Protocol):
+    """How long a head learns from features that stay as they are."""
+
+    @property
+    def n_steps(self) -> int: ...
+
+    @property
+    def lr(self) -> float: ...
+
+    @property
+    def seed(self) -> int: ...
+
+
 def probe(
-    cfg: Config, clips: ClipDataset, sets: list[tuple[Tensor, dict[str, Tensor]]], data: Dataset, episodes: list[int]
+    cfg: Schedule,
+    clips: ClipDataset,
+    sets: list[tuple[Tensor, dict[str, Tensor]]],
+    data: Dataset,
+    episodes: list[int],
+    n_first: int | None = None,
 ) -> dict[str, float]:
-    """Train a head on the first set of features and measure it on the second."""
+    """Train a head on the first set of features and measure it on the second, of `episodes`; on its first steps."""
     (maps, labels), (val_maps, val) = sets
     torch.manual_seed(cfg.seed)
     low, high = clips.label_statistics()["height"]
@@ -163,7 +185,7 @@ def probe(
                 head(FeatureMap(val_maps[i : i + BATCH].float())), [data.camera_of(e) for e in episodes[i : i + BATCH]]
             )
         ]
-    valid = val["valid"].numpy()
+    valid = val["valid"].numpy() & (np.arange(val["valid"].shape[1]) < (n_first or val["valid"].shape[1]))
     error = np.linalg.norm(np.stack([c.position for c in chunks]) - val["position"].numpy(), axis=-1)[valid]
     pixels = np.stack([c.pixel for c in chunks if c.pixel is not None])
     closed = np.stack([c.gripper for c in chunks]) < 0.5

@@ -8,6 +8,7 @@ Clips are shown without pauses: where an arm waits, no codec beats a copy. `--da
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,15 +131,17 @@ def refuse_trained(path: Path, data: Dataset, val_clips: ClipDataset, cfg: DataC
         )
 
 
-def open_model(path: Path, fps: int, feature_blocks: tuple[int, ...] = (0,)) -> SVDBackbone:
-    """The video model of a pipeline folder, or of a stage-one run as it was configured there."""
+def open_model(path: Path, fps: int, **fields: Any) -> SVDBackbone:
+    """The video model of a pipeline folder, or of a stage-one run as it was configured there.
+
+    `fields` are a configuration's, for a folder; sizes that it was made for are its own.
+    """
     if not (path / "model_index.json").is_file() and path.exists():
         return open_stage_one(path).eval()
-    purpose = pipeline.load(path).purpose or {}
-    fields = {"image_size": tuple(purpose["image_size"]), "n_frames": purpose["n_frames"]} if purpose else {}
-    return SVDBackbone(
-        SVDConfig(pretrained=path, augmentation="none", feature_blocks=feature_blocks, **fields), fps
-    ).eval()
+    purpose = pipeline.load(path).purpose
+    made_for = {k: tuple(v) if isinstance(v, list) else v for k, v in (purpose or {}).items() if k != "fps"}
+    given = {"augmentation": "none", "feature_blocks": (0,), "grid": 24, **made_for, **fields}
+    return SVDBackbone(SVDConfig(pretrained=path, **given), fps).eval()
 
 
 def generate(model: SVDBackbone, first: UInt8[Tensor, "clip height width 3"], cfg: Config) -> Tensor:

@@ -13,7 +13,7 @@ FLOORS = {  # row: (memory, time), naive over ours; goals are twice that
     "factored_loss": (50, 40),
     "volume_loss": (30, 2.5),
     "volume_argmax": (10, 10),
-    "levels_embedding": (1.3, 1.8),
+    "levels_embedding": (3, 2.5),
 }
 CEILINGS = {"step_share_factored": 0.04, "step_share_volume": 0.08}  # of the backbone's time
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from videopolicy.backbones import pipeline, tuning, unet
-from videopolicy.backbones.backbone import FeatureMap, Pyramid, splat, to_pixels
+from videopolicy.backbones.backbone import Pyramid, splat, to_pixels
 from videopolicy.backbones.svd_config import SVDConfig, check
 from videopolicy.diffusion import like, precondition, sample
 from videopolicy.errors import BadInput
@@ -206,9 +206,7 @@ class SVDBackbone(nn.Module):
         start = splat(start_pixel, self.cfg.image_size, *self.grid)
         return Pyramid(tuple(levels), start, self.start_embedding)
 
-    def forward(
-        self, images: UInt8[Tensor, "batch height width 3"], start_pixel: Float[Tensor, "batch 2"]
-    ) -> FeatureMap:
+    def forward(self, images: UInt8[Tensor, "batch height width 3"], start_pixel: Float[Tensor, "batch 2"]) -> Pyramid:
         """Features for acting: one pass at `feature_sigma` on a fixed noise sample, so that a policy is deterministic.
 
         `start_pixel` is in pixels of `cfg.image_size`; NaN where the end effector is outside the image.
