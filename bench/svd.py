@@ -1,9 +1,10 @@
 """What a pass of the published Stable Video Diffusion costs, and what is saved without changing any output.
 
 python -m bench.svd --device meta
+python -m bench.svd --device cuda
 
-Counts, on tensors without storage, at the published size: shapes, and operations with a multiplication and an addition
-as two. No weights are needed.
+On `meta` counts, on tensors without storage, at the published size: shapes, and operations with a multiplication and an
+addition as two. On `cuda` times and memory (`svd_speed.py`). No weights are needed.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench import svd_speed
 from videopolicy.backbones import pipeline, unet
 
 SIZES = ["576x320", "512x512", "448x448", "256x256"]  # width x height [pixels]
@@ -88,7 +90,11 @@ def measured(size: tuple[int, int]) -> dict:
 
 def main(arguments: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["meta"], default="meta", help="meta: counts alone")
+    parser.add_argument("--device", choices=["meta", "cuda", "cpu"], default="meta", help="meta: counts alone")
+    parser.add_argument("--batch", type=int, default=8, help="samples of a training step, on a device")
+    parser.add_argument("--repeats", type=int, default=10, help="of each time, on a device")
+    parser.add_argument("--compiled", action="store_true", help="also a policy's step compiled, on a device")
+    parser.add_argument("--pretrained", type=Path, help="a folder instead of the published sizes, on a device")
     parser.add_argument(
         "--sizes", nargs="+", default=SIZES, metavar="WxH", help="picture sizes, the first one's at top"
     )
@@ -100,6 +106,19 @@ def main(arguments: list[str] | None = None) -> dict:
         if found is None or any(not int(n) or int(n) % 64 for n in found.groups()):
             parser.error(f"--sizes {text}: allowed: width x height in multiples of 64, as 576x320")
         sizes.append((int(found[1]), int(found[2])))
+    if args.batch < 1 or args.repeats < 1:
+        parser.error(f"--batch is {args.batch}, --repeats {args.repeats}; allowed: at least 1")
+    if args.device != "meta":
+        if args.device == "cuda" and not torch.cuda.is_available():
+            parser.error("--device cuda: there is no GPU here; allowed: meta, cpu")
+        speed = svd_speed.measure(
+            torch.device(args.device), args.pretrained, sizes[0], args.batch, args.repeats, args.compiled
+        )
+        for name, value in speed.items():
+            print(f"{name:<26} {value:.4g}" if isinstance(value, float) else f"{name:<26} {value}")
+        if args.json:
+            args.json.write_text(json.dumps(speed, indent=1) + "\n")
+        return speed
     with torch.device(args.device):
         rows = [measured(size) for size in sizes]
     head = "size      forward  fwd+bwd  after up_blocks 0, 1, 2  one token  policy step  cached stage one"

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from flows import config
 
 from bench import cache, heads, rollout, svd
@@ -104,3 +105,23 @@ def test_the_published_unet_costs_what_is_known(tmp_path: Path, capsys: pytest.C
     with pytest.raises(SystemExit):
         svd.main(["--sizes", "100x320"])
     assert "--sizes 100x320: allowed: width x height in multiples of 64" in capsys.readouterr().err
+
+
+def test_a_device_is_measured(pipeline_folder: Path, tmp_path: Path) -> None:
+    """Toy networks on the CPU: every figure is there, and consistent."""
+    arguments = ["--device", "cpu", "--pretrained", str(pipeline_folder), "--sizes", "64x64"]
+    found = svd.main([*arguments, "--batch", "2", "--repeats", "3", "--json", str(tmp_path / "speed.json")])
+    assert json.loads((tmp_path / "speed.json").read_text()) == found
+    times = ["policy_step_ms", "whole_pass_ms", "read_ms", "head_ms", "train_ms_per_sample", "uncached_ms_per_sample"]
+    assert all(found[name] > 0 for name in times)
+    assert found["head_share"] == found["head_ms"] / found["policy_step_ms"]
+    assert found["cached_speedup"] == found["uncached_ms_per_sample"] / found["train_ms_per_sample"]
+    assert found["train_tflop_per_sample"] > 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_that_is_said(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        svd.main(["--device", "cuda"])
+    assert caught.value.code == 2
+    assert "--device cuda: there is no GPU here; allowed: meta, cpu" in capsys.readouterr().err

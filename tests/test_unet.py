@@ -137,3 +137,22 @@ def test_weights_stay_diffusers(ours: Any, theirs: Any, tmp_path: Path) -> None:
     ours.save_pretrained(tmp_path)
     again = type(theirs).from_pretrained(tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), theirs.parameters(), strict=True))
+
+
+def test_compiled_blocks_are_the_blocks(ours: Any) -> None:
+    """The same output and gradients under the same names; one of them, and not lowered to code, which takes minutes."""
+    compiled = copy.deepcopy(ours)
+    unet.compile_blocks(compiled, "aot_eager")
+    blocks = [*compiled.down_blocks, compiled.mid_block, *compiled.up_blocks]
+    assert all(block._compiled_call_impl is not None for block in blocks)
+    assert compiled.state_dict().keys() == ours.state_dict().keys()
+    for block in blocks:
+        if block is not compiled.down_blocks[2]:
+            block._compiled_call_impl = None
+    outputs = []
+    for network in (ours, compiled):
+        network.zero_grad()
+        out = unet.run(network, *inputs(1)).output
+        out.square().mean().backward()
+        outputs.append((out, [p.grad.clone() for p in network.parameters() if p.grad is not None]))
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-5, atol=1e-6)

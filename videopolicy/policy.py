@@ -13,6 +13,7 @@ from videopolicy.backbones.image import ImageBackbone, ImageConfig
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.backbones.tuning import fitted
+from videopolicy.backbones.unet import Compile
 from videopolicy.config import from_dict
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
@@ -61,8 +62,11 @@ class FeaturePolicy:
         return torch.from_numpy(np.where(camera.contains(pixel), pixel, np.nan)).float()
 
 
-def load(path: Path, device: str = "cpu") -> tuple[FeaturePolicy, dict]:
-    """The policy of a stage-two checkpoint (its folder, or its run's) and the checkpoint's configuration."""
+def load(path: Path, device: str = "cpu", compile: Compile = "none") -> tuple[FeaturePolicy, dict]:
+    """The policy of a stage-two checkpoint (its folder, or its run's) and the checkpoint's configuration.
+
+    `compile`: a video model's blocks, at their first use.
+    """
     path = checkpoint.find(path)
     config, state = checkpoint.read_config(path), checkpoint.read_state(path)
     if "head" not in config:
@@ -72,7 +76,7 @@ def load(path: Path, device: str = "cpu") -> tuple[FeaturePolicy, dict]:
         backbone = ImageBackbone(from_dict(ImageConfig, {**config["backbone"], "weights": "random"}))
     else:
         # Kernels are the machine's business, and to act no weight is trained: updates are merged into what they update.
-        theirs = {**config["backbone"], "attention": "auto", "tune": "frozen"}
+        theirs = {**config["backbone"], "attention": "auto", "tune": "frozen", "compile": compile}
         backbone = SVDBackbone(from_dict(SVDConfig, theirs), state["fps"])
         checkpoint.check_frozen(path, state, backbone.identity)
     head = make_head(from_dict(HeadConfig, config["head"]), backbone, state["labels"], state["fps"])

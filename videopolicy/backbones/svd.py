@@ -41,6 +41,7 @@ class SVDBackbone(nn.Module):
         vae_factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         check(cfg, fps, parts.purpose, vae_factor, len(self.unet.config.block_out_channels))
         tuning.choose(self.unet, cfg.tune, cfg.lora_rank)
+        unet.compile_blocks(self.unet, cfg.compile)
         width, height = cfg.image_size
         self.latent_size = (height // vae_factor, width // vae_factor)
         # SVD's fps id is one less than the frame rate; this is the one place that says so.

@@ -6,7 +6,7 @@ from typing import Literal
 
 from videopolicy.backbones.pipeline import Attention, Variant, Weights
 from videopolicy.backbones.tuning import Tune
-from videopolicy.backbones.unet import Checkpointing
+from videopolicy.backbones.unet import Checkpointing, Compile
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN
 from videopolicy.errors import BadInput
 
@@ -35,6 +35,7 @@ class SVDConfig:
     # of all. Nothing but memory and time changes.
     checkpointing: Checkpointing = "none"
     attention: Attention = "auto"  # kernels of the UNet's self-attention
+    compile: Compile = "none"  # of the UNet's blocks: inductor takes minutes at first use, for faster steps on a GPU
     variant: Variant = None  # of the files of `pretrained`; fp16 where only those were fetched
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 Checkpointing = Literal["none", "selective", "full"]
+Compile = Literal["none", "inductor", "aot_eager"]  # torch.compile's backends
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,13 @@ def checkpointed(n_levels: int, how: Checkpointing) -> frozenset[str]:
     if how == "selective":
         return frozenset({"down0", f"up{n_levels - 2}", f"up{n_levels - 1}"})
     return frozenset({"mid", *(f"{side}{i}" for side in ("down", "up") for i in range(n_levels))})
+
+
+def compile_blocks(unet: Any, backend: Compile) -> None:
+    """Let torch compile each block at its first use, in place: their names, and so checkpoints, stay as they are."""
+    if backend != "none":
+        for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
+            block.compile(backend=backend)
 
 
 class OneToken:

@@ -21,7 +21,7 @@ FREE_WITHIN = {
         "num_workers",
         "ema_on_cpu",
     ),
-    "backbone": ("checkpointing", "attention"),
+    "backbone": ("checkpointing", "attention", "compile"),
 }
 
 
