@@ -11,6 +11,8 @@ from videopolicy.backbones.pipeline import Architecture
 from videopolicy.config import load
 
 ROOT = Path(__file__).parent.parent
+# What of a line of metrics the clock or the machine says.
+SPEED = {"seconds", "wait_share", "samples_per_second", "peak_memory_gib", "tflop_per_second"}
 
 
 def config(kind: type, name: str, /, **overrides: object) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flows import config
+from flows import SPEED, config
 from safetensors.numpy import load_file
 
 from train_stages import joint, light, video
@@ -18,7 +18,6 @@ from videopolicy.training import checkpoint
 from videopolicy.training.balance import LossBalance
 
 NAMES = {light: "light", joint: "joint_para", video: "unet"}
-SPEED = {"seconds", "wait_share", "samples_per_second", "peak_memory_gib", "tflop_per_second"}
 
 
 def train(script: Any, run: Path, data: Path, weights: Path, **overrides: object) -> list[dict]:

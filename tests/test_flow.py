@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from flows import ROOT, config, paths, rollout_config, toy_weights
+from flows import ROOT, SPEED, config, paths, rollout_config, toy_weights
 from safetensors.torch import load_file
 
 from eval import collect, ood, report, rollout
@@ -57,7 +57,7 @@ def test_resumed_training_equals_uninterrupted_training(folder: Path, tmp_path: 
 def losses(run: Path) -> list[dict]:
     """Metrics without what a clock says."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in r.items() if k not in ("seconds", "wait_share")} for r in records]
+    return [{k: v for k, v in r.items() if k not in SPEED} for r in records]
 
 
 def test_interrupt_saves_and_the_same_command_continues(folder: Path, tmp_path: Path) -> None:

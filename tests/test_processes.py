@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flows import config
+from flows import SPEED, config
 from safetensors.numpy import load_file
 
 from train_stages import joint, video
@@ -17,7 +17,6 @@ from videopolicy.training import checkpoint
 
 ROOT = Path(__file__).parent.parent
 NAMES = {joint: "joint_para", video: "video"}
-SPEED = {"seconds", "wait_share", "samples_per_second", "peak_memory_gib", "tflop_per_second"}
 
 
 def keys(script: Any, run: Path, data: Path, weights: Path, n_steps: int) -> dict:
