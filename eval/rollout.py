@@ -18,6 +18,7 @@ from eval.positions import Shift
 from eval.statistics import rates
 from eval.suites import SPLITS, TRAINED_ON, Split, Trial, trials
 from eval.tasks import Task, TaskTrial, find_tasks, task_trials
+from videopolicy.backbones.unet import Compile
 from videopolicy.camera import Camera
 from videopolicy.config import dump, launch
 from videopolicy.data.files import append_jsonl, lock_folder, make_folder, read_jsonl
@@ -60,6 +61,7 @@ class Config:
     ensemble_m: float = 0.01  # the i-th oldest of them has weight exp(-m i)
     n_workers: int = 2
     n_threads: int = 1  # of the policy's process
+    compile: Compile = "none"  # a video model's blocks at their first use, for faster steps on a GPU
     seed: int = 1000
 
 
@@ -90,7 +92,7 @@ def main(cfg: Config) -> list[dict]:
     contestants, data_root = [], Path()
     select: Select = "all"
     for name, run in cfg.policies.items():
-        policy, config = load(Path(run), device)
+        policy, config = load(Path(run), device, cfg.compile)
         m = ensemble_of(cfg, policy.head)
         digest = _digest(cfg, checkpoint.weights_digest(checkpoint.find(Path(run))), policy.precision, m)
         contestants.append(Contestant(name, policy, digest, ensemble=m))

@@ -40,6 +40,7 @@ class Config:
     sigmas: tuple[float, ...] = (700.0, 200.0, 80.0, 20.0)
     frames: tuple[int, ...] = (7,)  # of a clip; errors are those of the waypoints that all of them have
     grid: int = 24
+    image_size: tuple[int, int] = (576, 320)  # (width, height) of pictures for a model that was made for no size
     n_clips: int = 400  # of training episodes, evenly spread
     n_val: int = 96  # of held-out ones
     n_steps: int = 200
@@ -60,15 +61,21 @@ def main(cfg: Config) -> list[dict]:
     for sigma in cfg.sigmas:
         if not SIGMA_MIN <= sigma <= SIGMA_MAX:
             raise BadInput(f"sigmas has {sigma}; allowed: {SIGMA_MIN} to {SIGMA_MAX:g}")
+    if not all(cfg.blocks):
+        raise BadInput(f"blocks is {cfg.blocks}; allowed: sets of at least one block")
+    if not 0 < cfg.lr < 1:
+        raise BadInput(f"lr is {cfg.lr}; allowed: above 0 to 1")
     torch.set_num_threads(cfg.n_threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     every = tuple(sorted({i for chosen in cfg.blocks for i in chosen}))
     fps = read_info(cfg.data.root)["fps"]
     make_folder(cfg.output)
     rows: list[dict] = []
     for n_frames in cfg.frames:
-        model = open_model(cfg.model, fps, feature_blocks=every, grid=cfg.grid, n_frames=n_frames)
-        if (of_run := model.cfg.n_frames) != n_frames:
-            raise BadInput(f"frames has {n_frames}, but {cfg.model} was trained on clips of {of_run}")
+        fields = {"feature_blocks": every, "grid": cfg.grid, "image_size": cfg.image_size, "n_frames": n_frames}
+        model = open_model(cfg.model, fps, **fields).to(device)
+        if (made_for := model.cfg.n_frames) != n_frames:
+            raise BadInput(f"frames has {n_frames}, but {cfg.model} was made for clips of {made_for}")
         n_levels = len(model.unet.config.block_out_channels)
         if any(not 0 <= i < n_levels for i in every):
             raise BadInput(f"blocks has {every}; allowed: 0 to {n_levels - 1}")
@@ -99,8 +106,9 @@ def read(model: SVDBackbone, clips: ClipDataset, n: int, about: str) -> tuple[di
     progress = Progress(f"features, {about}", len(chosen), 0)
     for i in range(0, len(chosen), BATCH):
         batch = torch.utils.data.default_collate([clips[j] for j in chosen[i : i + BATCH]])
-        levels = model.forward(batch["frames"][:, 0], batch["start_pixel"]).levels
-        found.append([x.half() for x in levels])
+        device = model.feature_noise.device
+        levels = model.forward(batch["frames"][:, 0].to(device), batch["start_pixel"].to(device)).levels
+        found.append([x.half().cpu() for x in levels])
         labels.append({k: batch[k] for k in LABELS})
         progress.update(min(i + BATCH, len(chosen)), "")
     progress.close()

@@ -134,13 +134,13 @@ def refuse_trained(path: Path, data: Dataset, val_clips: ClipDataset, cfg: DataC
 def open_model(path: Path, fps: int, **fields: Any) -> SVDBackbone:
     """The video model of a pipeline folder, or of a stage-one run as it was configured there.
 
-    `fields` are a configuration's, for a folder; sizes that it was made for are its own.
+    `fields` are a configuration's, for a folder; what it says that it was made for goes before.
     """
     if not (path / "model_index.json").is_file() and path.exists():
         return open_stage_one(path).eval()
     purpose = pipeline.load(path).purpose
     made_for = {k: tuple(v) if isinstance(v, list) else v for k, v in (purpose or {}).items() if k != "fps"}
-    given = {"augmentation": "none", "feature_blocks": (0,), "grid": 24, **made_for, **fields}
+    given = {"augmentation": "none", "feature_blocks": (0,), "grid": 24, **fields, **made_for}
     return SVDBackbone(SVDConfig(pretrained=path, **given), fps).eval()
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videopolicy.heads.argmax import argmax
+from videopolicy.heads.peak import refine
 
 SHAPES = [
     ((28, 28), (448, 448)),
@@ -60,3 +61,14 @@ def test_a_diverged_network_is_an_error(value: float) -> None:
     x[1, 0, 3, 3] = value
     with pytest.raises(FloatingPointError, match="not finite"):
         argmax(x, (64, 64))
+
+
+def test_lower_precision_around_it_changes_nothing() -> None:
+    """Validation may run under autocast."""
+    x = 5 * torch.randn(12, 32, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = argmax(x, (576, 320))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = argmax(x, (576, 320))
+        peak = refine(x, found, (576, 320), 1.5)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    torch.testing.assert_close(peak.pixel, refine(x, expected, (576, 320), 1.5).pixel, rtol=0, atol=0)

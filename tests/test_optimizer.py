@@ -80,6 +80,9 @@ def test_wandb_is_given_every_line(written_dataset: Path, tmp_path: Path, monkey
     assert (begun["project"], begun["name"], begun["config"]["train"]["n_steps"]) == ("videopolicy", "run", 4)
     assert [{"step": step, **values} for step, values in given[:-1]] == lines
     assert given[-1][0] == -1
+    first = begun["id"]
+    train(tmp_path / "run", written_dataset, train__tracker="wandb", train__n_steps=5)
+    assert (begun["id"], begun["resume"]) == (first, "allow")
 
 
 def test_speed_and_memory_are_recorded(written_dataset: Path, tmp_path: Path) -> None:

@@ -107,6 +107,20 @@ def test_what_never_fits_says_so(
         run(video, tmp_path / "run", written_dataset, pipeline_folder, dry_run=True)
 
 
+def test_what_is_on_disk_already_is_not_needed_again(
+    written_dataset: Path, pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that had room when it began goes on; with its running means, which are kept wherever they are averaged."""
+    few = {"train__n_steps": 4, "train__save_every": 2, "train__ema": 0.9, "train__ema_on_cpu": True}
+    run(video, tmp_path / "run", written_dataset, pipeline_folder, **few)
+    one = sum(f.stat().st_size for f in (tmp_path / "run/step_000004").iterdir())
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=int(1.2 * one)))
+    run(video, tmp_path / "run", written_dataset, pipeline_folder, **few)
+    with pytest.raises(BadInput, match=r"checkpoints need about"):
+        run(video, tmp_path / "other", written_dataset, pipeline_folder, **few)
+
+
 def test_a_full_disk_is_noticed_before(
     written_dataset: Path, pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

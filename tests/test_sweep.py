@@ -17,13 +17,26 @@ def any_length(pipeline_folder: Path, tmp_path: Path) -> Path:
     """A video model that says of no number of frames that it was made for it."""
     folder = tmp_path / "any"
     shutil.copytree(pipeline_folder, folder)
-    (folder / pipeline.PURPOSE).write_text('{"image_size": [64, 64]}')
+    (folder / pipeline.PURPOSE).unlink()
     return folder
 
 
 def run(model: Path, data: Path, output: Path, *more: str) -> list[dict]:
     arguments = ["--model", str(model), "--data.root", str(data), "--data.n_val_episodes", "1", "--output", str(output)]
-    small = ["--grid", "8", "--n_clips", "6", "--n_val", "4", "--n_steps", "3", "--n_threads", "1"]
+    small = [
+        "--grid",
+        "8",
+        "--n_clips",
+        "6",
+        "--n_val",
+        "4",
+        "--n_steps",
+        "3",
+        "--n_threads",
+        "1",
+        "--image_size",
+        "[64, 64]",
+    ]
     return sweep.main(load(sweep.Config, [*arguments, *small, *more]))
 
 
@@ -53,7 +66,9 @@ def test_every_combination_is_a_row(any_length: Path, written_dataset: Path, tmp
         (["--blocks", "[[0, 2]]"], r"feature_blocks is \(0, 2\); allowed: 0 to 1"),
         (["--sigmas", "[800.0]"], r"sigmas has 800.0; allowed: 0.002 to 700"),
         (["--frames", "[]"], "frames is empty; allowed: at least one to try"),
-        (["--frames", "[3]"], "backbone.n_frames is 3, but .* was made for 4"),
+        (["--frames", "[3]"], "frames has 3, but .* was made for clips of 4"),
+        (["--blocks", "[[0], []]"], r"allowed: sets of at least one block"),
+        (["--lr", "0"], r"lr is 0.0; allowed: above 0 to 1"),
         (["--n_val", "0"], "n_val is 0; allowed: at least 1"),
     ],
 )

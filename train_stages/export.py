@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videopolicy.backbones import checksums, pipeline
+from videopolicy.backbones.pipeline import Weights
 from videopolicy.backbones.tuning import merged
 from videopolicy.config import dump, from_dict, launch
 from videopolicy.data.dataset import DataConfig
@@ -35,7 +36,8 @@ def main(cfg: Config) -> Path:
         raise BadInput(f"there is no card {cfg.card}")
     if cfg.output.exists() and not (cfg.overwrite and (cfg.output / "model_index.json").is_file()):
         raise BadInput(f"{cfg.output} exists; name another output, or replace a weights folder by --overwrite true")
-    parts = pipeline.load(backbone.cfg.pretrained, variant=backbone.cfg.variant)
+    start: Weights = "random" if backbone.cfg.pretrained is None else "pretrained"
+    parts = pipeline.load(backbone.cfg.pretrained, start, backbone.cfg.variant)
     parts.unet.load_state_dict(merged(backbone.unet.state_dict()))
 
     def write(new: Path) -> None:

@@ -60,7 +60,9 @@ class LeakMeter:
             level = torch.full_like(draws.sigma, sigma)
             blocks = self.backbone.read(clips + like(level, x0) * draws.noise, level, condition)
             features = self.backbone.features(blocks, batch["start_pixel"])
-            return np.stack([c.position for c in self.head.decode(self.head.forward(features), self.cameras)])
+            with torch.autocast(device.type, enabled=False):  # as a policy acts
+                chunks = self.head.decode(self.head.forward(features), self.cameras)
+            return np.stack([c.position for c in chunks])
 
         found = {}
         for sigma in SIGMAS:

@@ -20,6 +20,7 @@ from diffusers import (
 )
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.errors import HTTPError
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
@@ -209,9 +210,13 @@ def find(pretrained: Path, variant: Variant = None) -> Path:
     name = str(pretrained)
     if pretrained.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
         raise BadInput(f"{pretrained} holds no video model: model_index.json is missing (a diffusers pipeline folder)")
+    given: dict[str, Any] = {"variant": variant, "use_safetensors": True}
     try:
-        return Path(StableVideoDiffusionPipeline.download(name, variant=variant, use_safetensors=True))
-    except (OSError, ValueError) as error:  # the hub's errors are either
+        try:
+            return Path(StableVideoDiffusionPipeline.download(name, **given))
+        except HTTPError:  # a connection that hangs or breaks; diffusers looks into the cache for others alone
+            return Path(StableVideoDiffusionPipeline.download(name, local_files_only=True, **given))
+    except (OSError, ValueError) as error:  # the hub's own are either
         raise BadInput(
             f"backbone.pretrained {name} is no folder, and the model hub does not give it"
             f" ({type(error).__name__}): accept its licence at https://huggingface.co/{name}, then either log in with"

@@ -99,12 +99,10 @@ class SVDBackbone(nn.Module):
         return to_pixels(frames)
 
     @torch.no_grad()
-    def posterior(
-        self, pixels: Float[Tensor, "batch 3 height width"], chunk: int = 8
-    ) -> Float[Tensor, "batch both row col"]:
+    def posterior(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch both row col"]:
         """The VAE's: means, unscaled, and log-variances; in full precision, whether training or acting."""
         with torch.autocast(pixels.device.type, enabled=False):
-            found = [self.vae.encode(p).latent_dist for p in pixels.split(chunk)]
+            found = [self.vae.encode(p).latent_dist for p in pixels.split(8)]
         return torch.cat([torch.cat([d.mean, d.logvar], 1).float() for d in found])
 
     def encode_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channel row col"]:

@@ -26,8 +26,15 @@ def argmax(
     """Map, v and u of the largest value of the maps upsampled to `size` (width, height).
 
     Among equal values the first in the order of (map, v, u), as torch's interpolate and argmax over all of them give.
-    Raises `FloatingPointError` where a map is not finite.
+    Raises `FloatingPointError` where a map is not finite. In full precision, whatever surrounds it.
     """
+    with torch.autocast(maps.device.type, enabled=False):
+        return _argmax(maps, size)
+
+
+def _argmax(
+    maps: Float[Tensor, "*batch map row col"], size: tuple[int, int]
+) -> tuple[Int[Tensor, "*batch"], Int[Tensor, "*batch"], Int[Tensor, "*batch"]]:
     x = (maps if maps.dtype == torch.float64 else maps.float()).reshape(-1, *maps.shape[-3:])
     low, high = x.flatten(1).aminmax(dim=1)
     largest = torch.maximum(-low, high)

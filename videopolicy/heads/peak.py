@@ -41,7 +41,8 @@ def refine(
     chosen = x.gather(1, index) if n_maps > 1 else x
     inside = ((v >= 0) & (v < height))[:, :, None] & ((u >= 0) & (u < width))[:, None] & disc
     weight_v, weight_u = rows_at(v + 0.5, height, rows), rows_at(u + 0.5, width, cols)
-    logits = weight_v[:, None] @ chosen @ weight_u[:, None].mT
+    with torch.autocast(x.device.type, enabled=False):
+        logits = weight_v[:, None] @ chosen @ weight_u[:, None].mT
     p = logits.where(inside[:, None] & there[:, :, None, None], -torch.inf).flatten(1).softmax(-1).reshape(logits.shape)
     flat = p.sum(1)
     pixel = torch.stack([(flat.sum(1) * (u + 0.5)).sum(-1), (flat.sum(2) * (v + 0.5)).sum(-1)], -1)

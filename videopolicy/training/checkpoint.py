@@ -55,7 +55,7 @@ def save(
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     _point_latest(run, final.name)
-    for old in _steps(run)[:-N_KEPT]:
+    for old in steps(run)[:-N_KEPT]:
         shutil.rmtree(old)
     return final
 
@@ -66,7 +66,7 @@ def latest(run: Path) -> Path | None:
     Damaged ones are skipped with a warning that says why; if every one is damaged, `BadInput` lists them.
     """
     reasons = []
-    for path in reversed(_steps(run)):
+    for path in reversed(steps(run)):
         problem = damage(path)
         if problem is None:
             return path
@@ -199,7 +199,8 @@ def _leaves(tree: dict, path: str) -> Iterator[tuple[str, Any]]:
             yield f"{path}{key}", value
 
 
-def _steps(run: Path) -> list[Path]:
+def steps(run: Path) -> list[Path]:
+    """A run's checkpoints, oldest first; they may be damaged."""
     found = [p for p in run.glob("step_*") if p.is_dir() and p.name[5:].isdigit()]
     return sorted(found, key=lambda p: int(p.name[5:]))  # by number: as text, step 1000000 precedes 999900
 

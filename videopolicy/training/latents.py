@@ -4,12 +4,17 @@ Targets come from here, and every clip's image embedding; the conditioning laten
 pixels (`backbone.augmentation`), otherwise that one frame is encoded anew in every step.
 """
 
+from collections.abc import Callable
+
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.data.dataset import ClipDataset
-from videopolicy.training.cache import attach
+from videopolicy.training.cache import Encode, attach
+
+CHUNK = 8  # frames encoded at a time
 
 
 def attach_latents(backbone: SVDBackbone, accelerator: Accelerator, *datasets: ClipDataset) -> dict[str, int]:
@@ -18,11 +23,8 @@ def attach_latents(backbone: SVDBackbone, accelerator: Accelerator, *datasets: C
     backbone.to(accelerator.device)
     made_by = f"{backbone.identity}_{width}x{height}"
 
-    def posterior(frames: Tensor) -> Tensor:
-        return backbone.posterior(backbone.pixels(frames))
+    def chunked(encode: Callable[[Tensor], Tensor]) -> Encode:
+        return lambda frames: torch.cat([encode(backbone.pixels(part)) for part in frames.split(CHUNK)])
 
-    def embeddings(frames: Tensor) -> Tensor:
-        return backbone.embed(backbone.pixels(frames))
-
-    made = {"posterior": posterior, "embeddings": embeddings}
-    return {kind: attach(kind, made_by, encode, accelerator, list(datasets)) for kind, encode in made.items()}
+    made = {"posterior": backbone.posterior, "embeddings": backbone.embed}
+    return {kind: attach(kind, made_by, chunked(encode), accelerator, list(datasets)) for kind, encode in made.items()}

@@ -1,6 +1,7 @@
 """A run folder's record of its training: `metrics.jsonl`, and the same where a tracker shows it."""
 
 import json
+import secrets
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,11 @@ class Metrics:
         if tracker == "tensorboard":  # reads what is in the folder's `tensorboard`; later steps of before are dropped
             self.tracker = TensorBoardTracker("tensorboard", run, purge_step=step)
         elif tracker == "wandb":
-            self.tracker = WandBTracker("videopolicy", name=run.name, dir=str(run), config=config)
+            known = run / "wandb_id"  # the same one when training goes on
+            if not known.is_file():
+                known.write_text(secrets.token_hex(4) + "\n")
+            about = {"name": run.name, "dir": str(run), "id": known.read_text().strip(), "resume": "allow"}
+            self.tracker = WandBTracker("videopolicy", config=config, **about)
         if self.tracker is not None:
             self.tracker.start()
 

@@ -17,13 +17,12 @@ from torch.utils.data import DataLoader
 from videopolicy.batch import forget, mean_counts, settle
 from videopolicy.config import dump, to_dict
 from videopolicy.data.dataset import ClipDataset, batch_indices
-from videopolicy.errors import BadInput
 from videopolicy.processes import mean_over_processes
 from videopolicy.progress import Progress
 from videopolicy.provenance import commit
 from videopolicy.training import checkpoint
 from videopolicy.training.average import WeightAverage
-from videopolicy.training.log import Metrics, check_tracker
+from videopolicy.training.log import Metrics
 from videopolicy.training.objectives import Objective
 from videopolicy.training.optimizer import lr_factor
 from videopolicy.training.resume import check_same
@@ -54,12 +53,6 @@ def fit(
     before the optimizer step.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
-    if cfg.batch_size % (world * cfg.accumulate):
-        raise BadInput(
-            f"train.batch_size is {cfg.batch_size}; allowed: multiples of the {world} processes x train.accumulate"
-            f" {cfg.accumulate}"
-        )
-    check_tracker(cfg.tracker)
     model: nn.Module = objective.to(accelerator.device)
     average = WeightAverage(model, cfg.ema, cfg.ema_on_cpu) if cfg.ema else None
     start = 0

@@ -23,6 +23,7 @@ from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.errors import BadInput
 from videopolicy.heads.head import ActionHead
+from videopolicy.training import checkpoint
 from videopolicy.training.checkpoint import N_KEPT
 from videopolicy.training.setup import TrainConfig
 
@@ -74,6 +75,12 @@ class Preflight:
             average=4 * n_trained if train.ema and not train.ema_on_cpu else 0,
             activations=int(samples * (half * kept + self._head())),
         )
+
+    def checkpoint(self, need: Need, train: TrainConfig) -> int:
+        """Bytes of one on disk: weights, moments and running means."""
+        own = sum(p.numel() for p in self.head.parameters()) if self.head is not None else 0
+        weights = 4 * (own + sum(p.numel() for p in self.backbone.unet.parameters()))
+        return weights + need.moments + (need.gradients if train.ema else 0)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of one sample, as the networks see it."""
@@ -181,7 +188,7 @@ def check(plan: Preflight, train: TrainConfig, accelerator: Accelerator, run: Pa
     say("sample: " + ", ".join(f"{name} {' x '.join(map(str, s))}" for name, s in plan.shapes().items()))
     need, memory = plan.need(train, svd), _capacity(accelerator.device, plan.n_processes)
     say(f"memory: about {need} of {memory / GIB:.1f} GiB for a process")
-    disk = (N_KEPT + 1) * (4 * sum(p.numel() for p in plan.backbone.unet.parameters()) + need.moments + need.average)
+    disk = max(1, N_KEPT + 1 - len(checkpoint.steps(run))) * plan.checkpoint(need, train)
     free = shutil.disk_usage(next(p for p in (run, *run.absolute().parents) if p.exists())).free
     say(f"disk: about {disk / GIB:.2f} GiB for checkpoints of {train.n_steps} steps, {free / GIB:.1f} GiB are free")
     if disk > free:
@@ -195,7 +202,7 @@ def check(plan: Preflight, train: TrainConfig, accelerator: Accelerator, run: Pa
 
 def _remedies(plan: Preflight, train: TrainConfig, svd: SVDConfig, memory: int) -> str:
     """Settings that would make it fit: one of them, or else all that save most together."""
-    share = train.batch_size // plan.n_processes
+    share = train.batch_size // plan.n_processes  # a process's samples
     every = [
         ("backbone.checkpointing selective", train, replace(svd, checkpointing="selective")),
         ("backbone.checkpointing full", train, replace(svd, checkpointing="full")),

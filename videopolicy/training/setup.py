@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from videopolicy.errors import BadInput
-from videopolicy.training.log import Tracker
+from videopolicy.training.log import Tracker, check_tracker
 from videopolicy.training.memory import keep_memory
 from videopolicy.training.precision import Precision
 
@@ -50,11 +50,20 @@ class TrainConfig:
 
 
 def make_accelerator(cfg: TrainConfig) -> Accelerator:
-    """The device, and on a CPU its threads and its memory, which from here on stay with the process."""
+    """The device, and on a CPU its threads and its memory, which from here on stay with the process.
+
+    Raises `BadInput` for a batch that the processes cannot share, or a tracker that is not installed.
+    """
     assert cfg.mixed_precision != "auto", "undecided: see `precision.py`"
     if cfg.n_threads:
         torch.set_num_threads(cfg.n_threads)
     accelerator = Accelerator(mixed_precision="bf16" if cfg.mixed_precision == "bf16" else "no")
     if accelerator.device.type == "cpu":
         keep_memory()
+    if cfg.batch_size % (accelerator.num_processes * cfg.accumulate):
+        raise BadInput(
+            f"train.batch_size is {cfg.batch_size}; allowed: multiples of the {accelerator.num_processes} processes x"
+            f" train.accumulate {cfg.accumulate}"
+        )
+    check_tracker(cfg.tracker)
     return accelerator

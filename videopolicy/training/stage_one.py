@@ -15,7 +15,7 @@ from videopolicy.training import checkpoint
 def open_stage_one(path: Path) -> SVDBackbone:
     """The video model of a stage-one run or checkpoint, as it was configured there."""
     found = checked(path)
-    cfg = from_dict(SVDConfig, {**checkpoint.read_config(found)["backbone"], "attention": "auto"})
+    cfg = from_dict(SVDConfig, {**checkpoint.read_config(found)["backbone"], "attention": "auto", "compile": "none"})
     backbone = SVDBackbone(cfg, checkpoint.read_state(found)["fps"])
     load_stage_one(found, backbone)
     return backbone

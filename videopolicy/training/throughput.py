@@ -25,7 +25,10 @@ def _convolution_backward(out: Any, x: Any, weight: Any, *rest: Any, **_kwargs: 
 
 
 class Throughput:
-    """Samples a second over all processes, operations and memory of this one."""
+    """Samples a second over all processes, operations and memory of this one.
+
+    Operations are those computed: where activations are computed again instead of kept, once more.
+    """
 
     def __init__(self, device: torch.device, n_processes: int, batch_size: int) -> None:
         self.device, self.n_processes, self.batch_size = device, n_processes, batch_size
