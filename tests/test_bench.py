@@ -8,7 +8,7 @@ import torch
 from flows import config
 
 from bench import cache, heads, rollout, svd
-from train_stages import light
+from train_stages import light, video
 
 FLOORS = {  # row: (memory, time), naive over ours; goals are twice that
     "factored_loss": (50, 40),
@@ -37,6 +37,19 @@ def test_a_cached_clip_is_read_fast(tmp_path: Path) -> None:
     found = cache.main(["--json", str(tmp_path / "bench.json")])
     assert json.loads((tmp_path / "bench.json").read_text()) == found
     assert found["ratio"] >= 25, found
+
+
+@pytest.mark.timing
+def test_training_hardly_waits_for_data(small_dataset: Path, pipeline_folder: Path, tmp_path: Path) -> None:
+    """With one worker and the cache, which is full after the first step."""
+    where = {"run": tmp_path / "run", "data__root": small_dataset, "backbone__pretrained": pipeline_folder}
+    shape = {"backbone__n_frames": 4, "backbone__grid": 8, "preview__clips": 0}
+    often = {"train__num_workers": 1, "train__n_steps": 60, "train__log_every": 20, "train__save_every": 60}
+    video.main(config(video.Config, "video", **where, **shape, **often, train__val_every=60))
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    shares = [line["wait_share"] for line in lines if "wait_share" in line]
+    assert len(shares) == 3
+    assert max(shares[1:]) <= 0.05, shares
 
 
 def test_few_repeats_are_refused(capsys: pytest.CaptureFixture) -> None:

@@ -172,7 +172,8 @@ def test_generated_clips_are_images(backbone: SVDBackbone) -> None:
         ({"image_size": (128, 64)}, r"image_size is \(128, 64\), but .*toy was made for \[64, 64\]"),
         ({"n_frames": 7}, "n_frames is 7, but .*toy was made for 4"),
         ({"feature_sigma": 800.0}, "feature_sigma is 800"),
-        ({"grid": 1}, "grid is 1"),
+        ({"grid": 1}, "grid is 1; allowed: 2 to 64, the picture's smaller side"),
+        ({"grid": 65}, "grid is 65; allowed: 2 to 64"),
     ],
 )
 def test_impossible_configurations_are_refused(small: SVDConfig, change: dict, words: str) -> None:
