@@ -166,7 +166,7 @@ def load(pretrained: Path | None, weights: Weights = "pretrained", variant: Vari
     if pretrained is None:
         if weights != "random":
             raise BadInput(f"backbone.weights is {weights!r}; allowed with backbone.pretrained null: 'random'")
-        with torch.random.fork_rng():  # always the same ones, or a checkpoint would not find its own
+        with torch.random.fork_rng(devices=[]):  # always the same ones, or a checkpoint would not find its own
             torch.manual_seed(0)
             unet, vae, encoder = published()
         return Parts(unet, vae, encoder, None, "random", "random")

@@ -48,7 +48,7 @@ class KeypointDetector(nn.Module):
 
 def train_detector(clips: ClipDataset, n_steps: int, seed: int = 0, device: torch.device = CPU) -> KeypointDetector:
     """A detector fitted to frames of training clips and the pixels their cameras project the end effector to."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         detector = KeypointDetector().to(device)
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)

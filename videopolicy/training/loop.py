@@ -4,7 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -99,7 +99,7 @@ def fit(
     progress = Progress(run.name, cfg.n_steps, start)
     sums: dict[str, float] = {}
     count, waited, last, since = 0, 0.0, {}, time.perf_counter()
-    with _Signals() as signals:
+    with _Signals() as signals, closing(metrics) if metrics else nullcontext():
         for step in range(start, cfg.n_steps):
             mark = time.perf_counter()
             batch = read(step)
@@ -160,8 +160,6 @@ def fit(
             if count == 0:
                 since = time.perf_counter()
     progress.close()
-    if metrics:
-        metrics.close()
     return last
 
 
@@ -187,7 +185,8 @@ def _operations(accelerator: Accelerator, objective: Objective, part: Part) -> f
     Computed besides, because counting changes the last bits of what it counts; nothing of it stays.
     """
     objective.train()
-    with torch.random.fork_rng(), operations() as counter:
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), operations() as counter:
         with accelerator.autocast():
             losses = objective(*part)
         trained = [p for p in objective.parameters() if p.requires_grad]
