@@ -66,7 +66,7 @@ def main(cfg: Config) -> dict[str, float]:
             f"no sample would train the head: high_share is {cfg.noise.high_share}, high_max {cfg.noise.high_max},"
             f" head_sigma_min {cfg.head_sigma_min}"
         )
-    if cfg.init_from is not None and cfg.backbone.weights != "pretrained":
+    if cfg.init_from is not None and cfg.backbone.pretrained is not None and cfg.backbone.weights != "pretrained":
         raise BadInput(
             f"backbone.weights is {cfg.backbone.weights!r}, but the UNet comes from init_from {cfg.init_from}; allowed:"
             " 'pretrained', or init_from null"
