@@ -4,6 +4,7 @@ Activations are those that autograd keeps of a pass over tensors without storage
 """
 
 import copy
+import json
 import shutil
 from dataclasses import dataclass, replace
 from functools import cache
@@ -54,7 +55,6 @@ class Preflight:
 
     def __init__(self, backbone: SVDBackbone, head: nn.Module | None, n_processes: int) -> None:
         self.backbone, self.head, self.n_processes = backbone, head, n_processes
-        self.kept = cache(self._kept)  # the pass is the same for most of what may be changed
 
     def need(self, train: TrainConfig, svd: SVDConfig) -> Need:
         """What training in this way needs."""
@@ -76,6 +76,11 @@ class Preflight:
             activations=int(samples * (half * kept + self._head())),
         )
 
+    def kept(self, tune: tuning.Tune, rank: int) -> tuple[int, dict[str, int], dict[str, int]]:
+        """Weights trained; bytes that each block of the UNet keeps of a sample, and those of what it is given."""
+        network, shape = self.backbone.unet, tuple(self.backbone.feature_noise.shape)
+        return _kept(type(network), json.dumps(dict(network.config), default=str), shape, tune, rank)
+
     def checkpoint(self, need: Need, train: TrainConfig) -> int:
         """Bytes of one on disk: weights, moments and running means."""
         own = sum(p.numel() for p in self.head.parameters()) if self.head is not None else 0
@@ -93,37 +98,6 @@ class Preflight:
             found["features"] = (cfg.n_frames - 1, self.backbone.feature_channels, *self.backbone.grid)
         return found
 
-    def _kept(self, tune: tuning.Tune, rank: int) -> tuple[int, dict[str, int], dict[str, int]]:
-        """Weights trained; bytes that each block of the UNet keeps of a sample, and those of what it is given."""
-        given, with_meta = self.backbone.unet.config, torch.device("meta")
-        with with_meta:
-            network = type(self.backbone.unet).from_config(given).to(with_meta)  # some parameters are made elsewhere
-            unet.shorten_cross_attention(network)
-            tuning.choose(network, tune, rank)
-        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        if not trained:
-            return 0, {name: 0 for name in ["rest", *_names(network)]}, dict.fromkeys(_names(network), 0)
-        blocks, inputs = {"rest": 0}, {}
-        counter = _Saved(network)
-        for name, block in _names(network).items():
-
-            def before(_block: Any, _args: Any, states: dict, name: str = name) -> None:
-                inputs[name] = states["hidden_states"].nbytes
-                blocks[name] = -counter.bytes
-
-            def after(_block: Any, _args: Any, _output: Any, name: str = name) -> None:
-                blocks[name] += counter.bytes
-
-            block.register_forward_pre_hook(before, with_kwargs=True)
-            block.register_forward_hook(after)
-        n_frames, *latent = self.backbone.feature_noise.shape
-        width, n_ids = given.cross_attention_dim, 3
-        with with_meta, counter, _FlashAttention():
-            x = torch.zeros(1, n_frames, 2 * latent[0], *latent[1:])
-            unet.run(network, x, torch.zeros(1), torch.zeros(1, 1, width), torch.zeros(1, n_ids))
-        blocks["rest"] = counter.bytes - sum(blocks.values())
-        return trained, blocks, inputs
-
     def _head(self) -> int:
         """Bytes that a head keeps of a sample, and the features it is given."""
         if not isinstance(self.head, ActionHead):
@@ -137,6 +111,41 @@ class Preflight:
             levels = tuple(torch.zeros(shape, requires_grad=True) for shape in shapes)
             head(Pyramid(levels, torch.zeros(1, 1, *self.backbone.grid), torch.zeros(self.backbone.feature_channels)))
         return counter.bytes
+
+
+@cache  # a pass of a large network takes seconds, and is the same for most of what may be changed
+def _kept(
+    kind: Any, config: str, shape: tuple[int, ...], tune: tuning.Tune, rank: int
+) -> tuple[int, dict[str, int], dict[str, int]]:
+    """`Preflight.kept` of a network of that class and configuration, on latents of that shape."""
+    given, with_meta = json.loads(config), torch.device("meta")
+    with with_meta:
+        network = kind.from_config(given).to(with_meta)  # some parameters are made elsewhere
+        unet.shorten_cross_attention(network)
+        tuning.choose(network, tune, rank)
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    if not trained:
+        return 0, {name: 0 for name in ["rest", *_names(network)]}, dict.fromkeys(_names(network), 0)
+    blocks, inputs = {"rest": 0}, {}
+    counter = _Saved(network)
+    for name, block in _names(network).items():
+
+        def before(_block: Any, _args: Any, states: dict, name: str = name) -> None:
+            inputs[name] = states["hidden_states"].nbytes
+            blocks[name] = -counter.bytes
+
+        def after(_block: Any, _args: Any, _output: Any, name: str = name) -> None:
+            blocks[name] += counter.bytes
+
+        block.register_forward_pre_hook(before, with_kwargs=True)
+        block.register_forward_hook(after)
+    n_frames, *latent = shape
+    width, n_ids = given["cross_attention_dim"], 3
+    with with_meta, counter, _FlashAttention():
+        x = torch.zeros(1, n_frames, 2 * latent[0], *latent[1:])
+        unet.run(network, x, torch.zeros(1), torch.zeros(1, 1, width), torch.zeros(1, n_ids))
+    blocks["rest"] = counter.bytes - sum(blocks.values())
+    return trained, blocks, inputs
 
 
 class _Saved(torch.autograd.graph.saved_tensors_hooks):
