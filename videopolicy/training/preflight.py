@@ -79,7 +79,8 @@ class Preflight:
     def kept(self, tune: tuning.Tune, rank: int) -> tuple[int, dict[str, int], dict[str, int]]:
         """Weights trained; bytes that each block of the UNet keeps of a sample, and those of what it is given."""
         network, shape = self.backbone.unet, tuple(self.backbone.feature_noise.shape)
-        return _kept(type(network), json.dumps(dict(network.config), default=str), shape, tune, rank)
+        kind: Any = type(network)
+        return _kept(kind, json.dumps(dict(network.config), default=str), shape, tune, rank)
 
     def checkpoint(self, need: Need, train: TrainConfig) -> int:
         """Bytes of one on disk: weights, moments and running means."""
