@@ -55,7 +55,8 @@ def test_every_stage_prints_what_it_decided(
 
 def test_a_policy_acts_in_the_precision_it_was_trained_in(folder: Path, tmp_path: Path) -> None:
     where = {"init_from": folder / "video", **paths(folder, tmp_path / "run")}
-    joint.main(config(joint.Config, "joint_para", train__mixed_precision="bf16", **where))
+    few = {"train__n_steps": 1, "leak_clips": 0, "preview__clips": 0}  # where bf16 is emulated, a pass takes seconds
+    joint.main(config(joint.Config, "joint_para", train__mixed_precision="bf16", **few, **where))
     again = config(joint.Config, "joint_para", **where)
     assert with_precision(again).train.mixed_precision == "bf16"  # as the run has it, on any machine
     trained, saved = policy.load(tmp_path / "run")
