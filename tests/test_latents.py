@@ -125,9 +125,15 @@ def test_targets_may_be_sampled(backbone: SVDBackbone, small_dataset: Path) -> N
 def test_the_embedding_is_not_computed_again(backbone: SVDBackbone, small_dataset: Path) -> None:
     attach_latents(backbone, Accelerator(), cached := clips(small_dataset))
     batch = torch.utils.data.default_collate([cached[0], cached[3]])
-    backbone.image_encoder.register_forward_hook(lambda *_: pytest.fail("the image encoder ran"))
+    ran = []
+    backbone.image_encoder.register_forward_hook(lambda *_: ran.append(1))
+    draws = draw(NoiseConfig(), range(2), backbone, 0, 0)
     with torch.no_grad():
-        VideoObjective(backbone).eval()(batch, draw(NoiseConfig(), range(2), backbone, 0, 0))
+        VideoObjective(backbone).eval()(batch, draws)
+        assert not ran
+        del batch["embeddings"]
+        VideoObjective(backbone).eval()(batch, draws)
+        assert len(ran) == 1
 
 
 def test_training_reads_the_first_picture_only(backbone: SVDBackbone, small_dataset: Path) -> None:

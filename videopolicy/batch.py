@@ -4,6 +4,7 @@ What is averaged over a batch must be averaged over all of its parts. Losses ove
 numbers known before any part is computed; running statistics move once per step, after it.
 """
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -37,7 +38,7 @@ def masked_mean(
     return value.where(valid, 0.0).sum() / n.clamp(min=1e-6)
 
 
-class StepStatistics(nn.Module):
+class StepStatistics(nn.Module, ABC):
     """A module with running statistics of what training has shown it up to the last step.
 
     In training it notes each part's values, and uses statistics that do not have them yet; `settle` then moves them.
@@ -58,8 +59,9 @@ class StepStatistics(nn.Module):
             self.noted.clear()
             self.move(values)
 
+    @abstractmethod
     def move(self, values: Float[Tensor, "..."]) -> None:
-        raise NotImplementedError
+        """By the values' mean over a step's batch."""
 
 
 def forget(model: nn.Module) -> None:

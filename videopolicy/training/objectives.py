@@ -65,16 +65,12 @@ def draw(cfg: NoiseConfig, places: Sequence[int], backbone: SVDBackbone, seed: i
 
 
 class Objective(nn.Module):
-    """What a stage minimises, as the training loop calls it."""
+    """What a stage minimises: forward takes a batch, draws and counts, and gives named losses, of them `total`."""
 
     def counted(self, batch: dict[str, Tensor], draws: Any) -> Counts:
         """Nothing, where all losses are means over equally much of every sample."""
         nothing = torch.zeros((), device=batch["frames"].device)
         return Counts(nothing, nothing)
-
-    def forward(self, batch: dict[str, Tensor], draws: Any, counts: Counts | None = None) -> dict[str, Tensor]:
-        """Named losses; `total` is minimised."""
-        raise NotImplementedError
 
 
 class VideoObjective(Objective):
