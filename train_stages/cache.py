@@ -28,12 +28,9 @@ def main(cfg: Config) -> dict[str, int]:
         return {}
     began = time.perf_counter()
     made = attach_latents(backbone, accelerator, clips, val_clips)
-    folder = data.root / "posterior" / f"{backbone.identity}_{'x'.join(map(str, cfg.backbone.image_size))}"
-    size = sum(f.stat().st_size for f in folder.iterdir()) / 2**20
-    accelerator.print(
-        f"encoded {made['posterior']} of {len(clips.shown) + len(val_clips.shown)} episodes in"
-        f" {time.perf_counter() - began:.0f} s; {folder} holds {size:.0f} MiB"
-    )
+    n_episodes = len({*clips.shown, *val_clips.shown})
+    seconds = time.perf_counter() - began
+    accelerator.print(f"encoded {made['posterior']} of {n_episodes} episodes in {seconds:.0f} s, beside {data.root}")
     return made
 
 

@@ -118,7 +118,7 @@ def main(cfg: Config) -> dict[str, float]:
 
     def point(chosen: list[int]) -> Pointing:
         """What the policy says of held-out clips' first frames: a pixel for each step."""
-        seen = [first_observation(data, val_clips, i) for i in chosen]
+        seen = [first_observation(data, val_clips, i, val_clips[i]["frames"][0]) for i in chosen]
         prediction = policy.predict(seen)
         positions = [c.position for c in head.decode(prediction, [o.camera for o in seen])]
         sized = [o.camera.resized(cfg.backbone.image_size) for o in seen]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from jaxtyping import UInt8
+from torch import Tensor, nn
 
 from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.lerobot import Dataset
@@ -18,11 +19,14 @@ from videopolicy.viz.draw import save_heatmaps
 N = 64  # clips, evenly spread
 
 
-def first_observation(data: Dataset, clips: ClipDataset, i: int) -> Observation:
-    """What a policy would see at the start of clip `i`."""
+def first_observation(
+    data: Dataset, clips: ClipDataset, i: int, picture: UInt8[Tensor, "height width 3"]
+) -> Observation:
+    """What a policy would see at the start of clip `i`, whose first picture is given."""
     episode, t = clips.samples[i]
-    picture = clips[i]["frames"][0].numpy()
-    return Observation(picture, data.camera_of(episode), data.state(episode)[clips.shown[episode][t], :3], 0.0, 0.0)
+    return Observation(
+        picture.numpy(), data.camera_of(episode), data.state(episode)[clips.shown[episode][t], :3], 0.0, 0.0
+    )
 
 
 class Validation:
@@ -32,7 +36,8 @@ class Validation:
         chosen = spread(len(clips), N)
         self.policy = policy
         self.batch = torch.utils.data.default_collate([clips[i] for i in chosen])
-        self.observations = [first_observation(data, clips, i) for i in chosen]
+        pictures = self.batch["frames"][:, 0]
+        self.observations = [first_observation(data, clips, i, x) for i, x in zip(chosen, pictures, strict=True)]
 
     def at(self, objective: nn.Module, step: int, last_step: int, previews: Path | None) -> dict[str, float]:
         """`measure` at a training step, in evaluation mode; after the last step with a sheet in `previews`."""

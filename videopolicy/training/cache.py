@@ -6,7 +6,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,13 @@ def attach(kind: str, made_by: str, encode: Encode, accelerator: Accelerator, da
 
 
 def digest(video: Path) -> str:
-    """What identifies a video file's contents."""
+    """What identifies a video file's contents; read once for all that is made of it."""
+    about = video.stat()
+    return _digest(video, about.st_size, about.st_mtime_ns)
+
+
+@cache
+def _digest(video: Path, _size: int, _changed: int) -> str:
     with video.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
