@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -43,7 +43,25 @@ Features = Callable[[Tensor, Tensor], FeatureMap]
 
 
 @dataclass(frozen=True)
-class Config:
+class Schedule:
+    """How much a head learns from features that stay as they are, and is measured on."""
+
+    n_clips: int = 800  # of training episodes, evenly spread
+    n_val: int = 96  # of held-out ones
+    n_steps: int = 300
+    lr: float = 2e-3
+    n_threads: int = 2
+    seed: int = 0
+
+    def check(self) -> None:
+        """`BadInput` for what cannot be counted."""
+        for name in ("n_clips", "n_val", "n_steps", "n_threads"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name} is {getattr(self, name)}; allowed: at least 1")
+
+
+@dataclass(frozen=True)
+class Config(Schedule):
     """Whose features, and how long the head may learn; or whose predictions, and what they should follow."""
 
     kind: Literal["features", "equivariance"] = "features"
@@ -55,19 +73,11 @@ class Config:
     reference: bool = True  # also EfficientNet-Lite0's features of the first frame
     data: DataConfig = DataConfig()
     output: Path = Path("runs/probe")
-    n_clips: int = 800  # of training episodes, evenly spread
-    n_val: int = 96  # of held-out ones
-    n_steps: int = 300
-    lr: float = 2e-3
-    n_threads: int = 2
-    seed: int = 0
 
 
 def main(cfg: Config) -> dict:
     print(dump(cfg))
-    for name in ("n_clips", "n_val", "n_steps", "n_threads"):
-        if getattr(cfg, name) < 1:
-            raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 1")
+    cfg.check()
     torch.set_num_threads(cfg.n_threads)
     if cfg.kind == "equivariance":
         return measure(cfg.policies, cfg.equivariance, cfg.output, cfg.seed)
@@ -127,19 +137,6 @@ def extract(name: str, features: Features, clips: ClipDataset, chosen: list[int]
 def held_out(clips: ClipDataset, n: int) -> list[int]:
     """The episodes of `n` clips, evenly spread."""
     return [clips.samples[i][0] for i in spread(len(clips), n)]
-
-
-class Schedule(Protocol):
-    """How long a head learns from features that stay as they are."""
-
-    @property
-    def n_steps(self) -> int: ...
-
-    @property
-    def lr(self) -> float: ...
-
-    @property
-    def seed(self) -> int: ...
 
 
 def probe(

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from eval.probe import held_out, probe
+from eval.probe import Schedule, held_out, probe
 from eval.video import open_model, refuse_trained
 from videopolicy.backbones.backbone import Pyramid, splat
 from videopolicy.backbones.svd import SVDBackbone
@@ -30,7 +30,7 @@ LABELS = ("start_pixel", "pixel", "height", "gripper", "position", "valid")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Schedule):
     """What is tried: every combination."""
 
     model: Path = Path("weights/svd-tiny")  # a pipeline folder, or a stage-one run
@@ -41,20 +41,14 @@ class Config:
     frames: tuple[int, ...] = (7,)  # of a clip; errors are those of the waypoints that all of them have
     grid: int = 24
     image_size: tuple[int, int] = (576, 320)  # (width, height) of pictures for a model that was made for no size
-    n_clips: int = 400  # of training episodes, evenly spread
-    n_val: int = 96  # of held-out ones
+    n_clips: int = 400  # of each combination less than a probe's, as there are many
     n_steps: int = 200
-    lr: float = 2e-3
-    n_threads: int = 2
-    seed: int = 0
 
 
 def main(cfg: Config) -> list[dict]:
     """A row for each combination, best first."""
     print(dump(cfg))
-    for name in ("n_clips", "n_val", "n_steps", "n_threads"):
-        if getattr(cfg, name) < 1:
-            raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 1")
+    cfg.check()
     for name in ("blocks", "sigmas", "frames"):
         if not getattr(cfg, name):
             raise BadInput(f"{name} is empty; allowed: at least one to try")
