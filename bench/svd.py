@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench import svd_speed
 from videopolicy.backbones import pipeline, unet
+from videopolicy.training.throughput import operations
 
 SIZES = ["576x320", "512x512", "448x448", "256x256"]  # width x height [pixels]
 N_FRAMES, VAE_FACTOR, TERA = 7, 8, 1e12
@@ -34,7 +34,7 @@ def inputs(size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def count(compute: Any) -> float:
     """Operations of a computation [tera]."""
-    with FlopCounterMode(display=False) as counter:
+    with operations() as counter:
         compute()
     return counter.get_total_flops() / TERA
 

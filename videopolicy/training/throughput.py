@@ -10,6 +10,12 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 PEAK = {"H200": 989.0, "H100 PCIe": 756.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "RTX 4090": 165.0}
 
 
+def known_peak(device: torch.device) -> float | None:
+    """Its dense bf16 peak [TFLOP/s]; None where it is not known."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return next((value for key, value in PEAK.items() if key in name), None)
+
+
 def operations() -> FlopCounterMode:
     """Counts the operations of what is computed under it; a multiplication and an addition are two.
 
@@ -33,8 +39,7 @@ class Throughput:
     def __init__(self, device: torch.device, n_processes: int, batch_size: int) -> None:
         self.device, self.n_processes, self.batch_size = device, n_processes, batch_size
         self.flop_per_sample = 0.0  # until it is known
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        self.peak = next((value for key, value in PEAK.items() if key in name), None)
+        self.peak = known_peak(device)
 
     def rates(self, n_steps: int, seconds: float) -> dict[str, float]:
         """Of `n_steps` that took so long; `mfu` is the share of the device's peak, where it is known."""

@@ -67,14 +67,13 @@ def save_heatmaps(
     path: Path, batch: dict[str, Tensor], heatmap: Tensor, pixel: Tensor, size: tuple[int, int], n: int = 6
 ) -> None:
     """Per row: the input, then a heatmap per step with the true pixel (green) and the predicted one (blue)."""
-    probability = upsample(heatmap[:n], size).flatten(2).softmax(-1).unflatten(2, size[::-1]).cpu().numpy()
     rows = []
-    for i in range(len(probability)):
+    for i in range(min(n, len(heatmap))):
         image = np.array(Image.fromarray(batch["frames"][i, 0].numpy()).resize(size))
         tiles = [image.copy()]
         dot(tiles[0], batch["start_pixel"][i].numpy(), (0, 255, 0))
         for step in range(heatmap.shape[1]):
-            tile = overlay(image, probability[i, step])
+            tile = heat(image, heatmap[i, step], size)
             if batch["valid"][i, step]:
                 dot(tile, batch["pixel"][i, step].numpy(), (0, 255, 0), 2.0)
             dot(tile, pixel[i, step].numpy(), (80, 160, 255), max(2.0, size[0] / 64))
