@@ -9,10 +9,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from videopolicy.batch import forget, mean_counts, settle
 from videopolicy.config import dump, to_dict
@@ -75,7 +76,7 @@ def fit(
     places = list(range(cfg.batch_size)[rank::world])  # of this process's samples in the batch
     batches = [batch_indices(len(clips), cfg.batch_size, cfg.seed, s, overfit) for s in range(start, cfg.n_steps)]
     parts = [part for batch in batches for part in _split(batch[rank::world], cfg.accumulate)]
-    loader = iter(DataLoader(clips, batch_sampler=parts, num_workers=cfg.num_workers))
+    loader = iter(DataLoader(clips, batch_sampler=parts, num_workers=cfg.num_workers, collate_fn=_collate))
     wrapped, prepared = accelerator.prepare(objective, optimizer)
     throughput = Throughput(accelerator.device, world, cfg.batch_size)
     metrics = None
@@ -85,10 +86,10 @@ def fit(
         (run / "config.yaml").write_text(dump(config))
         metrics = Metrics(run, start, cfg.tracker, to_dict(config))
 
-    def read(step: int) -> list[Part]:
-        """This process's parts of a step's batch."""
-        own = _split(places, cfg.accumulate)
-        return [({k: v.to(accelerator.device) for k, v in next(loader).items()}, draws(part, step)) for part in own]
+    def read() -> list[dict[str, Tensor]]:
+        """This process's parts of the next step's batch."""
+        parts = [next(loader) for _ in range(cfg.accumulate)]
+        return [{k: torch.as_tensor(v, device=accelerator.device) for k, v in part.items()} for part in parts]
 
     def keep(step: int) -> None:
         if accelerator.is_main_process:
@@ -102,8 +103,10 @@ def fit(
     with _Signals() as signals, closing(metrics) if metrics else nullcontext():
         for step in range(start, cfg.n_steps):
             mark = time.perf_counter()
-            batch = read(step)
+            data = read()
             waited += time.perf_counter() - mark
+            chances = [draws(part, step) for part in _split(places, cfg.accumulate)]
+            batch = list(zip(data, chances, strict=True))
             factor = lr_factor(cfg, step)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
@@ -161,6 +164,12 @@ def fit(
                 since = time.perf_counter()
     progress.close()
     return last
+
+
+def _collate(samples: list[dict[str, Tensor]]) -> dict[str, Tensor | np.ndarray]:
+    """Small tensors as arrays: each tensor that a worker hands over costs a connection to it, half a millisecond."""
+    batch = default_collate(samples)
+    return {k: v.numpy() if v.nbytes < 2**16 else v for k, v in batch.items()}
 
 
 def _split(samples: list[int], n: int) -> list[list[int]]:
