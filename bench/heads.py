@@ -7,13 +7,12 @@ repeats. Memory: growth of the peak resident set in a process of its own.
 """
 
 import argparse
+import ctypes
 import json
-import os
-import subprocess
-import sys
+import multiprocessing
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from videopolicy.heads.embedding import Embedding
 from videopolicy.heads.head import Targets
 from videopolicy.heads.para import ParaConfig, ParaHead, ParaPrediction
 
+M_MMAP_THRESHOLD = -3  # of glibc's mallopt(3)
 N_STEPS, CHANNELS = 12, 384  # ViT-S/16's
 SVD_LEVELS = ((1280, 20, 36), (640, 40, 72))  # channels, rows, columns
 ROWS = (
@@ -146,23 +146,28 @@ def seconds(row: str, repeats: int) -> dict[str, list[float]]:
     return times
 
 
-def peak_bytes(row: str, form: str) -> int:
-    """Growth of the peak resident set while a form is computed, in a fresh process."""
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "32768", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "bench.heads", "--peak", row, form]
-    found = int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
-    if found <= 0:
-        raise RuntimeError(f"the peak memory of {row}, {form}, did not grow by anything: it cannot be compared")
+def peaks(row: str, names: Iterable[str]) -> dict[str, int]:
+    """Growth of the peak resident set [bytes] while each form is computed in a fresh process, two side by side."""
+    fresh = multiprocessing.get_context("forkserver")
+    # Libraries are imported once, by the process that these are forked from.
+    fresh.set_forkserver_preload(["bench.naive", "videopolicy.backbones.image", "videopolicy.heads.para"])
+    with ProcessPoolExecutor(2, fresh, max_tasks_per_child=1) as pool:
+        found = dict(zip(names, pool.map(partial(peak_bytes, row), names), strict=True))
+    if min(found.values()) <= 0:
+        raise RuntimeError(f"the peak memory of {row} did not grow by anything: it cannot be compared ({found})")
     return found
 
 
-def print_peak(row: str, form: str) -> None:
+def peak_bytes(row: str, form: str) -> int:
+    """In a process of its own."""
+    torch.set_num_threads(1)
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 32768)  # what is freed is given back at once
     forms(row, 4)[form]()  # what libraries load and compile at first use is no part of it
     compute = forms(row)[form]
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _status("VmRSS")
     compute()
-    print(_status("VmHWM") - before)
+    return _status("VmHWM") - before
 
 
 def _status(field: str) -> int:
@@ -175,19 +180,14 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser.add_argument("--json", type=Path, help="also write the rows here")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved repeats, at least 5")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
-    parser.add_argument("--peak", nargs=2, metavar=("ROW", "FORM"), help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.repeats < 5:
         parser.error(f"--repeats is {args.repeats}; allowed: at least 5")
     torch.set_num_threads(1)
-    if args.peak:
-        print_peak(*args.peak)
-        return []
     rows = []
     for row in args.rows:
         times = {name: float(np.median(t)) for name, t in seconds(row, args.repeats).items()}
-        with ThreadPoolExecutor() as pool:  # sizes may be measured side by side, times may not
-            memory = dict(zip(times, pool.map(partial(peak_bytes, row), times), strict=True))
+        memory = peaks(row, times)
         (slow, fast), share = times, row.startswith("step_share")
         top, bottom = (fast, slow) if share else (slow, fast)
         entry = {

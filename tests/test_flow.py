@@ -139,10 +139,9 @@ def test_a_video_policy_takes_an_axis(folder: Path, tmp_path: Path) -> None:
 def test_oracle_places_every_bowl(folder: Path, tmp_path: Path) -> None:
     """True waypoints through head, lifting and executor: the ceiling of any prediction."""
     policies = {"p": str(folder / "joint_para")}
-    cfg = replace(rollout_config(folder), output=tmp_path, n_episodes=2, n_oracle=2, max_chunks=12, policies=policies)
+    cfg = replace(rollout_config(folder), output=tmp_path, n_oracle=1, max_chunks=12, policies=policies)
     records = [r for r in rollout.main(cfg) if r["policy"] == "oracle"]
-    assert {(r["split"], r["episode"]) for r in records} == {(s, i) for s in ("seen", "unseen") for i in range(2)}
-    assert [r["outcome"] for r in records] == ["place"] * 4
+    assert [(r["split"], r["outcome"]) for r in records] == [("seen", "place"), ("unseen", "place")]
 
 
 def test_report_counts_what_was_recorded(folder: Path) -> None:
