@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench import svd_speed
 from videopolicy.backbones import pipeline, unet
-from videopolicy.training.throughput import operations
+from videopolicy.operations import Operations
 
 SIZES = ["576x320", "512x512", "448x448", "256x256"]  # width x height [pixels]
 N_FRAMES, VAE_FACTOR, TERA = 7, 8, 1e12
@@ -34,9 +34,9 @@ def inputs(size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def count(compute: Any) -> float:
     """Operations of a computation [tera]."""
-    with operations() as counter:
+    with Operations() as counter:
         compute()
-    return counter.get_total_flops() / TERA
+    return counter.total / TERA
 
 
 def shapes(network: Any, given: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, list[int]]:

@@ -21,13 +21,14 @@ from videopolicy.bins import Bins
 from videopolicy.camera import Camera
 from videopolicy.diffusion import NoiseConfig, like
 from videopolicy.heads.para import ParaConfig, ParaHead
+from videopolicy.operations import Operations
 from videopolicy.policy import FeaturePolicy
 from videopolicy.provenance import commit
 from videopolicy.training.objectives import VideoObjective, draw
 from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import has_bf16
 from videopolicy.training.setup import TrainConfig
-from videopolicy.training.throughput import known_peak, operations
+from videopolicy.training.throughput import known_peak
 from videopolicy.types import Observation
 
 FPS = 7
@@ -145,7 +146,7 @@ def training(backbone: SVDBackbone, device: torch.device, batch: int, repeats: i
         found["train_peak_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
     found["uncached_ms_per_sample"] = timed(lambda: step(plain), device, repeats) / batch
     found["cached_speedup"] = found["uncached_ms_per_sample"] / found["train_ms_per_sample"]
-    with operations() as counter:
+    with Operations() as counter:
         step(cached)
-    found["train_tflop_per_sample"] = counter.get_total_flops() / batch / 1e12
+    found["train_tflop_per_sample"] = counter.needed / batch / 1e12
     return found

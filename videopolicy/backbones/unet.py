@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from videopolicy.operations import once_and_again
+
 Checkpointing = Literal["none", "selective", "full"]
 Compile = Literal["none", "inductor", "aot_eager"]  # torch.compile's backends
 
@@ -48,7 +50,9 @@ def run(
         states |= {"temb": time, "image_only_indicator": no_images}
         if name == "mid" or getattr(block, "has_cross_attention", False):
             states["encoder_hidden_states"] = tokens
-        return checkpoint(block, **states, use_reentrant=False) if name in again else block(**states)
+        if name not in again:
+            return block(**states)
+        return checkpoint(block, **states, use_reentrant=False, context_fn=once_and_again)
 
     time = unet.time_embedding(unet.time_proj(noise_level).to(inputs.dtype))
     ids = rearrange(unet.add_time_proj(time_ids.flatten()), "(b n) c -> b (n c)", b=b).to(time.dtype)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, default_collate
 from videopolicy.batch import forget, mean_counts, settle
 from videopolicy.config import dump, to_dict
 from videopolicy.data.dataset import ClipDataset, batch_indices
+from videopolicy.operations import Operations
 from videopolicy.processes import mean_over_processes
 from videopolicy.progress import Progress
 from videopolicy.provenance import commit
@@ -28,7 +29,7 @@ from videopolicy.training.objectives import Objective
 from videopolicy.training.optimizer import lr_factor
 from videopolicy.training.resume import check_same
 from videopolicy.training.setup import TrainConfig
-from videopolicy.training.throughput import Throughput, operations
+from videopolicy.training.throughput import Throughput
 
 Part = tuple[dict[str, Tensor], Any]  # a part of a batch, and what is random about it
 
@@ -189,19 +190,19 @@ def _show(accelerator: Accelerator, objective: Objective, batch: list[Part]) -> 
 
 
 def _operations(accelerator: Accelerator, objective: Objective, part: Part) -> float:
-    """Those of training on a part, of each of its samples; a multiplication and an addition are two.
+    """Those that training on a part needs, of each of its samples.
 
     Computed besides, because counting changes the last bits of what it counts; nothing of it stays.
     """
     objective.train()
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), operations() as counter:
+    with torch.random.fork_rng(devices), Operations() as counter:
         with accelerator.autocast():
             losses = objective(*part)
         trained = [p for p in objective.parameters() if p.requires_grad]
         torch.autograd.grad(losses["total"], trained, allow_unused=True)
     forget(objective)
-    return counter.get_total_flops() / len(part[0]["frames"])
+    return counter.needed / len(part[0]["frames"])
 
 
 def _accumulate(

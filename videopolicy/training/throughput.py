@@ -1,10 +1,8 @@
 """How fast training goes, and what of the device it uses."""
 
 import resource
-from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 # Dense bf16 peak [TFLOP/s] by the name that the driver gives the device, as their data sheets have it.
 PEAK = {"H200": 989.0, "H100 PCIe": 756.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "RTX 4090": 165.0}
@@ -16,24 +14,10 @@ def known_peak(device: torch.device) -> float | None:
     return next((value for key, value in PEAK.items() if key in name), None)
 
 
-def operations() -> FlopCounterMode:
-    """Counts the operations of what is computed under it; a multiplication and an addition are two.
-
-    torch's own formula for a convolution's backward pass takes no account of groups.
-    """
-    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
-
-
-def _convolution_backward(out: Any, x: Any, weight: Any, *rest: Any, **_kwargs: Any) -> int:
-    """Shapes of the output's gradient, input and weight: either's gradient costs what the forward pass did."""
-    transposed, mask = rest[4], rest[7]
-    return (int(mask[0]) + int(mask[1])) * conv_flop_count(x, weight, out, transposed=transposed)
-
-
 class Throughput:
     """Samples a second over all processes, operations and memory of this one.
 
-    Operations are those computed: where activations are computed again instead of kept, once more.
+    Operations are the needed ones: activations that are computed again instead of kept count once.
     """
 
     def __init__(self, device: torch.device, n_processes: int, batch_size: int) -> None:
