@@ -18,6 +18,9 @@ from videopolicy.training import checkpoint
 from videopolicy.types import Observation
 
 
+SMALL_ACT = {"width": 32, "feedforward": 64, "n_heads": 2, "n_encoder_layers": 1}
+
+
 def train(run: Path, data: Path, **overrides: object) -> dict[str, float]:
     return light.main(config(light.Config, "light", run=run, data__root=data, **overrides))
 
@@ -28,8 +31,7 @@ def seen() -> Observation:
 
 @pytest.mark.parametrize("kind", HeadKind.__args__)
 def test_every_head_trains_and_acts(written_dataset: Path, tmp_path: Path, kind: str) -> None:
-    small = {"width": 32, "feedforward": 64, "n_heads": 2, "n_encoder_layers": 1}
-    act = {f"head__act__{name}": value for name, value in small.items()}
+    act = {f"head__act__{name}": value for name, value in SMALL_ACT.items()}
     results = train(tmp_path / "run", written_dataset, head__kind=kind, train__n_steps=2, **act)
     assert np.isfinite(results["position_mm"])
     loaded, _ = policy.load(tmp_path / "run")
@@ -40,12 +42,14 @@ def test_every_head_trains_and_acts(written_dataset: Path, tmp_path: Path, kind:
     assert (chunk.pixel is not None) == (kind in ("para", "tracks"))
 
 
-@pytest.mark.parametrize("augment", ["none", "camera"])
-def test_interrupted_is_uninterrupted(written_dataset: Path, tmp_path: Path, augment: str) -> None:
-    """Two steps and two more are four steps: the same losses, from the same pictures."""
-    train(tmp_path / "whole", written_dataset, augment__kind=augment)
-    train(tmp_path / "parts", written_dataset, augment__kind=augment, train__n_steps=2)
-    train(tmp_path / "parts", written_dataset, augment__kind=augment)
+@pytest.mark.parametrize(("kind", "augment"), [("para", "none"), ("para", "camera"), ("act", "none")])
+def test_interrupted_is_uninterrupted(written_dataset: Path, tmp_path: Path, kind: str, augment: str) -> None:
+    """Two steps and two more are four steps: the same losses, from the same pictures, dropout and latents."""
+    act = {f"head__act__{name}": value for name, value in SMALL_ACT.items()}
+    keys = {"head__kind": kind, "augment__kind": augment, "train__accumulate": 2, **act}
+    train(tmp_path / "whole", written_dataset, **keys)
+    train(tmp_path / "parts", written_dataset, **keys, train__n_steps=2)
+    train(tmp_path / "parts", written_dataset, **keys)
     whole, parts = (
         {r["step"]: r["total"] for r in read_jsonl(tmp_path / run / "metrics.jsonl") if "total" in r}
         for run in ("whole", "parts")

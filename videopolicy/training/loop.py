@@ -27,6 +27,7 @@ from videopolicy.training.average import WeightAverage
 from videopolicy.training.log import Metrics
 from videopolicy.training.objectives import Objective
 from videopolicy.training.optimizer import lr_factor
+from videopolicy.training.randomness import network_seed
 from videopolicy.training.resume import check_same
 from videopolicy.training.setup import TrainConfig
 from videopolicy.training.throughput import Throughput
@@ -106,8 +107,9 @@ def fit(
             mark = time.perf_counter()
             data = read()
             waited += time.perf_counter() - mark
-            chances = [draws(part, step) for part in _split(places, cfg.accumulate)]
-            batch = list(zip(data, chances, strict=True))
+            own = _split(places, cfg.accumulate)
+            batch = [(part, draws(where, step)) for part, where in zip(data, own, strict=True)]
+            seeds = [network_seed(cfg.seed, step, where[0]) for where in own]
             factor = lr_factor(cfg, step)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
@@ -115,7 +117,7 @@ def fit(
                 _show(accelerator, objective, batch)
             if step == start and metrics:
                 throughput.flop_per_sample = _operations(accelerator, objective, batch[0])
-            losses = _accumulate(accelerator, objective, wrapped, batch)
+            losses = _accumulate(accelerator, objective, wrapped, batch, seeds)
             norm = accelerator.clip_grad_norm_(wrapped.parameters(), cfg.clip)
             terms = {name: float(value) for name, value in {**losses, "grad_norm": norm}.items()}
             if not math.isfinite(terms["total"] + terms["grad_norm"]):
@@ -206,13 +208,14 @@ def _operations(accelerator: Accelerator, objective: Objective, part: Part) -> f
 
 
 def _accumulate(
-    accelerator: Accelerator, objective: Objective, wrapped: nn.Module, batch: list[Part]
+    accelerator: Accelerator, objective: Objective, wrapped: nn.Module, batch: list[Part], seeds: list[int]
 ) -> dict[str, Tensor]:
     """Add up the gradients of a batch's parts; the losses' means over them."""
     wrapped.train()
     counts = mean_counts([objective.counted(*part) for part in batch])
     sums: dict[str, Tensor] = {}
     for i, part in enumerate(batch):
+        torch.manual_seed(seeds[i])
         with nullcontext() if i == len(batch) - 1 else accelerator.no_sync(wrapped):
             with accelerator.autocast():
                 losses = wrapped(*part, counts)

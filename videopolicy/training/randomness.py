@@ -18,6 +18,14 @@ def sample_generator(seed: int, step: int, place: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0] >> 1))
 
 
+def network_seed(seed: int, step: int, place: int) -> int:
+    """For what networks draw by themselves in training: dropout, and the latent of `act`.
+
+    `place` is that of the part's first sample: a resumed run draws the same, another number of parts or processes not.
+    """
+    return int(np.random.SeedSequence([seed, step, place, 1]).generate_state(1, np.uint64)[0] >> 1)
+
+
 def drawn(one: Callable[[torch.Generator], T], seed: int, step: int, places: Sequence[int]) -> T:
     """A dataclass of tensors for samples at these places of step's batch, from what `one` draws for a single one.
 
