@@ -17,7 +17,6 @@ from videopolicy.heads.choice import HeadKind
 from videopolicy.training import checkpoint
 from videopolicy.types import Observation
 
-
 SMALL_ACT = {"width": 32, "feedforward": 64, "n_heads": 2, "n_encoder_layers": 1}
 
 
