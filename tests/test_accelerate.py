@@ -15,6 +15,8 @@ KINDS = {
     "single": (DistributedType.NO, 1, 1),
     "ddp": (DistributedType.MULTI_GPU, 1, 8),
     "multi_node": (DistributedType.MULTI_GPU, 2, 16),
+    "zero2": (DistributedType.DEEPSPEED, 1, 8),
+    "zero3": (DistributedType.DEEPSPEED, 1, 8),
 }
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from flows import SPEED, config
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from train_stages import joint, video
+from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -25,14 +28,19 @@ def keys(script: Any, run: Path, data: Path, weights: Path, n_steps: int) -> dic
     return found | ({"init_from": "null", "noise__high_share": 0.6} if script is joint else {})
 
 
-def as_two(script: Any, **overrides: object) -> str:
-    """Run a stage's script in two processes; what it printed."""
+def as_two(script: Any, zero: int = 0, **overrides: object) -> subprocess.CompletedProcess:
+    """Run a stage's script in two processes, which share what they hold by a stage of ZeRO."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--"]
     file, yaml = ROOT / f"train_stages/{script.__name__.split('.')[1]}.py", ROOT / f"configs/debug/{NAMES[script]}.yaml"
     options = [x for key, value in overrides.items() for x in (f"--{key.replace('__', '.')}", str(value))]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    if zero:
+        environment |= {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(zero)}
     command = [sys.executable, *launcher, str(file), "--config_path", str(yaml), *options]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def printed(result: subprocess.CompletedProcess) -> str:
     assert result.returncode == 0, result.stderr[-2000:]
     return result.stdout
 
@@ -49,22 +57,87 @@ def test_two_processes_are_one_run(script: Any, small_dataset: Path, pipeline_fo
     """
     two, one = tmp_path / "two", tmp_path / "one"
     first = 2 if script is video else 3
-    out = as_two(script, **keys(script, two, small_dataset, pipeline_folder, first))
+    out = printed(as_two(script, **keys(script, two, small_dataset, pipeline_folder, first)))
     assert "2 process(es)" in out
     assert out.count("parameters: unet") == 1
     assert len(list(small_dataset.glob("posterior/*/*.npy"))) == 3
     assert checkpoint.read_state(checkpoint.find(two))["step"] == first
     if script is video:
-        assert "resuming" in as_two(script, **keys(script, two, small_dataset, pipeline_folder, 3))
+        assert "resuming" in printed(as_two(script, **keys(script, two, small_dataset, pipeline_folder, 3)))
     assert sorted({line["step"] for line in metrics(two)}) == [0, 1, 2]
     assert checkpoint.read_state(checkpoint.find(two))["step"] == 3
 
     script.main(config(script.Config, NAMES[script], **keys(script, one, small_dataset, pipeline_folder, 3)))
-    ours, theirs = ([line for line in metrics(run) if "total" in line] for run in (two, one))
+    are_alike(two, one)
+
+
+@pytest.mark.parametrize(("script", "stage"), [(joint, 2), (video, 3)])
+def test_shares_are_one_run(
+    script: Any, stage: int, small_dataset: Path, pipeline_folder: Path, tmp_path: Path
+) -> None:
+    """Weights and moments that two processes share are those of one: it starts the run, they go on, it ends it."""
+    shared, one = tmp_path / "shared", tmp_path / "one"
+
+    def alone(run: Path, n_steps: int) -> None:
+        where = keys(script, run, small_dataset, pipeline_folder, n_steps)
+        script.main(config(script.Config, NAMES[script], **where, preview__clips=0))
+
+    alone(shared, 1)
+    where = keys(script, shared, small_dataset, pipeline_folder, 3)
+    out = printed(as_two(script, stage, **where, preview__clips=0))
+    assert "resuming" in out
+    assert "2 process(es)" in out
+    alone(shared, 4)
+    alone(one, 4)
+    assert [line["step"] for line in metrics(shared) if "total" in line] == [0, 1, 2, 3]
+    are_alike(shared, one)
+
+
+def are_alike(run: Path, other: Path) -> None:
+    """Losses, gradient norms, weights."""
+    ours, theirs = ([line for line in metrics(path) if "total" in line] for path in (run, other))
     for a, b in zip(ours, theirs, strict=True):
         for name in b.keys() - SPEED:
             close = 1e-4 if a["step"] == 0 else 5e-3  # Adam's first steps have a gradient's sign, however small it is
             assert a[name] == pytest.approx(b[name], rel=close, abs=1e-6), (name, a["step"])
-    first, second = (load_file(checkpoint.find(run) / "model.safetensors") for run in (two, one))
+    first, second = (load_file(checkpoint.find(path) / "model.safetensors") for path in (run, other))
     away = np.sqrt(sum(np.square(first[name] - second[name]).sum() for name in first))
     assert away < 2e-3 * np.sqrt(sum(np.square(weights).sum() for weights in first.values()))
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(
+    small_dataset: Path, pipeline_folder: Path, tmp_path: Path
+) -> None:
+    """Shares, too, are looked at before they are applied."""
+    damaged, run = tmp_path / "damaged", tmp_path / "run"
+    shutil.copytree(pipeline_folder, damaged)
+    weights = damaged / "unet/diffusion_pytorch_model-00002-of-00002.safetensors"
+    values = load_file(weights)
+    values["conv_out.weight"][0] = np.inf
+    save_file(values, weights)
+    result = as_two(video, 2, **keys(video, run, small_dataset, damaged, 1), preview__clips=0)
+    assert result.returncode != 0
+    assert re.search(r"step 0: loss (nan|inf), gradient norm inf; nothing was updated", result.stderr)
+    assert not list(run.glob("step_*"))
+
+
+def test_what_cannot_be_shared_is_refused(
+    small_dataset: Path, pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+
+    def refused(words: str, stage: int, script: Any = video, **overrides: object) -> None:
+        monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", str(stage))
+        where = keys(script, tmp_path / "run", small_dataset, pipeline_folder, 1)
+        with pytest.raises(BadInput, match=words):
+            script.main(config(script.Config, NAMES[script], **where, **overrides))
+        assert not (tmp_path / "run").exists()
+
+    refused("zero_stage is 1; allowed: 2, 3", 1)
+    refused("train.optimizer is adamw8bit; allowed with ZeRO: adamw", 2, train__optimizer="adamw8bit")
+    refused(r"zero_stage is 3; allowed with train.ema 0.9: 2", 3, train__ema=0.9)
+    refused("zero_stage is 3; allowed with preview.clips 2, which one process generates: 2", 3, preview__clips=2)
+    refused("zero_stage is 3; allowed in stage two: 2", 3, joint)
+    refused("ZeRO shares what several processes hold, and this is one", 2)
+    monkeypatch.setattr("videopolicy.training.zero.find_spec", lambda _name: None)
+    refused("ZeRO needs DeepSpeed, which is not installed", 2)

@@ -33,6 +33,7 @@ from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import with_precision
 from videopolicy.training.setup import TrainConfig, make_accelerator
 from videopolicy.training.stage_one import checked, load_stage_one
+from videopolicy.training.zero import at_most
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Config:
 def main(cfg: Config) -> dict[str, float]:
     # Set up: device, data, backbone from stage one, head.
     cfg = with_precision(cfg)
+    at_most(2, "in stage two")
     accelerator = make_accelerator(cfg.train)
     torch.manual_seed(cfg.train.seed)
     if cfg.noise.high_max < cfg.head_sigma_min or cfg.noise.high_share == 0:

@@ -27,6 +27,7 @@ from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import with_precision
 from videopolicy.training.randomness import drawn
 from videopolicy.training.setup import TrainConfig, make_accelerator
+from videopolicy.training.zero import at_most
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Config:
 def main(cfg: Config) -> dict[str, float]:
     # Set up: device, data, image network, head.
     cfg = with_precision(cfg)
+    at_most(2, "for an image backbone")
     accelerator = make_accelerator(cfg.train)
     torch.manual_seed(cfg.train.seed)
     if cfg.data.min_change:

@@ -30,6 +30,7 @@ from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import with_precision
 from videopolicy.training.setup import TrainConfig, make_accelerator
 from videopolicy.training.vae import Crops, DecoderObjective, crop_draws
+from videopolicy.training.zero import at_most
 from videopolicy.viz.draw import save_clip_comparison
 
 
@@ -52,6 +53,7 @@ class Config:
 def main(cfg: Config) -> dict[str, float]:
     # Set up: data, the networks of the architecture.
     cfg = with_precision(cfg)
+    at_most(2, "for a VAE")
     accelerator = make_accelerator(cfg.train)
     size = cfg.architecture
     factor = 2 ** (len(size.vae_channels) - 1)

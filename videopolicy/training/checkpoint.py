@@ -29,12 +29,15 @@ def save(
     run: Path,
     step: int,
     model: dict[str, Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: dict[str, Any],
     state: dict,
     config: dict,
     averaged: dict[str, Tensor] | None = None,
 ) -> Path:
-    """Write checkpoint `step` of a run, then drop all but the newest two; none goes before the new one is whole."""
+    """Write checkpoint `step` of a run, then drop all but the newest two; none goes before the new one is whole.
+
+    `model` and `optimizer` are their state dictionaries.
+    """
     final, temporary = run / f"step_{step:06d}", run / f"step_{step:06d}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -159,13 +162,14 @@ def check_frozen(path: Path, state: dict, identity: str) -> None:
         )
 
 
-def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
+def read_optimizer(path: Path, ours: list[dict]) -> dict[str, Any]:
+    """An optimizer's state dictionary, for one with the parameter groups `ours`; `BadInput` where they differ."""
     before = read_state(path)
     groups = before["optimizer"]
     state: dict[int, dict[str, Any]] = {}
     # Fused optimizers read moments in the order in which they lie in memory: it must be their parameter's, which may
     # have its channels last, while files have them first.
-    parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters: list[Tensor] = [p for group in ours for p in group["params"]]
     for key, value in {**load_file(path / "optimizer.safetensors"), **before.get("numbers", {})}.items():
         index, *names, last = key.split(".")
         place = state.setdefault(int(index), {})
@@ -174,18 +178,17 @@ def load_optimizer(path: Path, optimizer: torch.optim.Optimizer) -> None:
         if isinstance(value, Tensor) and int(index) < len(parameters) and value.shape == parameters[int(index)].shape:
             value = torch.empty_like(parameters[int(index)], dtype=value.dtype, device="cpu").copy_(value)
         place[last] = value
-    theirs, ours = ([(g["name"], len(g["params"])) for g in x] for x in (groups, optimizer.param_groups))
-    if theirs != ours:
+    theirs, here = ([(g["name"], len(g["params"])) for g in x] for x in (groups, ours))
+    if theirs != here:
         raise BadInput(
-            f"{path} was trained with other parameters (group, number): {theirs}, not {ours}: by an older version? It"
+            f"{path} was trained with other parameters (group, number): {theirs}, not {here}: by an older version? It"
             " still acts and can be evaluated; to train on, name another run"
         )
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    return {"state": state, "param_groups": groups}
 
 
-def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any], list[dict]]:
+def _flatten(values: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any], list[dict]]:
     """What an optimizer keeps of each parameter, by its path: tensors, and plain numbers; and its groups."""
-    values = optimizer.state_dict()
     kept = dict(_leaves(values["state"], ""))
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in kept.items() if isinstance(v, Tensor)}
     return tensors, {k: v for k, v in kept.items() if not isinstance(v, Tensor)}, values["param_groups"]

@@ -5,34 +5,32 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, default_collate
 
 from videopolicy.batch import forget, mean_counts, settle
 from videopolicy.config import dump, to_dict
-from videopolicy.data.dataset import ClipDataset, batch_indices
+from videopolicy.data.dataset import ClipDataset
 from videopolicy.operations import Operations
 from videopolicy.processes import mean_over_processes
 from videopolicy.progress import Progress
 from videopolicy.provenance import commit
 from videopolicy.training import checkpoint
 from videopolicy.training.average import WeightAverage
+from videopolicy.training.batches import Batches, Part
+from videopolicy.training.engine import Engine, make_engine
 from videopolicy.training.log import Metrics
 from videopolicy.training.objectives import Objective
 from videopolicy.training.optimizer import lr_factor
-from videopolicy.training.randomness import network_seed
 from videopolicy.training.resume import check_same
 from videopolicy.training.setup import TrainConfig
 from videopolicy.training.throughput import Throughput
-
-Part = tuple[dict[str, Tensor], Any]  # a part of a batch, and what is random about it
 
 
 def fit(
@@ -73,13 +71,8 @@ def fit(
     if start >= cfg.n_steps:
         with acting():
             return validate(start)
-    if found is not None:
-        checkpoint.load_optimizer(found, optimizer)
-    places = list(range(cfg.batch_size)[rank::world])  # of this process's samples in the batch
-    batches = [batch_indices(len(clips), cfg.batch_size, cfg.seed, s, overfit) for s in range(start, cfg.n_steps)]
-    parts = [part for batch in batches for part in _split(batch[rank::world], cfg.accumulate)]
-    loader = iter(DataLoader(clips, batch_sampler=parts, num_workers=cfg.num_workers, collate_fn=_collate))
-    wrapped, prepared = accelerator.prepare(objective, optimizer)
+    moments = checkpoint.read_optimizer(found, optimizer.param_groups) if found is not None else None
+    batches = Batches(cfg, clips, draws, start, rank, world, accelerator.device, overfit)
     throughput = Throughput(accelerator.device, world, cfg.batch_size)
     metrics = None
     if accelerator.is_main_process:
@@ -88,46 +81,35 @@ def fit(
         (run / "config.yaml").write_text(dump(config))
         metrics = Metrics(run, start, cfg.tracker, to_dict(config))
 
-    def read() -> list[dict[str, Tensor]]:
-        """This process's parts of the next step's batch."""
-        parts = [next(loader) for _ in range(cfg.accumulate)]
-        return [{k: torch.as_tensor(v, device=accelerator.device) for k, v in part.items()} for part in parts]
+    # The first batch is looked at by the whole model, before processes may each hold a share of it.
+    batch = batches.read(start)
+    if start == 0:
+        _show(accelerator, objective, batch)
+    if metrics:
+        throughput.flop_per_sample = _operations(accelerator, objective, batch[0])
+    engine = make_engine(accelerator, objective, optimizer, cfg)
+    if moments is not None:
+        engine.load_optimizer(moments)
 
     def keep(step: int) -> None:
+        weights, moments = engine.weights(), engine.optimizer_state()
         if accelerator.is_main_process:
             more, kept = {"commits": commits}, average.means if average is not None else None
-            checkpoint.save(run, step, model.state_dict(), optimizer, state | more, to_dict(config), kept)
+            checkpoint.save(run, step, weights, moments, state | more, to_dict(config), kept)
         accelerator.wait_for_everyone()
 
     progress = Progress(run.name, cfg.n_steps, start)
     sums: dict[str, float] = {}
-    count, waited, last, since = 0, 0.0, {}, time.perf_counter()
+    count, last, since = 0, {}, time.perf_counter()
     with _Signals() as signals, closing(metrics) if metrics else nullcontext():
         for step in range(start, cfg.n_steps):
-            mark = time.perf_counter()
-            data = read()
-            waited += time.perf_counter() - mark
-            own = _split(places, cfg.accumulate)
-            batch = [(part, draws(where, step)) for part, where in zip(data, own, strict=True)]
-            seeds = [network_seed(cfg.seed, step, where[0]) for where in own]
+            if step > start:
+                batch = batches.read(step)
             factor = lr_factor(cfg, step)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
-            if step == 0:
-                _show(accelerator, objective, batch)
-            if step == start and metrics:
-                throughput.flop_per_sample = _operations(accelerator, objective, batch[0])
-            losses = _accumulate(accelerator, objective, wrapped, batch, seeds)
-            norm = accelerator.clip_grad_norm_(wrapped.parameters(), cfg.clip)
-            terms = {name: float(value) for name, value in {**losses, "grad_norm": norm}.items()}
-            if not math.isfinite(terms["total"] + terms["grad_norm"]):
-                names = [clips.samples[i] for i in batches[step - start][rank::world]]
-                raise FloatingPointError(
-                    f"step {step}: loss {terms['total']}, gradient norm {terms['grad_norm']}; nothing was updated."
-                    f" Clips (episode, frame): {names}"
-                )
-            prepared.step()
-            prepared.zero_grad()
+            terms = {name: float(value) for name, value in _accumulate(accelerator, objective, engine, batch).items()}
+            terms["grad_norm"] = engine.step(partial(_refuse, step, terms["total"], batches.names(step)))
             settle(model)
             if average is not None:
                 average.update(step)
@@ -145,11 +127,11 @@ def fit(
                         **means,
                         **{f"lr/{g['name']}": g["lr"] for g in optimizer.param_groups},
                         seconds=metrics.spent + time.perf_counter() - progress.started,
-                        wait_share=waited / seconds,
+                        wait_share=batches.waited / seconds,
                         **throughput.rates(count, seconds),
                     )
                     progress.update(done, " ".join(f"{k} {v:.3f}" for k, v in means.items() if k != "total"))
-                sums, count, waited = {}, 0, 0.0
+                sums, count, batches.waited = {}, 0, 0.0
             if done % cfg.val_every == 0 or done == cfg.n_steps:
                 with acting():
                     last = validate(done)
@@ -169,25 +151,14 @@ def fit(
     return last
 
 
-def _collate(samples: list[dict[str, Tensor]]) -> dict[str, Tensor | np.ndarray]:
-    """Small tensors as arrays: each tensor that a worker hands over costs a connection to it, half a millisecond."""
-    batch = default_collate(samples)
-    return {k: v.numpy() if v.nbytes < 2**16 else v for k, v in batch.items()}
-
-
-def _split(samples: list[int], n: int) -> list[list[int]]:
-    """In `n` parts, as equal as can be."""
-    return [samples[len(samples) * i // n : len(samples) * (i + 1) // n] for i in range(n)]
-
-
 @torch.no_grad()
 def _show(accelerator: Accelerator, objective: Objective, batch: list[Part]) -> None:
     """Show a model with running statistics its first batch, before it learns from it."""
     objective.train()
-    counts = mean_counts([objective.counted(*part) for part in batch])
+    counts = mean_counts([objective.counted(part.data, part.draws) for part in batch])
     with accelerator.autocast():
         for part in batch:
-            objective(*part, counts)
+            objective(part.data, part.draws, counts)
     settle(objective)
 
 
@@ -200,29 +171,34 @@ def _operations(accelerator: Accelerator, objective: Objective, part: Part) -> f
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices), Operations() as counter:
         with accelerator.autocast():
-            losses = objective(*part)
+            losses = objective(part.data, part.draws)
         trained = [p for p in objective.parameters() if p.requires_grad]
         torch.autograd.grad(losses["total"], trained, allow_unused=True)
     forget(objective)
-    return counter.needed / len(part[0]["frames"])
+    return counter.needed / len(part.data["frames"])
 
 
-def _accumulate(
-    accelerator: Accelerator, objective: Objective, wrapped: nn.Module, batch: list[Part], seeds: list[int]
-) -> dict[str, Tensor]:
+def _accumulate(accelerator: Accelerator, objective: Objective, engine: Engine, batch: list[Part]) -> dict[str, Tensor]:
     """Add up the gradients of a batch's parts; the losses' means over them."""
-    wrapped.train()
-    counts = mean_counts([objective.counted(*part) for part in batch])
+    engine.wrapped.train()
+    counts = mean_counts([objective.counted(part.data, part.draws) for part in batch])
     sums: dict[str, Tensor] = {}
     for i, part in enumerate(batch):
-        torch.manual_seed(seeds[i])
-        with nullcontext() if i == len(batch) - 1 else accelerator.no_sync(wrapped):
+        torch.manual_seed(part.seed)
+        with engine.part(last=i == len(batch) - 1):
             with accelerator.autocast():
-                losses = wrapped(*part, counts)
-            accelerator.backward(losses["total"] / len(batch))
+                losses = engine.wrapped(part.data, part.draws, counts)
+            engine.backward(losses["total"] / len(batch))
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value.detach() / len(batch)
     return sums
+
+
+def _refuse(step: int, loss: float, clips: list[tuple[int, int]], norm: float) -> None:
+    if not math.isfinite(loss + norm):
+        raise FloatingPointError(
+            f"step {step}: loss {loss}, gradient norm {norm}; nothing was updated. Clips (episode, frame): {clips}"
+        )
 
 
 class _Signals:

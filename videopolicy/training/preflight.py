@@ -27,8 +27,10 @@ from videopolicy.heads.head import ActionHead
 from videopolicy.training import checkpoint
 from videopolicy.training.checkpoint import N_KEPT
 from videopolicy.training.setup import TrainConfig
+from videopolicy.training.zero import zero_stage
 
 GIB = 2**30
+LIVE = 10**9  # weights that DeepSpeed keeps gathered at ZeRO's stage 3
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,25 @@ class Preflight:
         n_all = sum(p.numel() for p in self.backbone.parameters()) + own
         n_trained = trained + own
         samples = train.batch_size // (self.n_processes * train.accumulate)
+        # Autocast keeps a copy of what it casts through a step.
+        weights = 4 * n_all + (2 * sum(p.numel() for p in self.backbone.unet.parameters()) if half < 1 else 0)
+        stage, holders = zero_stage(), self.holders
+        if stage:  # a share of what is trained once more, which the optimizer steps
+            weights = (
+                4 * n_all // holders + 4 * min(n_all, LIVE) if stage == 3 else weights
+            ) + 4 * n_trained // holders
         return Need(
-            # Autocast keeps a copy of what it casts through a step.
-            weights=4 * n_all + (2 * sum(p.numel() for p in self.backbone.unet.parameters()) if half < 1 else 0),
-            gradients=4 * n_trained,
-            moments=(2 if train.optimizer == "adamw8bit" else 8) * n_trained,
+            weights=weights,
+            gradients=4 * n_trained // holders,
+            moments=(2 if train.optimizer == "adamw8bit" else 8) * n_trained // holders,
             average=4 * n_trained if train.ema and not train.ema_on_cpu else 0,
             activations=int(samples * (half * kept + self._head())),
         )
+
+    @property
+    def holders(self) -> int:
+        """Processes that share gradients and moments."""
+        return self.n_processes if zero_stage() else 1
 
     def kept(self, tune: tuning.Tune, rank: int) -> tuple[int, dict[str, int], dict[str, int]]:
         """Weights trained; bytes that each block of the UNet keeps of a sample, and those of what it is given."""
@@ -86,7 +99,7 @@ class Preflight:
         """Bytes of one on disk: weights, moments and running means."""
         own = sum(p.numel() for p in self.head.parameters()) if self.head is not None else 0
         weights = 4 * (own + sum(p.numel() for p in self.backbone.unet.parameters()))
-        return weights + need.moments + (need.gradients if train.ema else 0)
+        return weights + self.holders * (need.moments + (need.gradients if train.ema else 0))
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of one sample, as the networks see it."""

@@ -6,11 +6,13 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
+from torch.distributed import is_initialized
 
 from videopolicy.errors import BadInput
 from videopolicy.training.log import Tracker, check_tracker
 from videopolicy.training.memory import keep_memory
 from videopolicy.training.precision import Precision
+from videopolicy.training.zero import check_zero, hidden, zero_stage
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,17 @@ class TrainConfig:
 def make_accelerator(cfg: TrainConfig) -> Accelerator:
     """The device, and on a CPU its threads and its memory, which from here on stay with the process.
 
-    Raises `BadInput` for a batch that the processes cannot share, or a tracker that is not installed.
+    Raises `BadInput` for a batch that the processes cannot share, what ZeRO cannot do, or a tracker that is not
+    installed.
     """
     assert cfg.mixed_precision != "auto", "undecided: see `precision.py`"
     if cfg.n_threads:
         torch.set_num_threads(cfg.n_threads)
-    accelerator = Accelerator(mixed_precision="bf16" if cfg.mixed_precision == "bf16" else "no")
+    check_zero(cfg)
+    with hidden():
+        accelerator = Accelerator(mixed_precision="bf16" if cfg.mixed_precision == "bf16" else "no")
+    if zero_stage() and not is_initialized():
+        raise BadInput("ZeRO shares what several processes hold, and this is one: --num_processes 2 or more")
     if accelerator.device.type == "cpu":
         keep_memory()
     if cfg.batch_size % (accelerator.num_processes * cfg.accumulate):
