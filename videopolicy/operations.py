@@ -1,7 +1,6 @@
 """How many operations a computation takes; a multiplication and an addition are two."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -42,18 +41,19 @@ class Operations(FlopCounterMode):
 
 def once_and_again() -> tuple[AbstractContextManager, AbstractContextManager]:
     """`context_fn` of torch's checkpoint: around the first computation, and around the one in the backward pass."""
-    return nullcontext(), _again()
+    return nullcontext(), _Again()
 
 
-@contextmanager
-def _again() -> Iterator[None]:
-    counter = Operations.counting
-    before = counter.total if counter is not None else 0
-    try:
-        yield
-    finally:
-        if counter is not None:
-            counter.again += counter.total - before
+class _Again:
+    """May be entered once for every backward pass."""
+
+    def __enter__(self) -> None:
+        self.counter = Operations.counting
+        self.before = self.counter.total if self.counter is not None else 0
+
+    def __exit__(self, *_: object) -> None:
+        if self.counter is not None:
+            self.counter.again += self.counter.total - self.before
 
 
 def _convolution_backward(out: Any, x: Any, weight: Any, *rest: Any, **_kwargs: Any) -> int:

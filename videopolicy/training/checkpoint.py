@@ -42,7 +42,7 @@ def save(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     tensors, numbers, groups = _flatten(optimizer)
-    trained = {k: v.detach().cpu().contiguous().clone() for k, v in model.items() if not k.startswith(FROZEN)}
+    trained = {k: _copy(v) for k, v in model.items() if not k.startswith(FROZEN)}
     save_file(trained, temporary / "model.safetensors")
     save_file(tensors, temporary / "optimizer.safetensors")
     if averaged is not None:
@@ -162,14 +162,14 @@ def check_frozen(path: Path, state: dict, identity: str) -> None:
         )
 
 
-def read_optimizer(path: Path, ours: list[dict]) -> dict[str, Any]:
-    """An optimizer's state dictionary, for one with the parameter groups `ours`; `BadInput` where they differ."""
+def read_optimizer(path: Path, wanted: list[dict]) -> dict[str, Any]:
+    """An optimizer's state dictionary, for one with the parameter groups `wanted`; `BadInput` where they differ."""
     before = read_state(path)
     groups = before["optimizer"]
     state: dict[int, dict[str, Any]] = {}
     # Fused optimizers read moments in the order in which they lie in memory: it must be their parameter's, which may
     # have its channels last, while files have them first.
-    parameters: list[Tensor] = [p for group in ours for p in group["params"]]
+    parameters: list[Tensor] = [p for group in wanted for p in group["params"]]
     for key, value in {**load_file(path / "optimizer.safetensors"), **before.get("numbers", {})}.items():
         index, *names, last = key.split(".")
         place = state.setdefault(int(index), {})
@@ -178,10 +178,10 @@ def read_optimizer(path: Path, ours: list[dict]) -> dict[str, Any]:
         if isinstance(value, Tensor) and int(index) < len(parameters) and value.shape == parameters[int(index)].shape:
             value = torch.empty_like(parameters[int(index)], dtype=value.dtype, device="cpu").copy_(value)
         place[last] = value
-    theirs, here = ([(g["name"], len(g["params"])) for g in x] for x in (groups, ours))
-    if theirs != here:
+    theirs, ours = ([(g["name"], len(g["params"])) for g in x] for x in (groups, wanted))
+    if theirs != ours:
         raise BadInput(
-            f"{path} was trained with other parameters (group, number): {theirs}, not {here}: by an older version? It"
+            f"{path} was trained with other parameters (group, number): {theirs}, not {ours}: by an older version? It"
             " still acts and can be evaluated; to train on, name another run"
         )
     return {"state": state, "param_groups": groups}
@@ -190,8 +190,13 @@ def read_optimizer(path: Path, ours: list[dict]) -> dict[str, Any]:
 def _flatten(values: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any], list[dict]]:
     """What an optimizer keeps of each parameter, by its path: tensors, and plain numbers; and its groups."""
     kept = dict(_leaves(values["state"], ""))
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in kept.items() if isinstance(v, Tensor)}
+    tensors = {k: _copy(v) for k, v in kept.items() if isinstance(v, Tensor)}
     return tensors, {k: v for k, v in kept.items() if not isinstance(v, Tensor)}, values["param_groups"]
+
+
+def _copy(value: Tensor) -> Tensor:
+    """One copy in main memory, of what may be a view or shared."""
+    return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def _leaves(tree: dict, path: str) -> Iterator[tuple[str, Any]]:

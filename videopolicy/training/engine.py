@@ -21,7 +21,7 @@ class Engine(ABC):
 
     @abstractmethod
     def part(self, last: bool) -> AbstractContextManager:
-        """Around a part's forward and backward pass; gradients meet those of other processes with the last one."""
+        """Around a part's forward and backward pass, to say which one ends a step's gradient."""
 
     @abstractmethod
     def backward(self, loss: Tensor) -> None:
@@ -31,7 +31,7 @@ class Engine(ABC):
     def step(self, refuse: Callable[[float], None]) -> float:
         """Clip and apply the gradient, and forget it; its norm over all parameters before it was clipped.
 
-        `refuse` is given a norm and raises where it is not finite, before that changes a weight.
+        `refuse` is given the norm and raises where it is not finite; it has then changed no weight.
         """
 
     @abstractmethod

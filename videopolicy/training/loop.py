@@ -31,6 +31,7 @@ from videopolicy.training.optimizer import lr_factor
 from videopolicy.training.resume import check_same
 from videopolicy.training.setup import TrainConfig
 from videopolicy.training.throughput import Throughput
+from videopolicy.training.zero import zero_stage
 
 
 def fit(
@@ -81,27 +82,28 @@ def fit(
         (run / "config.yaml").write_text(dump(config))
         metrics = Metrics(run, start, cfg.tracker, to_dict(config))
 
-    # The first batch is looked at by the whole model, before processes may each hold a share of it.
-    batch = batches.read(start)
-    if start == 0:
-        _show(accelerator, objective, batch)
-    if metrics:
-        throughput.flop_per_sample = _operations(accelerator, objective, batch[0])
-    engine = make_engine(accelerator, objective, optimizer, cfg)
-    if moments is not None:
-        engine.load_optimizer(moments)
-
-    def keep(step: int) -> None:
-        weights, moments = engine.weights(), engine.optimizer_state()
-        if accelerator.is_main_process:
-            more, kept = {"commits": commits}, average.means if average is not None else None
-            checkpoint.save(run, step, weights, moments, state | more, to_dict(config), kept)
-        accelerator.wait_for_everyone()
-
     progress = Progress(run.name, cfg.n_steps, start)
     sums: dict[str, float] = {}
     count, last, since = 0, {}, time.perf_counter()
     with _Signals() as signals, closing(metrics) if metrics else nullcontext():
+        # The first batch is looked at by the whole model, before processes may each hold a share of it.
+        batch = batches.read(start)
+        if start == 0:
+            _show(accelerator, objective, batch)
+        if metrics and not zero_stage():  # counting takes whole gradients
+            throughput.flop_per_sample = _operations(accelerator, objective, batch[0])
+        engine = make_engine(accelerator, objective, optimizer, cfg)
+        if moments is not None:
+            engine.load_optimizer(moments)
+            del moments
+
+        def keep(step: int) -> None:
+            weights, moments = engine.weights(), engine.optimizer_state()
+            if accelerator.is_main_process:
+                more, kept = {"commits": commits}, average.means if average is not None else None
+                checkpoint.save(run, step, weights, moments, state | more, to_dict(config), kept)
+            accelerator.wait_for_everyone()
+
         for step in range(start, cfg.n_steps):
             if step > start:
                 batch = batches.read(step)
@@ -109,7 +111,9 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
             terms = {name: float(value) for name, value in _accumulate(accelerator, objective, engine, batch).items()}
-            terms["grad_norm"] = engine.step(partial(_refuse, step, terms["total"], batches.names(step)))
+            refuse = partial(_refuse, step, terms["total"], batches.names(step))
+            refuse(None)
+            terms["grad_norm"] = engine.step(refuse)
             settle(model)
             if average is not None:
                 average.update(step)
@@ -194,11 +198,11 @@ def _accumulate(accelerator: Accelerator, objective: Objective, engine: Engine, 
     return sums
 
 
-def _refuse(step: int, loss: float, clips: list[tuple[int, int]], norm: float) -> None:
-    if not math.isfinite(loss + norm):
-        raise FloatingPointError(
-            f"step {step}: loss {loss}, gradient norm {norm}; nothing was updated. Clips (episode, frame): {clips}"
-        )
+def _refuse(step: int, loss: float, clips: list[tuple[int, int]], norm: float | None) -> None:
+    """Stop at a loss, or a gradient's norm where it is known, that is not finite."""
+    if not math.isfinite(loss + (norm or 0.0)):
+        found = f"loss {loss}" if norm is None else f"loss {loss}, gradient norm {norm}"
+        raise FloatingPointError(f"step {step}: {found}; nothing was updated. Clips (episode, frame): {clips}")
 
 
 class _Signals:

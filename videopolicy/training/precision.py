@@ -5,8 +5,10 @@ from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 from videopolicy.training import checkpoint
+from videopolicy.training.zero import plain_processes
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -29,5 +31,7 @@ def with_precision(cfg: Any) -> Any:
     if found is not None:
         chosen = checkpoint.read_config(found)["train"]["mixed_precision"]
     else:
-        chosen = "bf16" if has_bf16(PartialState().device.type) else "fp32"
+        with plain_processes():
+            device = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device  # as Accelerator will make it
+        chosen = "bf16" if has_bf16(device.type) else "fp32"
     return replace(cfg, train=replace(cfg.train, mixed_precision=chosen))

@@ -26,7 +26,7 @@ from videopolicy.errors import BadInput
 from videopolicy.heads.head import ActionHead
 from videopolicy.training import checkpoint
 from videopolicy.training.checkpoint import N_KEPT
-from videopolicy.training.setup import TrainConfig
+from videopolicy.training.setup import OptimizerName, TrainConfig
 from videopolicy.training.zero import zero_stage
 
 GIB = 2**30
@@ -72,10 +72,10 @@ class Preflight:
         # Autocast keeps a copy of what it casts through a step.
         weights = 4 * n_all + (2 * sum(p.numel() for p in self.backbone.unet.parameters()) if half < 1 else 0)
         stage, holders = zero_stage(), self.holders
+        if stage == 3:  # whole until they are shared, then what is gathered for a pass
+            weights = max(4 * n_all, 4 * n_all // holders + 4 * min(n_all, LIVE))
         if stage:  # a share of what is trained once more, which the optimizer steps
-            weights = (
-                4 * n_all // holders + 4 * min(n_all, LIVE) if stage == 3 else weights
-            ) + 4 * n_trained // holders
+            weights += 4 * n_trained // holders
         return Need(
             weights=weights,
             gradients=4 * n_trained // holders,
@@ -234,7 +234,7 @@ def _remedies(plan: Preflight, train: TrainConfig, svd: SVDConfig, memory: int) 
             for n in range(2, share + 1)
             if share % n == 0 and n > train.accumulate
         ),
-        ("train.optimizer adamw8bit", replace(train, optimizer="adamw8bit"), svd),
+        *([] if zero_stage() else [("train.optimizer adamw8bit", replace(train, optimizer="adamw8bit"), svd)]),
         ("train.ema_on_cpu true", replace(train, ema_on_cpu=True), svd),
         ("backbone.tune temporal", train, replace(svd, tune="temporal")),
         ("backbone.tune lora", train, replace(svd, tune="lora")),
@@ -244,13 +244,14 @@ def _remedies(plan: Preflight, train: TrainConfig, svd: SVDConfig, memory: int) 
     ]
     if found:
         return f"it would fit with any of: {', '.join(found)}"
-    least = replace(train, accumulate=share, optimizer="adamw8bit", ema_on_cpu=True)
+    optimizer: OptimizerName = "adamw" if zero_stage() else "adamw8bit"
+    least = replace(train, accumulate=share, optimizer=optimizer, ema_on_cpu=True)
     for tune in (svd.tune, "lora"):
         total = plan.need(least, smallest := replace(svd, checkpointing="full", tune=tune)).total
         if total <= memory:
             return (
                 f"it would fit with backbone.checkpointing full, backbone.tune {smallest.tune}, train.accumulate"
-                f" {share}, train.optimizer adamw8bit and train.ema_on_cpu true together ({total / GIB:.1f} GiB)"
+                f" {share}, train.optimizer {optimizer} and train.ema_on_cpu true together ({total / GIB:.1f} GiB)"
             )
     return f"with every setting that saves memory it would still need {total / GIB:.1f} GiB"
 

@@ -12,7 +12,9 @@ from videopolicy.errors import BadInput
 from videopolicy.training.log import Tracker, check_tracker
 from videopolicy.training.memory import keep_memory
 from videopolicy.training.precision import Precision
-from videopolicy.training.zero import check_zero, hidden, zero_stage
+from videopolicy.training.zero import check_zero, plain_processes, zero_stage
+
+OptimizerName = Literal["adamw", "adamw8bit"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class TrainConfig:
     accumulate: int = 1  # parts that a process computes its share of a batch in, one after another
     warmup: int = 200  # steps
     schedule: Literal["constant", "cosine"] = "constant"
-    optimizer: Literal["adamw", "adamw8bit"] = "adamw"  # the second keeps its moments in 8 bits each
+    optimizer: OptimizerName = "adamw"  # the second keeps its moments in 8 bits each
     weight_decay: float = 0.01
     clip: float = 1.0  # gradient norm
     ema: float = 0.0  # decay per step of the weights' running mean, which then validates and acts; 0: none is kept
@@ -61,7 +63,7 @@ def make_accelerator(cfg: TrainConfig) -> Accelerator:
     if cfg.n_threads:
         torch.set_num_threads(cfg.n_threads)
     check_zero(cfg)
-    with hidden():
+    with plain_processes():
         accelerator = Accelerator(mixed_precision="bf16" if cfg.mixed_precision == "bf16" else "no")
     if zero_stage() and not is_initialized():
         raise BadInput("ZeRO shares what several processes hold, and this is one: --num_processes 2 or more")

@@ -22,11 +22,13 @@ from torch import Tensor
 from torch.distributed import get_rank, get_world_size
 from torch.nn import functional as F
 
+from videopolicy.training.checkpoint import FROZEN
 from videopolicy.training.engine import Engine
 from videopolicy.training.objectives import Objective
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 BUCKET = 50_000_000  # numbers that are sent together
+SMALL = 10_000  # weights of fewer numbers are not shared at stage 3
 SHARED_MEMORY = "deepspeed_shm_comm"  # kernels for a CPU, compiled for a minute at first use: gloo does
 
 
@@ -34,12 +36,19 @@ class Sharded(Engine):
     """An engine whose checkpoints are those of `Replicated`: either goes on where the other stopped.
 
     Learning rates are read from `optimizer.param_groups`, as ever; its parameters become flat shares of each group's.
+    Gradients are sent after every part, not once a step. A parameter without gradient is decayed here, and not there.
     """
 
     def __init__(
-        self, stage: int, objective: Objective, optimizer: torch.optim.Optimizer, clip: float, batch: int, low: bool
+        self,
+        stage: int,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        clip: float,
+        n_samples: int,
+        bf16: bool,
     ) -> None:
-        """`batch`: samples of a part; `low`: whether networks compute in bf16."""
+        """`n_samples`: of a part; `bf16`: whether networks compute in it."""
         self.stage, self.objective, self.optimizer = stage, objective, optimizer
         self.parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
         self.sizes = [len(group["params"]) for group in optimizer.param_groups]
@@ -48,12 +57,17 @@ class Sharded(Engine):
         if not torch.cuda.is_available():
             deepspeed.ops.__compatible_ops__[SHARED_MEMORY] = False
         config = {
-            "train_micro_batch_size_per_gpu": batch,
+            "train_micro_batch_size_per_gpu": n_samples,
             "gradient_accumulation_steps": 1,  # parts are counted by `part`
             "gradient_clipping": clip if clip < math.inf else 0.0,
-            "zero_optimization": {"stage": stage, "reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET},
+            "zero_optimization": {
+                "stage": stage,
+                "reduce_bucket_size": BUCKET,
+                "allgather_bucket_size": BUCKET,
+                "stage3_param_persistence_threshold": SMALL,
+            },
             # Weights, gradients and moments in single precision, as everywhere; only the passes in bf16.
-            "torch_autocast": {"enabled": low, "dtype": "bfloat16", "lower_precision_safe_modules": []},
+            "torch_autocast": {"enabled": bf16, "dtype": "bfloat16", "lower_precision_safe_modules": []},
             "steps_per_print": 2**31,
         }
         self.wrapped, *_ = deepspeed.initialize(
@@ -77,11 +91,13 @@ class Sharded(Engine):
         return norm
 
     def weights(self) -> dict[str, Tensor]:
-        if self.stage < 3:
-            return self.objective.state_dict()
-        with deepspeed.zero.GatheredParameters([*self.objective.parameters()]):
-            whole = self.objective.state_dict()
-            return {name: value.detach().cpu().clone() for name, value in whole.items()} if get_rank() == 0 else {}
+        found = dict(self.objective.state_dict())
+        if self.stage == 3:  # one after the other: no device need hold them all
+            for name, p in self.objective.named_parameters():
+                with deepspeed.zero.GatheredParameters([p]):
+                    if get_rank() == 0 and not name.startswith(FROZEN):
+                        found[name] = p.detach().cpu()
+        return found
 
     def optimizer_state(self) -> dict[str, Any]:
         steps = self.optimizer.state[self._shares()[0]]["step"].cpu()

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 DEEPSPEED, STAGE = "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_DEEPSPEED_ZERO_STAGE"  # what accelerate's launcher sets
 
+OTHERS = (  # settings of its `deepspeed_config` that would change something, and are not supported
+    "ACCELERATE_DEEPSPEED_CONFIG_FILE",
+    "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE",
+    "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE",
+)
+
 
 def zero_stage() -> int:
     """0 where every process holds everything."""
@@ -25,8 +31,8 @@ def zero_stage() -> int:
 
 
 @contextmanager
-def hidden() -> Iterator[None]:
-    """Accelerate makes plain data-parallel processes meanwhile, and leaves DeepSpeed to us."""
+def plain_processes() -> Iterator[None]:
+    """Accelerate is not told of DeepSpeed meanwhile: what it sets up are data-parallel processes, as without it."""
     asked = os.environ.pop(DEEPSPEED, None)
     try:
         yield
@@ -42,6 +48,9 @@ def check_zero(cfg: "TrainConfig") -> None:
         return
     if stage not in (2, 3):
         raise choices("zero_stage", stage, (2, 3))
+    for name in OTHERS:
+        if os.environ.get(name, "none") not in ("none", ""):
+            raise BadInput(f"{name.removeprefix('ACCELERATE_').lower()} is {os.environ[name]!r}; allowed: none")
     if find_spec("deepspeed") is None:
         raise BadInput("ZeRO needs DeepSpeed, which is not installed: pip install -e '.[zero]' -c constraints.txt")
     if cfg.optimizer != "adamw":
