@@ -108,6 +108,16 @@ def are_alike(run: Path, other: Path) -> None:
     assert away < 2e-3 * np.sqrt(sum(np.square(weights).sum() for weights in first.values()))
 
 
+@pytest.mark.parametrize("stage", [0, 2])
+def test_processes_find_each_other_before_precision_is_decided(
+    stage: int, small_dataset: Path, pipeline_folder: Path, tmp_path: Path
+) -> None:
+    where = keys(video, tmp_path / "run", small_dataset, pipeline_folder, 1) | {"train__mixed_precision": "auto"}
+    out = printed(as_two(video, stage, **where, dry_run=True))
+    assert "2 process(es)" in out
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("stage", [2, 3])
 def test_a_gradient_that_is_not_finite_changes_nothing(stage: int) -> None:
     """Where the loss is finite, and the step before it was."""

@@ -1,7 +1,8 @@
 """A training step's batch, in the parts that processes and accumulation make of it: no loss depends on how many.
 
 What is averaged over a batch must be averaged over all of its parts. Losses over what counts in it are divided by
-numbers known before any part is computed; running statistics move once per step, after it.
+numbers known before any part is computed; running statistics move once per step, after it. What networks draw by
+themselves, the dropout and latent of `act`, does depend on the parts.
 """
 
 from abc import ABC, abstractmethod
