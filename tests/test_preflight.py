@@ -14,7 +14,7 @@ from videopolicy.backbones import pipeline, tuning, unet
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.errors import BadInput
-from videopolicy.training.preflight import GIB, Preflight, _Saved
+from videopolicy.training.preflight import GIB, Preflight, _remedies, _Saved
 from videopolicy.training.setup import TrainConfig
 
 TRAIN = TrainConfig(batch_size=1, mixed_precision="bf16")
@@ -49,6 +49,24 @@ def test_the_published_model_at_576_x_320() -> None:
     assert plain.moments == 2 * plain.gradients
     _, blocks, _ = plan.kept("full", 16)
     assert sum(blocks[name] for name in ("down0", "up2", "up3")) / sum(blocks.values()) == pytest.approx(0.73, abs=0.02)
+
+
+def test_what_eight_processes_share_is_needed_once(pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint holds as much as before, and what ZeRO cannot do is no remedy."""
+    cfg = SVDConfig(pipeline_folder, image_size=(64, 64), n_frames=4, feature_blocks=(0,), grid=8)
+    plan = Preflight(SVDBackbone(cfg, 4), None, n_processes=8)
+    train = TrainConfig(batch_size=8)
+    alone = plan.need(train, plan.backbone.cfg)
+    disk = plan.checkpoint(alone, train)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    assert "adamw8bit" not in _remedies(plan, train, plan.backbone.cfg, 2**40)
+    for stage in (2, 3):
+        monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", str(stage))
+        need = plan.need(train, plan.backbone.cfg)
+        assert (need.gradients, need.moments) == (alone.gradients // 8, alone.moments // 8)
+        assert need.activations == alone.activations
+        assert need.weights > alone.weights  # and the share of them that is stepped
+        assert plan.checkpoint(need, train) == pytest.approx(disk, rel=1e-5)
 
 
 @pytest.mark.parametrize("tune", ["full", "temporal", "lora"])
