@@ -13,7 +13,7 @@ from eval.hdf5 import DemonstrationFile, Recording, open_demonstrations
 from eval.pool import Pool
 from videopolicy.config import dump, launch
 from videopolicy.data.files import lock_folder, make_folder
-from videopolicy.data.lerobot import Episode, Writer
+from videopolicy.data.recording import Episode, Writer
 from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
 

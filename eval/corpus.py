@@ -10,7 +10,7 @@ from eval.pool import Pool
 from eval.positions import EVALUATED, is_evaluated_goal, is_evaluation_layout
 from videopolicy.camera import Camera
 from videopolicy.data.format import read_extras, read_info
-from videopolicy.data.lerobot import Episode, Writer
+from videopolicy.data.recording import Episode, Writer
 from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
 

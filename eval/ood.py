@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 
 from eval import figures
+from eval.episodes import read_episodes
 from eval.lifting import policy_sensitivity
 from eval.sheets import heatmap_sheet
 from eval.statistics import paired, rates, table, wilson95_grouped
@@ -95,7 +96,7 @@ def open_axes(root: Path) -> list[Axis]:
     """The axes rolled out under `root/rollout/`, in the suite's order, the teleport servo before plain control."""
     found: dict[tuple[str, str], Axis] = {}
     for folder in sorted((root / "rollout").glob("*/")):
-        records = read_jsonl(folder / "episodes.jsonl")
+        records = read_episodes(folder)
         if not records:
             continue
         if not (folder / "config.yaml").is_file():
@@ -104,10 +105,6 @@ def open_axes(root: Path) -> list[Axis]:
         if strangers := sorted({r["policy"] for r in records} - {*config["policies"], "oracle"}):
             raise BadInput(
                 f"{folder}/episodes.jsonl has {strangers}; allowed: config.yaml's {list(config['policies'])}"
-            )
-        if any("group" not in r or "commit" not in r for r in records):
-            raise BadInput(
-                f"{folder} holds episodes of an older version; remove that folder, and run eval.rollout again"
             )
         for split in dict.fromkeys(r["split"] for r in records):
             if split not in SPLITS:

@@ -16,7 +16,7 @@ from typing import Any
 
 from videopolicy.errors import BadInput
 
-START_TIMEOUT = 600.0  # [s]; compiling numba caches on a first run takes most of a minute
+PATIENCE = 300.0  # [s] without a word from a simulator; compiling numba caches on a first run takes most of a minute
 Answer = Callable[[list[tuple[str, Any]]], list[Any]]  # requests ("act" | "oracle", payload) to replies, as one batch
 
 
@@ -35,6 +35,7 @@ class Worker:
             stdout=subprocess.DEVNULL,
         )
         theirs.close()
+        self.spoken_to = time.monotonic()  # when it last was given something to do
         self.connection = Connection(ours.detach())
 
     def close(self) -> None:
@@ -42,15 +43,22 @@ class Worker:
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
+
+    def kill(self) -> None:
+        self.connection.close()
+        self.process.kill()
+        self.process.wait()
 
 
 class Pool:
-    """A fixed number of workers; use as a context manager."""
+    """A fixed number of workers; use as a context manager.
 
-    def __init__(self, n_workers: int, module: str = "eval.worker") -> None:
-        self.module = module
+    A worker that dies, or says nothing for `patience` seconds, is replaced.
+    """
+
+    def __init__(self, n_workers: int, module: str = "eval.worker", patience: float = PATIENCE) -> None:
+        self.module, self.patience = module, patience
         self.workers = [Worker(module) for _ in range(n_workers)]
         self.n_restarts = 0
         self.deaths: list[int] = []  # of simulators, by job of the last `run`
@@ -65,22 +73,34 @@ class Pool:
     def run(self, jobs: list[dict], answer: Answer | None = None, n_tries: int = 3) -> Iterator[tuple[int, Any]]:
         """Yield (job number, result) in the order of completion.
 
-        Requests that workers send while they run are gathered and answered as one batch. A worker that dies is
-        replaced and its job repeated, at most `n_tries` times; an exception inside a job is raised here.
+        Requests that workers send while they run are gathered and answered as one batch. The job of a worker that was
+        replaced is repeated, at most `n_tries` times. So is one that raised an exception, as for want of memory or of a
+        GL context: in a new process, and if it raises the same there, `RuntimeError` is raised here.
         """
         waiting = list(range(len(jobs)))[::-1]
         self.deaths = deaths = [0] * len(jobs)
         running: dict[int, int] = {}  # worker number -> job number
+        raised: dict[int, str] = {}  # job number -> what it raised when it was last tried
+
+        def repeat(number: int, why: str) -> None:
+            """Its worker is of no use any more: give the job to a new one."""
+            job = running[number]
+            deaths[job] += 1
+            if deaths[job] == n_tries:
+                raise RuntimeError(f"the simulator {why}, {n_tries} times in job {job}: {jobs[job]}")
+            self._replace(number)
+            self._start(number, job, jobs, running)
+
         for number in range(len(self.workers)):
             if waiting:
                 self._start(number, waiting.pop(), jobs, running)
         while running:
             by_connection = {self.workers[w].connection: w for w in running}
-            ready = wait(list(by_connection), timeout=START_TIMEOUT)
-            if not ready:
-                raise TimeoutError(
-                    f"no simulator answered for {START_TIMEOUT:.0f} s; running jobs: {sorted(running.values())}"
-                )
+            first = min(self.workers[w].spoken_to for w in running)
+            ready = wait(list(by_connection), timeout=max(0.0, first + self.patience - time.monotonic()))
+            for number in set(running) - {by_connection[c] for c in ready if isinstance(c, Connection)}:
+                if time.monotonic() - self.workers[number].spoken_to >= self.patience:
+                    repeat(number, f"said nothing for {self.patience:.0f} s")
             requests: list[tuple[int, str, Any]] = []
             for connection in ready:
                 assert isinstance(connection, Connection)
@@ -89,16 +109,16 @@ class Pool:
                 try:
                     kind, value = connection.recv()
                 except (EOFError, ConnectionResetError, OSError):
-                    deaths[job] += 1
-                    if deaths[job] == n_tries:
-                        raise RuntimeError(f"the simulator died {n_tries} times in job {job}: {jobs[job]}") from None
-                    self._replace(number)
-                    self._start(number, job, jobs, running)
+                    repeat(number, "died")
                     continue
                 if kind == "bad_input":
                     raise BadInput(value)
                 if kind == "error":
-                    raise RuntimeError(f"job {job} failed in its simulator:\n{value}")
+                    if raised.get(job) == value:
+                        raise RuntimeError(f"job {job} failed in two simulators:\n{value}")
+                    raised[job] = value
+                    repeat(number, f"failed:\n{value}")
+                    continue
                 if kind != "result":
                     requests.append((number, kind, value))
                     continue
@@ -128,11 +148,11 @@ class Pool:
 
     def _send(self, number: int, message: Any) -> None:
         """Send to a worker; one that has died is noticed, and replaced, at the next receive."""
+        self.workers[number].spoken_to = time.monotonic()
         with contextlib.suppress(OSError):
             self.workers[number].connection.send(message)
 
     def _replace(self, number: int) -> None:
         self.n_restarts += 1
-        self.workers[number].close()
-        time.sleep(0.1)
+        self.workers[number].kill()
         self.workers[number] = Worker(self.module)

@@ -8,7 +8,7 @@ from eval.card import write_card
 from eval.grid import Spot
 from eval.pool import Pool
 from eval.positions import episode_seed
-from videopolicy.data.lerobot import Episode, Writer
+from videopolicy.data.recording import Episode, Writer
 from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
 

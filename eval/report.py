@@ -11,6 +11,7 @@ import jinja2
 import matplotlib.pyplot as plt
 import numpy as np
 
+from eval.episodes import read_episodes
 from eval.figures import embed_figure, embed_file, rate_figure, rollout_grid
 from eval.lifting import policy_sensitivity
 from eval.statistics import rates, table
@@ -24,7 +25,7 @@ SPLITS = ("seen", "unseen")  # halves of the table
 
 
 def main(folder: Path) -> dict:
-    records = read_jsonl(folder / "rollout" / "episodes.jsonl")
+    records = read_episodes(folder / "rollout")
     if not records:
         raise BadInput(f"no finished episodes in {folder / 'rollout' / 'episodes.jsonl'}; run eval.rollout first")
     records = [r for r in records if r["split"] in SPLITS]
@@ -45,7 +46,7 @@ def main(folder: Path) -> dict:
         "peak_gib": {s["name"]: s["peak_gib"] for s in steps},
         "executor": sorted({r["executor"] for r in records}),
         "step_cap": sorted({r["step_cap"] for r in records}),
-        "restarts": sum(r.get("restarts", 0) for r in records),  # older records do not count them
+        "restarts": sum(r["restarts"] for r in records),
         "validation": {run.name: _last_validation(run) for run in sorted(folder.glob("joint_*"))},
         "sensitivity": policy_sensitivity(sorted(folder.glob("joint_*")), {}),
         **provenance(),

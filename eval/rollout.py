@@ -7,12 +7,14 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from eval.episodes import FILE, read_episodes
 from eval.pool import Pool
 from eval.positions import Shift
 from eval.statistics import rates
@@ -21,7 +23,8 @@ from eval.tasks import Task, TaskTrial, find_tasks, task_trials
 from videopolicy.backbones.unet import Compile
 from videopolicy.camera import Camera
 from videopolicy.config import dump, launch
-from videopolicy.data.files import append_jsonl, lock_folder, make_folder, read_jsonl
+from videopolicy.data.files import append_jsonl, lock_folder, make_folder
+from videopolicy.data.files import replace as replace_file
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import Select, selected
 from videopolicy.data.video import write_video
@@ -31,7 +34,7 @@ from videopolicy.heads.head import ActionHead, Targets
 from videopolicy.heads.para import ParaHead
 from videopolicy.policy import FeaturePolicy, load
 from videopolicy.progress import Progress
-from videopolicy.provenance import commit
+from videopolicy.provenance import code_digest, commit
 from videopolicy.training import checkpoint
 from videopolicy.types import ActionChunk
 
@@ -118,24 +121,23 @@ def main(cfg: Config) -> list[dict]:
 
     # Look at what an earlier run of the same command has finished.
     make_folder(cfg.output / "videos")
-    records = {(r["policy"], r["split"], r["episode"]): r for r in read_jsonl(cfg.output / "episodes.jsonl")}
-    for contestant in contestants:
-        if any(r["digest"] != contestant.digest for r in records.values() if r["policy"] == contestant.name):
-            raise BadInput(
-                f"{cfg.output} holds episodes of {contestant.name!r} with other weights or another protocol;"
-                " name another output, or remove that folder"
-            )
-
-    if any("commit" not in record for record in records.values()):
-        raise BadInput(f"{cfg.output} holds episodes of an older version; name another output, or remove that folder")
-    for (_, split, number), record in records.items():
-        if (trial := jobs.get((split, number))) is not None and trial.seed != record["seed"]:
-            raise BadInput(
-                f"{cfg.output} holds episode {number} of {split} with seed {record['seed']}, which is now {trial.seed};"
-                " name another output, or remove that folder"
-            )
-
-    (cfg.output / "config.yaml").write_text(dump(cfg))
+    code = code_digest("eval.rollout", "eval.worker")
+    records = {(r["policy"], r["split"], r["episode"]): r for r in read_episodes(cfg.output)}
+    digests = {c.name: c.digest for c in contestants}
+    for (name, split, number), record in records.items():
+        trial = jobs.get((split, number))
+        for what, now, before in (
+            ("weights or protocol", digests.get(name), record["digest"]),
+            ("dataset", dataset.digest, record["dataset"]),
+            ("code", code, record["code"]),
+            ("seed", trial and trial.seed, record["seed"]),
+        ):
+            if now is not None and now != before:
+                raise BadInput(
+                    f"{cfg.output} holds episode {number} of {name!r} on {split} with another {what}: {before}, which"
+                    f" is now {now}; name another output, or remove that folder"
+                )
+    replace_file(cfg.output / "config.yaml", lambda path: path.write_text(dump(cfg)))
 
     # Run what is missing.
     with lock_folder(cfg.output), Pool(cfg.n_workers) as pool:
@@ -144,7 +146,8 @@ def main(cfg: Config) -> list[dict]:
         print(f"camera self-test passed: markers within {scene['errors'].max():.2f} px")
         for contestant in contestants:
             its = {k: j for k, j in jobs.items() if not contestant.oracle or k[1] < cfg.n_oracle}
-            run_missing(cfg, pool, contestant, its, records, dataset.fps, image_size)
+            about = {"dataset": dataset.digest, "code": code, "commit": commit()}
+            run_missing(cfg, pool, contestant, its, records, dataset.fps, image_size, about)
         if pool.n_restarts:
             print(f"{pool.n_restarts} simulator(s) died and were replaced; their episodes were repeated")
     for name in (c.name for c in contestants if task is not None):
@@ -187,8 +190,12 @@ def run_missing(
     records: dict[tuple[str, str, int], dict],
     fps: int,
     image_size: int,
+    about: dict[str, str],
 ) -> None:
-    """The missing episodes of one policy, each a line of episodes.jsonl and a small video; `records` grows."""
+    """The missing episodes of one policy, each a line of episodes.jsonl and a small video; `records` grows.
+
+    `about` is what every line says of what it was measured with.
+    """
     name = contestant.name
     missing = [key for key in jobs if (name, *key) not in records]
     progress = Progress(f"rollout {name}", len(jobs), len(jobs) - len(missing))
@@ -197,11 +204,11 @@ def run_missing(
     protocol |= {"kind": "episode", "image_size": image_size, "period": 1 / fps}
     protocol |= {"oracle": contestant.oracle, "n_steps": contestant.policy.head.n_steps}
     protocol |= {"ensemble": contestant.ensemble}
-    now = commit()
     for number, result in pool.run([{**jobs[key].job(), **protocol} for key in missing], contestant.answer):
         split, i = missing[number]
         trial = jobs[split, i]
-        write_video(cfg.output / "videos" / f"{name}_{split}_{i:03d}.mp4", result.pop("frames"), fps)
+        video = cfg.output / "videos" / f"{name}_{split}_{i:03d}.mp4"
+        replace_file(video, partial(write_video, frames=result.pop("frames"), fps=fps))
         record = {
             "policy": name,
             "split": split,
@@ -211,11 +218,11 @@ def run_missing(
             "step_cap": cfg.step_cap,
             "ensemble": contestant.ensemble,
             "digest": contestant.digest,
-            "commit": now,
+            **about,
             "restarts": pool.deaths[number],  # of the simulator, after each of which the episode began again
             **result,
         }
-        append_jsonl(cfg.output / "episodes.jsonl", record)
+        append_jsonl(cfg.output / FILE, record)
         records[name, split, i] = record
         outcomes = [r["outcome"] for r in records.values() if r["policy"] == name]
         progress.update(len(outcomes), f"{outcomes.count('place')}/{len(outcomes)} placed")

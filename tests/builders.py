@@ -7,7 +7,8 @@ import numpy as np
 
 from videopolicy.backbones.pipeline import Architecture
 from videopolicy.camera import Camera
-from videopolicy.data.lerobot import Episode, Writer
+from videopolicy.data import checksums
+from videopolicy.data.recording import Episode, Writer
 
 MARKERS = np.array([[-0.30, -0.20, 0.02], [0.0, 0.22, 0.02], [0.05, -0.10, 0.10]])  # world [m]
 LENGTHS = (6, 4, 5)  # frames per episode
@@ -73,6 +74,12 @@ def snapshot(root: Path) -> dict[str, bytes]:
 
 def open_writer(root: Path, side: int = 64, rotations: bool = False) -> Writer:
     return Writer(root, FPS, "agentview", agentview(side), "move along a line", rotations=rotations)
+
+
+def without_sums(root: Path) -> Path:
+    """A dataset as other tools write them, whose files may be changed."""
+    (root / checksums.FILE).unlink()
+    return root
 
 
 def write_dataset(

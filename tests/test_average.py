@@ -86,7 +86,7 @@ def test_another_decay_is_another_policy(written_dataset: Path, tmp_path: Path) 
 def test_no_average_is_refused_late(written_dataset: Path, tmp_path: Path) -> None:
     """A run that kept none cannot begin to, and a decay of one would never move."""
     train(tmp_path / "run", written_dataset, train__n_steps=1)
-    with pytest.raises(BadInput, match=r"was trained with train.ema 0.9, not 0.0"):
+    with pytest.raises(BadInput, match=r"train.ema +0.9 +0.0 +cannot change"):
         light.main(config(light.Config, "light", run=tmp_path / "run", data__root=written_dataset))
     with pytest.raises(BadInput, match=r"train.ema is 1.0; allowed: 0 to below 1"):
         config(light.Config, "light", train__ema=1.0)

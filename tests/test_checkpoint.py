@@ -10,7 +10,7 @@ from torch import nn
 
 from videopolicy.data.files import make_folder
 from videopolicy.errors import BadInput
-from videopolicy.training import checkpoint
+from videopolicy.training import checkpoint, restoring, saving
 
 FILES = ["model.safetensors", "optimizer.safetensors", "state.json", "config.json"]
 
@@ -42,7 +42,7 @@ def save(run: Path, *steps: int) -> list[Path]:
     model = network()
     optimizer = optimizer_of(model)
     train(model, optimizer, 1, 0)
-    return [checkpoint.save(run, s, model.state_dict(), optimizer.state_dict(), {"fps": 4}, {"n": s}) for s in steps]
+    return [saving.save(run, s, model.state_dict(), optimizer.state_dict(), {"fps": 4}, {"n": s}) for s in steps]
 
 
 def flip(path: Path, at: float = 0.9) -> None:
@@ -66,14 +66,14 @@ def test_continuing_from_disk_equals_continuing(tmp_path: Path) -> None:
     optimizer = optimizer_of(model)
     train(model, optimizer, 3, 0)
     optimizer.param_groups[1]["lr"] = 0.005
-    path = checkpoint.save(tmp_path, 3, model.state_dict(), optimizer.state_dict(), {"fps": 4}, {"name": "x"})
+    path = saving.save(tmp_path, 3, model.state_dict(), optimizer.state_dict(), {"fps": 4}, {"name": "x"})
     expected = train(model, optimizer, 4, 10)
 
     torch.manual_seed(7)
     again = network().apply(lambda m: m.reset_parameters() if hasattr(m, "reset_parameters") else None)
     other = optimizer_of(again)
-    checkpoint.load_model(path, again)
-    other.load_state_dict(checkpoint.read_optimizer(path, other.param_groups))
+    restoring.load_model(path, again)
+    other.load_state_dict(restoring.read_optimizer(path, other.param_groups))
     assert [g["lr"] for g in other.param_groups] == [0.1, 0.005]
     assert train(again, other, 4, 10) == expected
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
@@ -86,7 +86,7 @@ def test_tied_tensors_are_saved(tmp_path: Path) -> None:
     """Views and shared weights, which safetensors refuses, are copied."""
     model = network()
     tensors = {"a": model[0].weight, "b": model[0].weight, "c": model[0].weight.T}
-    path = checkpoint.save(tmp_path, 1, tensors, optimizer_of(model).state_dict(), {}, {})
+    path = saving.save(tmp_path, 1, tensors, optimizer_of(model).state_dict(), {}, {})
     assert checkpoint.damage(path) is None
 
 
@@ -173,7 +173,7 @@ def test_another_architecture_is_refused(tmp_path: Path, model: nn.Module, words
     (path,) = save(tmp_path, 100)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(BadInput, match=f"another architecture: {words}"):
-        checkpoint.load_model(path, model)
+        restoring.load_model(path, model)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
@@ -181,7 +181,7 @@ def test_only_the_accepted_part_is_loaded(tmp_path: Path) -> None:
     (path,) = save(tmp_path, 100)
     model = nn.Sequential(network()[0], nn.BatchNorm1d(3), nn.Linear(3, 9))
     before = model[2].weight.clone()
-    checkpoint.load_model(path, model, accept=lambda key: key.startswith("0."))
+    restoring.load_model(path, model, accept=lambda key: key.startswith("0."))
     assert torch.equal(model[2].weight, before)
 
 

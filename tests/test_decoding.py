@@ -11,7 +11,7 @@ from flows import config
 from eval import decoding
 from train_stages import light
 from videopolicy.config import load
-from videopolicy.data.lerobot import Episode
+from videopolicy.data.recording import Episode
 from videopolicy.errors import BadInput
 
 

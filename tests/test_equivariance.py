@@ -19,7 +19,7 @@ from train_stages import light
 from videopolicy.backbones.backbone import FeatureMap, to_pixels
 from videopolicy.camera import Camera
 from videopolicy.config import load
-from videopolicy.data.lerobot import Episode
+from videopolicy.data.recording import Episode
 from videopolicy.errors import BadInput
 from videopolicy.heads.coordinates import CoordinateShape
 from videopolicy.heads.para import ParaConfig, ParaHead

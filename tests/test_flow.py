@@ -108,7 +108,7 @@ def test_every_rollout_is_recorded_once(folder: Path) -> None:
 
 def test_episodes_of_other_weights_are_never_mixed(folder: Path) -> None:
     for change in ({"n_execute": 2}, {"ensemble": "all"}):
-        with pytest.raises(BadInput, match="other weights or another protocol"):
+        with pytest.raises(BadInput, match="with another weights or protocol"):
             rollout.main(replace(rollout_config(folder), **change))
 
 
@@ -120,9 +120,34 @@ def test_other_episodes_of_the_same_number_are_never_mixed(folder: Path, tmp_pat
     lines = [{k: v for k, v in r.items() if k != "commit"} for r in read_jsonl(folder / "rollout/episodes.jsonl")]
     shutil.copytree(folder / "rollout", tmp_path / "older")
     (tmp_path / "older/episodes.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
-    with pytest.raises(BadInput, match="holds episodes of an older version; name another output"):
+    with pytest.raises(BadInput, match="holds episodes of an older version, without commit; name another output"):
         rollout.main(replace(rollout_config(folder), output=tmp_path / "older"))
-    with pytest.raises(BadInput, match=f"with seed {records[-1]['seed']}, which is now {records[-1]['seed'] - 1}"):
+    with pytest.raises(BadInput, match=f"another seed: {records[-1]['seed']}, which is now {records[-1]['seed'] - 1}"):
+        rollout.main(replace(rollout_config(folder), output=tmp_path / "rollout"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"code": "x"}, "mixes episodes of different codes: "),
+        ({"dataset": "x"}, "mixes episodes of different datasets: "),
+        ({"digest": "x"}, "mixes episodes of 'svd.*' of different weights or protocols: "),
+        ({}, "line 7 is episode 0 of .* once more"),
+    ],
+)
+def test_what_is_not_comparable_is_never_mixed(folder: Path, tmp_path: Path, change: dict, words: str) -> None:
+    """Neither in a report nor by going on: one code, one dataset, of each policy one set of weights, each once."""
+    shutil.copytree(folder / "rollout", tmp_path / "rollout")
+    file = tmp_path / "rollout/episodes.jsonl"
+    records = read_jsonl(file)
+    records = [*records[1:], records[0] | change] if change else [*records, records[0]]
+    if "digest" in change:  # one episode of a policy more, of other weights
+        records = [*read_jsonl(file), records[-1] | {"episode": 5}]
+    file.write_text("".join(json.dumps(r) + "\n" for r in records))
+    with pytest.raises(BadInput, match=words):
+        report.main(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+    with pytest.raises(BadInput, match=words):
         rollout.main(replace(rollout_config(folder), output=tmp_path / "rollout"))
 
 
@@ -184,9 +209,9 @@ def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) 
     """Another learning rate in an old run, another seed in an old dataset, two writers, steps between frames."""
     again = paths(folder, "video")
     before = (folder / "video/config.yaml").read_text()
-    with pytest.raises(BadInput, match=r"was trained with lr 0\.001, not 0\.002"):
-        video.main(config(video.Config, "video", lr=0.002, **again))
-    with lock_folder(folder / "video"), pytest.raises(BadInput, match="another process is writing"):
+    with pytest.raises(BadInput, match=r"backbone.n_frames +3 +4 +cannot change"):
+        video.main(config(video.Config, "video", backbone__n_frames=4, **again))
+    with lock_folder(folder / "video"), pytest.raises(BadInput, match=r"process \d+ on .* is writing to"):
         video.main(config(video.Config, "video", **again))
     assert (folder / "video/config.yaml").read_text() == before
     with pytest.raises(BadInput, match="not position 0 of 4"):

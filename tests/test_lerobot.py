@@ -82,7 +82,7 @@ def test_writing_continues_where_it_stopped(small_dataset: Path) -> None:
     assert [data.length(i) for i in range(len(data))] == [*LENGTHS, 7]
     assert pq.read_table(small_dataset / TABLE.format(3))["index"].to_pylist() == list(range(15, 22))
     same = {k for k in before if before[k] == after[k]}
-    assert set(before) - same == {"meta/info.json", "meta/para_episodes.jsonl"}
+    assert set(before) - same == {"meta/info.json", "meta/para_episodes.jsonl", "meta/para_checksums.jsonl"}
 
 
 def test_a_crash_while_writing_costs_only_that_episode(small_dataset: Path) -> None:

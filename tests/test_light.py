@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
+import builders
 import numpy as np
 import pytest
 from builders import agentview, background
@@ -74,14 +76,39 @@ def test_a_run_names_its_commits_and_goes_on_under_newer_code(
     older.write_text(json.dumps(values))
     manifest = older.parent / "manifest.json"
     manifest.write_text(manifest.read_text().replace(checkpoint_sum(manifest), sha256(older)))
-    with pytest.raises(BadInput, match=r"was trained with augment.zoom 0.05, not 0.2"):
-        train(run, written_dataset, train__n_steps=4, augment__zoom=0.2)
     train(run, written_dataset, train__n_steps=4)
     assert checkpoint.read_state(checkpoint.find(run))["step"] == 4
 
 
+def test_going_on_otherwise_is_said_or_refused(
+    written_dataset: Path, small_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """What changes the model is refused, with all differences in one table; the rest goes on, with the same table."""
+    run = tmp_path / "run"
+    train(run, written_dataset, train__n_steps=2)
+    before = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(BadInput) as refused:
+        train(run, written_dataset, train__n_steps=4, head__para__n_height=16, lr_head=0.002, augment__zoom=0.2)
+    table = str(refused.value)
+    for row in (
+        r"key +trained with +now",
+        r"head.para.n_height +32 +16 +cannot change",
+        r"lr_head +0.001 +0.002 +goes on, but not as it would have",
+        r"augment.zoom +0.05 +0.2 +goes on, but not as it would have",
+    ):
+        assert re.search(row, table), table
+    assert (run / "metrics.jsonl").read_bytes() == before
+    capsys.readouterr()
+    train(run, written_dataset, train__n_steps=3, lr_head=0.002)
+    assert re.search(r"warning: .*begun with other settings:\n.*\n +lr_head +0.001 +0.002", capsys.readouterr().out)
+    builders.open_writer(small_dataset).append(builders.episode(1, 5))  # no label outside the ranges of before
+    with pytest.raises(BadInput, match=r"state.labels.*cannot change"):
+        train(run, small_dataset, train__n_steps=4)
+    assert checkpoint.read_state(checkpoint.find(run))["step"] == 3
+
+
 def checkpoint_sum(manifest: Path) -> str:
-    return json.loads(manifest.read_text())["config.json"]["sha256"]
+    return json.loads(manifest.read_text())["files"]["config.json"]["sha256"]
 
 
 def sha256(path: Path) -> str:

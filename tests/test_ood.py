@@ -140,7 +140,7 @@ def test_episodes_that_belong_to_no_table_are_named(folder: Path, tmp_path: Path
         (
             "episodes.jsonl",
             records.replace('"group"', '"number"'),
-            "holds episodes of an older version; remove that folder",
+            "holds episodes of an older version, without group; name another output",
         ),
         (
             "config.yaml",

@@ -12,7 +12,8 @@ from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.config import load
 from videopolicy.data.dataset import ClipDataset, DataConfig, changes, open_splits
-from videopolicy.data.lerobot import Dataset, Episode
+from videopolicy.data.lerobot import Dataset
+from videopolicy.data.recording import Episode
 from videopolicy.errors import BadInput
 from videopolicy.training.latents import attach_latents
 

@@ -18,7 +18,8 @@ from train_stages import light
 from videopolicy import policy
 from videopolicy.camera import Camera
 from videopolicy.data.dataset import DataConfig, open_splits
-from videopolicy.data.lerobot import Dataset, Episode
+from videopolicy.data.lerobot import Dataset
+from videopolicy.data.recording import Episode
 from videopolicy.errors import BadInput
 from videopolicy.rollout import rollout
 from videopolicy.rotation import euler_angles, orientation, rotation_vector

@@ -19,7 +19,8 @@ from eval.surface import box_surface
 from eval.tasks import Task, task_spots, task_trials
 from train_stages import light
 from videopolicy.data.files import read_jsonl
-from videopolicy.data.lerobot import Dataset, Writer
+from videopolicy.data.lerobot import Dataset
+from videopolicy.data.recording import Writer
 from videopolicy.errors import BadInput
 
 SIZE = 112

@@ -11,7 +11,8 @@ from flows import config
 
 from train_stages import light
 from videopolicy.data.dataset import ClipDataset
-from videopolicy.data.lerobot import Dataset, Episode
+from videopolicy.data.lerobot import Dataset
+from videopolicy.data.recording import Episode
 from videopolicy.data.video import write_video
 from videopolicy.errors import BadInput
 
@@ -77,7 +78,7 @@ def test_nothing_in_the_image_is_refused(tmp_path: Path) -> None:
 
 def test_pictures_of_different_sizes_do_not_mix(small_dataset: Path, tmp_path: Path) -> None:
     """Before any is decoded; likewise where an episode's own camera says another size."""
-    path = small_dataset / builders.VIDEO.format(1)
+    path = builders.without_sums(small_dataset) / builders.VIDEO.format(1)
     frames = builders.episode(1, 4, side=48).frames
     write_video(path, frames, builders.FPS)
     words = f"episode 1 of {small_dataset} has pictures in {path} of 48 x 48 pixels; allowed: 64 x 64, the size of all"
@@ -87,7 +88,7 @@ def test_pictures_of_different_sizes_do_not_mix(small_dataset: Path, tmp_path: P
 
 
 def test_cameras_of_different_sizes_do_not_mix(small_dataset: Path) -> None:
-    cameras = small_dataset / "meta/para_cameras.json"
+    cameras = builders.without_sums(small_dataset) / "meta/para_cameras.json"
     cameras.write_text(cameras.read_text().replace('"fixed"', '"moving"'))
     extras = small_dataset / "meta/para_episodes.jsonl"
     rows = [json.loads(line) for line in extras.read_text().splitlines()]

@@ -21,6 +21,7 @@ from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.policy import FeaturePolicy
 from videopolicy.training.balance import Balance
+from videopolicy.training.disk import check_disk, checkpoint_size
 from videopolicy.training.loop import fit
 from videopolicy.training.objectives import HeadObjective
 from videopolicy.training.optimizer import make_optimizer
@@ -70,6 +71,8 @@ def main(cfg: Config) -> dict[str, float]:
     describe_labels(accelerator, clips, labels)
     if copies is not None:
         accelerator.print(f"copies of {len(copies.masks)} objects of {len(clips.shown)} demonstrations")
+    size_on_disk = checkpoint_size(objective, optimizer, bool(cfg.train.ema))
+    check_disk(cfg.run, size_on_disk, cfg.train.n_steps, accelerator.print)
     if cfg.dry_run:
         return {}
     make_folder(cfg.run / "previews")

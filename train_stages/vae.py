@@ -23,6 +23,7 @@ from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder, replace_folder
 from videopolicy.data.splits import spread
 from videopolicy.errors import BadInput
+from videopolicy.training.disk import check_disk, checkpoint_size
 from videopolicy.training.linear_start import start_linear
 from videopolicy.training.loop import fit
 from videopolicy.training.measures import psnr
@@ -78,6 +79,8 @@ def main(cfg: Config) -> dict[str, float]:
     objective = DecoderObjective(parts.vae)
     optimizer = make_optimizer({"decoder": ([p for p in objective.parameters() if p.requires_grad], cfg.lr)}, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
+    size_on_disk = checkpoint_size(objective, optimizer, bool(cfg.train.ema))
+    check_disk(cfg.run, size_on_disk, cfg.train.n_steps, accelerator.print)
     if cfg.dry_run:
         return {}
     make_folder(cfg.run / "previews")

@@ -100,8 +100,15 @@ class Camera:
 
     @staticmethod
     def from_json(entry: dict) -> "Camera":
+        """The opposite of `to_json`; `BadInput` for values that are no camera's."""
         width, height = entry["size"]
-        return Camera(np.array(entry["K"], float), np.array(entry["T_world_cam"], float), (int(width), int(height)))
+        found = {name: np.array(entry[name], float) for name in ("K", "T_world_cam")}
+        for name, shape in (("K", (3, 3)), ("T_world_cam", (4, 4))):
+            if found[name].shape != shape or not np.isfinite(found[name]).all():
+                raise BadInput(f"{name} is {entry[name]}; allowed: finite numbers, {shape[0]} x {shape[1]}")
+        if (width, height) != (int(width), int(height)) or not (width > 0 and height > 0):
+            raise BadInput(f"size is {entry['size']}; allowed: a width and a height [pixels], whole and above 0")
+        return Camera(found["K"], found["T_world_cam"], (int(width), int(height)))
 
 
 def check_markers(

@@ -20,6 +20,7 @@ import yaml
 from videopolicy.errors import BadInput
 
 C = TypeVar("C")
+R = TypeVar("R")
 
 
 def load(config_class: type[C], args: Sequence[str] | None = None) -> C:
@@ -89,19 +90,20 @@ def dump(config: Any) -> str:
 
 def launch(main: Callable[[Any], Any], config_class: type) -> None:
     """Run `main` on the command line's configuration; bad input ends in one line and exit status 2."""
-    _guarded(lambda: main(load(config_class)))
+    guarded(lambda: main(load(config_class)))
 
 
 def launch_on_folder(main: Callable[[Path], Any], usage: str) -> None:
     """Run `main` on the one folder that the command line names; likewise."""
     if len(sys.argv) != 2:
         raise SystemExit(f"usage: {usage}")
-    _guarded(lambda: main(Path(sys.argv[1])))
+    guarded(lambda: main(Path(sys.argv[1])))
 
 
-def _guarded(run: Callable[[], Any]) -> None:
+def guarded(run: Callable[[], R]) -> R:
+    """Run a program's whole work; bad input ends in one line and exit status 2, Ctrl-C in one and 130."""
     try:
-        run()
+        return run()
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

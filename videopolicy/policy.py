@@ -19,7 +19,7 @@ from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.heads.head import ActionHead
 from videopolicy.images import resized
-from videopolicy.training import checkpoint
+from videopolicy.training import checkpoint, restoring
 from videopolicy.training.precision import Precision, has_bf16
 from videopolicy.types import ActionChunk, Observation
 
@@ -78,11 +78,11 @@ def load(path: Path, device: str = "cpu", compile: Compile = "none") -> tuple[Fe
         # Kernels are the machine's business, and to act no weight is trained: updates are merged into what they update.
         theirs = {**config["backbone"], "attention": "auto", "tune": "frozen", "compile": compile}
         backbone = SVDBackbone(from_dict(SVDConfig, theirs), state["fps"])
-        checkpoint.check_frozen(path, state, backbone.identity)
+        restoring.check_frozen(path, state, backbone.identity)
     head = make_head(from_dict(HeadConfig, config["head"]), backbone, state["labels"], state["fps"])
     both = nn.ModuleDict({"backbone": backbone, "head": head})
     acting = ("backbone.", "head.")  # not what the loss keeps
-    checkpoint.load_model(path, both, lambda key: key.startswith(acting), fitted, averaged=True)
+    restoring.load_model(path, both, lambda key: key.startswith(acting), fitted, averaged=True)
     precision = config["train"]["mixed_precision"]
     if precision == "bf16" and not has_bf16(torch.device(device).type):
         warnings.warn(f"{path} acts in bf16, which this machine has no instructions for: it will be slow", stacklevel=2)

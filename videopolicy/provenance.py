@@ -1,5 +1,8 @@
 """What a number was measured with: versions, commit and machine."""
 
+import ast
+import hashlib
+import json
 import platform
 import subprocess
 from importlib import metadata
@@ -37,3 +40,27 @@ def _cpu() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def code_digest(*modules: str) -> str:
+    """What identifies the code that runs when modules do: of theirs, and of all of this project that they import.
+
+    Comments, docstrings and layout do not count.
+    """
+    root = Path(__file__).parent.parent
+    waiting, trees = list(modules), {}
+    while waiting:
+        name = waiting.pop()
+        path = root / f"{name.replace('.', '/')}.py"
+        if name in trees or not path.is_file():
+            continue
+        trees[name] = tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+                node.body = node.body[1:]
+    found = {name: ast.dump(tree) for name, tree in sorted(trees.items())}
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]

@@ -1,11 +1,13 @@
-"""Files that are whole or absent, and tables whose damage is noticed."""
+"""Files that are whole or absent, and whose damage is noticed and named."""
 
 import fcntl
+import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,30 +16,76 @@ import pyarrow.parquet as pq
 from videopolicy.errors import BadInput
 
 
-def read_json(path: Path) -> dict:
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Around all that a file's contents can make go wrong: `BadInput` in one line, which names the file."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise BadInput(f"cannot read {path}: {error}") from error
+        yield
+    except BadInput as error:
+        if str(path) in str(error):
+            raise
+        raise BadInput(f"{path}: {error}") from error
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror or _line(error)}") from error
+    except Exception as error:  # whatever a parser makes of what is no such file
+        raise BadInput(f"cannot read {path}: {type(error).__name__}: {_line(error)}") from error
+
+
+@contextmanager
+def writing(path: Path, then: str = "the same command continues") -> Iterator[None]:
+    """Around writing a file: where that fails, `BadInput` says why, how much is free, and what `then` is to be done."""
+    try:
+        yield
+    except OSError as error:
+        folder = next((p for p in (path, *path.absolute().parents) if p.is_dir()), Path("/"))
+        free = shutil.disk_usage(folder).free / 2**20
+        reason = error.strerror or _line(error)
+        raise BadInput(f"cannot write {path}: {reason} ({free:.0f} MiB are free there); {then}") from error
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict:
+    with reading(path):
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise BadInput(f"it must hold an object, not {type(found).__name__}")
+    return found
 
 
 def read_jsonl(path: Path) -> list[dict]:
-    """One object per line, up to the first line that a crash cut short; nothing where there is no file."""
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    """One object per line, but for a last one that a crash cut short; nothing where there is no file."""
+    if not path.exists():
+        return []
+    records: list[dict] = []
+    with reading(path):
+        lines = path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                if number == len(lines):
+                    break
+                raise BadInput(f"line {number} is not JSON: {_line(error)}") from error
+            if not isinstance(record, dict):
+                raise BadInput(f"line {number} must be an object, not {type(record).__name__}")
+            records.append(record)
     return records
 
 
 def append_jsonl(path: Path, record: dict) -> None:
-    """Add a line, first cutting off a last one that a crash left without its end; for one writer at a time."""
-    with path.open("ab+") as file:
+    """Add a line, after cutting off a last one that a crash cut short; for one writer at a time."""
+    with writing(path), path.open("ab+") as file:
         file.seek(0)
         text = file.read()
-        file.truncate(text.rfind(b"\n") + 1)
+        end = text.rfind(b"\n") + 1
+        if _is_json(text[end:]):  # whole but for its line break
+            file.write(b"\n")
+        else:
+            file.truncate(end)
         file.write(json.dumps(record).encode() + b"\n")
 
 
@@ -55,19 +103,25 @@ def make_folder(path: Path) -> None:
 @contextmanager
 def lock_folder(path: Path) -> Iterator[None]:
     """Hold a folder for this process; `BadInput` where another one holds it. A process that dies lets go."""
-    with (path / ".lock").open("w") as file:
+    with writing(path / ".lock"):
+        file = (path / ".lock").open("a+")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BadInput(f"another process is writing to {path}; wait for it, or end it") from error
+        except BlockingIOError as error:
+            file.seek(0)
+            who = file.read(200).strip() or "another process"
+            raise BadInput(f"{who} is writing to {path}; wait for it, or end it") from error
+        with writing(path / ".lock"):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}\n")
+            file.flush()
         yield
 
 
 def read_table(path: Path) -> pa.Table:
-    try:
+    with reading(path):
         return pq.ParquetFile(path, page_checksum_verification=True).read()
-    except (OSError, pa.ArrowException) as error:
-        raise BadInput(f"cannot read {path}: {' '.join(str(error).split())}") from error
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -88,12 +142,39 @@ def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name, sync it, and put it in its place in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file under a temporary name, sync it, and put it in its place in one step; a failure leaves neither."""
     # The process in the name: two of them may make the same file at once, and the last one wins whole.
     aside = f"{path.stem}.{os.getpid()}.tmp"
     temporary = path.with_name(f"{aside}{path.suffix}" if path.suffix == ".npz" else aside)
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(temporary)
+            sync(temporary)
+            temporary.replace(path)
+            sync(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def sync(path: Path) -> None:
+    """Return when a file's contents, or a folder's names, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

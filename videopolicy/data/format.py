@@ -14,6 +14,7 @@ VERSION = "v3.0"
 DATA = "data/chunk-{chunk:03d}/file-{file:03d}.parquet"
 VIDEO = "videos/{key}/chunk-{chunk:03d}/file-{file:03d}.mp4"
 EPISODES = "meta/episodes/chunk-{chunk:03d}/file-{file:03d}.parquet"
+EXTRAS = "meta/para_episodes.jsonl"  # what LeRobot's tables have no place for, a line for each episode
 CHUNK_SIZE = 1000  # files per folder
 VECTORS = ("observation.state", "action")
 ROTATION_NAMES = ["rx", "ry", "rz"]  # radians, of `videopolicy/rotation.py`
@@ -51,13 +52,33 @@ def read_info(root: Path) -> dict:
     info = read_json(root / "meta/info.json")
     if info.get("codebase_version") != VERSION:
         raise BadInput(f"{root} has format {info.get('codebase_version')!r}; allowed: {VERSION!r}")
+    for key, least in (("fps", 1), ("total_episodes", 0), ("total_frames", 0)):
+        value = info.get(key)
+        if type(value) is not int or value < least:
+            raise BadInput(f"{root}/meta/info.json has {key} {value!r}; allowed: whole numbers from {least} on")
+    if not isinstance(info.get("features"), dict):
+        raise BadInput(f"{root}/meta/info.json has features {info.get('features')!r}; allowed: an object")
     return info
 
 
 def read_extras(root: Path) -> list[dict]:
-    return read_jsonl(root / "meta/para_episodes.jsonl")
+    return read_jsonl(root / EXTRAS)
+
+
+def row_files(root: Path) -> list[Path]:
+    """Tables with one row for each episode."""
+    return sorted((root / "meta/episodes").glob("*/*.parquet"))
 
 
 def episode_rows(root: Path) -> Iterator[dict]:
-    for path in sorted((root / "meta/episodes").glob("*/*.parquet")):
+    for path in row_files(root):
         yield from read_table(path).to_pylist()
+
+
+def episode_files(row: dict, key: str) -> tuple[str, str, str]:
+    """An episode's table of frames, its video from the camera `key`, and the table of its row, in the dataset."""
+    data, video, row_table = (
+        {"chunk": row[f"{name}/chunk_index"], "file": row[f"{name}/file_index"]}
+        for name in ("data", f"videos/{key}", "meta/episodes")
+    )
+    return DATA.format(**data), VIDEO.format(key=key, **video), EPISODES.format(**row_table)

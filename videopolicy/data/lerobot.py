@@ -1,239 +1,61 @@
-"""LeRobot datasets, format v3.0: the one reader and writer. See docs/DATA_FORMAT.md.
+"""LeRobot datasets, format v3.0, opened for reading. See docs/DATA_FORMAT.md; `recording.py` writes them."""
 
-Every episode has its own data, video and episode file, written under a temporary name, closed, synced and renamed;
-`meta/info.json` is replaced last. An episode that info.json does not count does not exist, so a crash loses at most
-the episode being written.
-"""
-
+import copy
+import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float, Int, UInt8
 
 from videopolicy.camera import Camera
-from videopolicy.data.files import read_json, read_table, replace, write_table
+from videopolicy.data import cameras, checksums
+from videopolicy.data.files import read_table, reading, sha256
 from videopolicy.data.format import (
-    CHUNK_SIZE,
-    CONVENTIONS,
-    DATA,
-    EPISODES,
+    EXTRAS,
     ROTATION,
     VECTORS,
-    VERSION,
     VIDEO,
-    episode_rows,
-    features,
+    episode_files,
     read_extras,
     read_info,
+    row_files,
 )
 from videopolicy.data.selftest import check_recording
-from videopolicy.data.statistics import STATS, image_statistics, merge, statistics
-from videopolicy.data.video import read_video, write_video
+from videopolicy.data.video import read_video
 from videopolicy.errors import BadInput
-
-
-@dataclass(frozen=True)
-class Episode:
-    """One demonstration: frame i shows `state[i]`, and `action[i]` was the command from frame i to frame i + 1."""
-
-    frames: UInt8[np.ndarray, "frame height width 3"]
-    state: Float[np.ndarray, "frame 4"]  # end effector [m] and gripper opening
-    action: Float[np.ndarray, "frame 4"]  # commanded waypoint [m] and gripper opening
-    extra: dict  # goes to meta/para_episodes.jsonl
-    rotation: Float[np.ndarray, "frame 3"] | None = None  # of the hand, as in `videopolicy/rotation.py` [rad]
-
-
-class Writer:
-    """Appends episodes to a dataset folder, a new one or one that this class wrote."""
-
-    def __init__(
-        self,
-        root: Path,
-        fps: int,
-        camera_name: str,
-        camera: Camera,
-        task: str,
-        moving: bool = False,
-        rotations: bool = False,
-    ) -> None:
-        """`moving`: every episode has its own camera, `Episode.extra["camera"]`; `camera` is that of the first.
-
-        `rotations`: every episode has its `rotation`.
-        """
-        self.root, self.fps, self.task, self.moving, self.rotations = root, fps, task, moving, rotations
-        self.key, self.camera_name = f"observation.images.{camera_name}", camera_name
-        self.info = self._open(camera)
-
-    @property
-    def n_episodes(self) -> int:
-        return self.info["total_episodes"]
-
-    def extras(self) -> list[dict]:
-        """What `Episode.extra` said of each episode so far."""
-        return read_extras(self.root)[: self.n_episodes]
-
-    def write_markers(self, markers: Float[np.ndarray, "n 3"], shown: np.ndarray, hidden: np.ndarray) -> None:
-        """Keep the camera self-test's pictures with the data: known 3-D points, and the scene with and without them."""
-        pair = np.stack([shown, hidden])
-        replace(
-            self.root / "meta/para_markers.npz", lambda path: np.savez_compressed(path, markers=markers, images=pair)
-        )
-
-    def append(self, episode: Episode) -> None:
-        """Write one episode; it exists from the moment this returns."""
-        i, n = self.n_episodes, len(episode.state)
-        if not (len(episode.frames) == n == len(episode.action)) or n == 0:
-            raise BadInput(f"episode {i}: {len(episode.frames)} frames, {n} states, {len(episode.action)} actions")
-        if (episode.rotation is not None) != self.rotations:
-            has = "no rotation" if self.rotations else "a rotation"
-            raise BadInput(f"episode {i} has {has}; allowed: one in every episode of {self.root}, or in none")
-        vectors = dict(zip(VECTORS, (episode.state, episode.action), strict=True))
-        if episode.rotation is not None:
-            vectors[ROTATION] = episode.rotation
-        if any(len(v) != n or not np.isfinite(v).all() for v in vectors.values()):
-            raise BadInput(f"episode {i}: states, actions and rotations must be finite, and one for each frame")
-        place = {"chunk": i // CHUNK_SIZE, "file": i % CHUNK_SIZE}
-        index = np.arange(n)
-        table = pa.table(
-            {
-                **{k: _vectors(v) for k, v in vectors.items()},
-                "timestamp": pa.array((index / self.fps).astype(np.float32)),
-                "frame_index": index,
-                "episode_index": np.full(n, i),
-                "index": index + self.info["total_frames"],
-                "task_index": np.zeros(n, np.int64),
-            }
-        )
-        replace(self.root / DATA.format(**place), lambda path: write_table(table, path))
-        replace(
-            self.root / VIDEO.format(key=self.key, **place), lambda path: write_video(path, episode.frames, self.fps)
-        )
-        stats = {k: statistics(v) for k, v in vectors.items()}
-        stats[self.key] = image_statistics(episode.frames)
-        row = {
-            "episode_index": i,
-            "tasks": [self.task],
-            "length": n,
-            "dataset_from_index": self.info["total_frames"],
-            "dataset_to_index": self.info["total_frames"] + n,
-            "data/chunk_index": place["chunk"],
-            "data/file_index": place["file"],
-            "meta/episodes/chunk_index": place["chunk"],
-            "meta/episodes/file_index": place["file"],
-            f"videos/{self.key}/chunk_index": place["chunk"],
-            f"videos/{self.key}/file_index": place["file"],
-            f"videos/{self.key}/from_timestamp": 0.0,
-            f"videos/{self.key}/to_timestamp": n / self.fps,
-            **{f"stats/{k}/{name}": value for k, s in stats.items() for name, value in s.items()},
-        }
-        replace(self.root / EPISODES.format(**place), lambda path: write_table(pa.Table.from_pylist([row]), path))
-        extras = [*self.extras(), {"episode_index": i, **episode.extra}]
-        replace(
-            self.root / "meta/para_episodes.jsonl",
-            lambda path: path.write_text("".join(json.dumps(e) + "\n" for e in extras)),
-        )
-        self.info |= {
-            "total_episodes": i + 1,
-            "total_frames": self.info["total_frames"] + n,
-            "splits": {"train": f"0:{i + 1}"},
-        }
-        replace(self.root / "meta/info.json", lambda path: path.write_text(json.dumps(self.info, indent=2)))
-
-    def finish(self) -> None:
-        """Write the dataset's overall statistics; call after the last episode."""
-        rows = [e for _, e in zip(range(self.n_episodes), episode_rows(self.root), strict=False)]
-        keys = (*VECTORS, *([ROTATION] if self.rotations else []), self.key)
-        stats = {k: merge([{s: r[f"stats/{k}/{s}"] for s in STATS} for r in rows]) for k in keys}
-        replace(self.root / "meta/stats.json", lambda path: path.write_text(json.dumps(stats, indent=1)))
-
-    def _open(self, camera: Camera) -> dict:
-        info_file = self.root / "meta/info.json"
-        mount = "moving" if self.moving else "fixed"
-        cameras = {self.camera_name: {**camera.to_json(), "mount": mount, "distortion": [0.0] * 5, **CONVENTIONS}}
-        if info_file.exists():
-            info = read_info(self.root)
-            if (info["fps"], list(info["features"])) != (self.fps, wanted := list(self._features(camera))):
-                raise BadInput(
-                    f"{self.root} holds a dataset at {info['fps']} fps with {list(info['features'])}; allowed: one at"
-                    f" {self.fps} fps with {wanted}, or another folder"
-                )
-            before = read_json(self.root / "meta/para_cameras.json")
-            sizes = [(c.get("mount"), tuple(c["size"])) for c in before.values()]
-            if (sizes != [(mount, camera.size)]) if self.moving else (before != json.loads(json.dumps(cameras))):
-                raise BadInput(f"{self.root} was recorded with another camera than the one at hand")
-            return info
-        # A first start that was cut short has left these and nothing that could be lost.
-        unborn = {"meta/tasks.parquet", "meta/para_cameras.json", "meta/para_markers.npz"}
-        files = {str(p.relative_to(self.root)) for p in self.root.rglob("*") if p.is_file() and p.name[0] != "."}
-        if any(f not in unborn and ".tmp" not in f for f in files):
-            raise BadInput(f"{self.root} is not empty and holds no dataset; nothing was written")
-        tasks = pa.table({"task_index": pa.array([0]), "task": pa.array([self.task])})
-        pandas = {
-            "index_columns": ["task"],
-            "columns": [_pandas_column("task_index", "int64"), _pandas_column("task", "object")],
-        }
-        pandas |= {"column_indexes": [], "pandas_version": "2.0.0"}
-        tasks = tasks.replace_schema_metadata({"pandas": json.dumps(pandas)})
-        replace(self.root / "meta/tasks.parquet", lambda path: write_table(tasks, path))
-        replace(self.root / "meta/para_cameras.json", lambda path: path.write_text(json.dumps(cameras, indent=2)))
-        info = {
-            "codebase_version": VERSION,
-            "robot_type": "panda",
-            "fps": self.fps,
-            "total_episodes": 0,
-            "total_frames": 0,
-            "total_tasks": 1,
-            "chunks_size": CHUNK_SIZE,
-            "data_files_size_in_mb": 100,
-            "video_files_size_in_mb": 200,
-            "data_path": DATA.replace("{chunk:", "{chunk_index:").replace("{file:", "{file_index:"),
-            "video_path": VIDEO.replace("{key}", "{video_key}")
-            .replace("{chunk:", "{chunk_index:")
-            .replace("{file:", "{file_index:"),
-            "splits": {"train": "0:0"},
-            "features": self._features(camera),
-        }
-        replace(self.root / "meta/info.json", lambda path: path.write_text(json.dumps(info, indent=2)))
-        return info
-
-    def _features(self, camera: Camera) -> dict:
-        return features(self.key, camera, self.fps, self.rotations)
 
 
 class Dataset:
     """A dataset folder opened for reading: tables in memory, frames decoded on demand.
 
     Opening runs the camera self-test on the stored marker pictures and on the first episode's first frame, and
-    raises `BadInput` for what cannot be used.
+    raises `BadInput` for what cannot be used, or is not what was recorded. `root` is only read.
     """
 
     def __init__(self, root: Path) -> None:
         self.root, self.info = root, read_info(root)
+        self._sums, self._extra_sums = checksums.read(root)
+        self._checked: set[str] = set()
         if self.info["total_episodes"] == 0:
             raise BadInput(f"the dataset {root} is empty: collect or record episodes first")
         self.fps: int = self.info["fps"]
         self.key = next((k for k in self.info["features"] if k.startswith("observation.images.")), "")
-        cameras = read_json(root / "meta/para_cameras.json")
+        self._check(cameras.FILE)
+        found = cameras.read_cameras(root / cameras.FILE)
         name = self.key.removeprefix("observation.images.")
-        if name not in cameras:
-            raise BadInput(f"{root}/meta/para_cameras.json has no camera {name!r}; it has {sorted(cameras)}")
-        self.camera = Camera.from_json(cameras[name])
-        self.rows = [row for _, row in zip(range(self.info["total_episodes"]), episode_rows(root), strict=False)]
-        if len(self.rows) != self.info["total_episodes"]:
-            raise BadInput(
-                f"{root}: info.json counts {self.info['total_episodes']} episodes, the tables {len(self.rows)}"
-            )
+        if name not in found:
+            raise BadInput(f"{root}/{cameras.FILE} has no camera {name!r}; it has {sorted(found)}")
+        self.camera = found[name]
+        self.rows = self._read_rows()
         self._tables = [self._read_table(row) for row in self.rows]
+        self._extras = self._read_extras()
         self._cameras: list[Camera] = []
-        if cameras[name].get("mount") == "moving":
-            self._cameras = [Camera.from_json(extra["camera"]) for extra in self.extras() if "camera" in extra]
+        if cameras.moving(root / cameras.FILE):
+            with reading(root / EXTRAS):
+                self._cameras = [Camera.from_json(extra["camera"]) for extra in self._extras if "camera" in extra]
             if len(self._cameras) != len(self):
-                raise BadInput(
-                    f"{root}/meta/para_episodes.jsonl has {len(self._cameras)} cameras for {len(self)} episodes"
-                )
+                raise BadInput(f"{root}/{EXTRAS} has {len(self._cameras)} cameras for {len(self)} episodes")
         self.self_test()
 
     def __len__(self) -> int:
@@ -264,31 +86,75 @@ class Dataset:
         self, episode: int, chosen: Int[np.ndarray, " chosen"] | None = None
     ) -> UInt8[np.ndarray, "frame height width 3"]:
         """All of an episode's pictures, or the chosen ones."""
-        frames = read_video(self.video(episode), self.length(episode), chosen)
+        path = self.video(episode)
+        self._check(str(path.relative_to(self.root)))
+        with reading(path):
+            frames = read_video(path, self.length(episode), chosen)
         if (size := frames.shape[2:0:-1]) != self.camera.size:
             raise BadInput(f"episode {episode} of {self.root} has {size} images, its camera {self.camera.size}")
         return frames
 
     def extras(self) -> list[dict]:
-        return read_extras(self.root)[: len(self)]
+        return copy.deepcopy(self._extras)
+
+    @property
+    def digest(self) -> str:
+        """What identifies the recorded episodes: their files' sums; where none are kept, of videos their sizes."""
+        names = [name for row in self.rows for name in episode_files(row, self.key)]
+        sums = [self._sums.get(name) or self._identity(name) for name in names]
+        return hashlib.sha256(json.dumps([self.fps, sums]).encode()).hexdigest()[:16]
+
+    def _identity(self, name: str) -> str:
+        path = self.root / name
+        with reading(path):
+            return str(path.stat().st_size) if path.suffix == ".mp4" else sha256(path)
 
     def self_test(self) -> None:
         """Check that stored marker pictures, calibration and video agree on what is up and what is left."""
+        self._check("meta/para_markers.npz")
         check_recording(self.root / "meta/para_markers.npz", self.camera, self.frames(0)[0])
 
+    def _read_rows(self) -> list[dict]:
+        """The episodes that info.json counts."""
+        rows: list[dict] = []
+        n = self.info["total_episodes"]
+        for path in row_files(self.root):
+            if len(rows) >= n:  # of a crash, before info.json counted it
+                break
+            self._check(str(path.relative_to(self.root)))
+            rows += read_table(path).to_pylist()
+        if len(rows) < n:
+            raise BadInput(f"{self.root}: info.json counts {n} episodes, the tables {len(rows)}")
+        return rows[:n]
+
     def _read_table(self, row: dict) -> dict[str, np.ndarray]:
-        path = self.root / DATA.format(chunk=row["data/chunk_index"], file=row["data/file_index"])
+        name, *_ = episode_files(row, self.key)
+        path = self.root / name
+        self._check(name)
         table = read_table(path)
         if len(table) != row["length"]:
             raise BadInput(f"{path} holds {len(table)} frames, not its episode's {row['length']} (one episode a file)")
         columns = [*VECTORS, *([ROTATION] if ROTATION in self.info["features"] else [])]
-        return {k: np.array(table[k].to_pylist(), np.float64) for k in columns}
+        with reading(path):
+            values = {k: np.array(table[k].to_pylist(), np.float64) for k in columns}
+            for key, value in values.items():
+                if value.shape != (row["length"], 3 if key == ROTATION else 4):
+                    raise BadInput(f"{key} has shape {value.shape}")
+                if not np.isfinite(value).all():
+                    frame = int(np.argwhere(~np.isfinite(value).all(1))[0, 0])
+                    raise BadInput(f"{key} of episode {row['episode_index']}, frame {frame}, is not finite")
+        return values
 
+    def _read_extras(self) -> list[dict]:
+        """What was said of each episode beside its tables; as many as there are, where there are fewer."""
+        found = read_extras(self.root)[: len(self)]
+        for e, extra in enumerate(found):
+            if self._extra_sums.get(e, known := checksums.of_extra(extra)) != known:
+                raise BadInput(f"{self.root}/{EXTRAS}: line {e + 1} is not what was recorded: its SHA-256 differs")
+        return found
 
-def _vectors(values: np.ndarray) -> pa.Array:
-    flat = pa.array(np.ascontiguousarray(values, np.float32).ravel())
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-
-
-def _pandas_column(name: str, kind: str) -> dict:
-    return {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": kind, "metadata": None}
+    def _check(self, name: str) -> None:
+        """`BadInput` where a file is not what was recorded; each is looked at once."""
+        if name not in self._checked:
+            checksums.check(self.root, name, self._sums)
+            self._checked.add(name)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
 from accelerate.utils import is_wandb_available
 
-from videopolicy.data.files import append_jsonl, read_jsonl
+from videopolicy.data.files import append_jsonl, read_jsonl, replace
 from videopolicy.errors import BadInput
 
 Tracker = Literal["tensorboard", "wandb", "none"]
@@ -20,9 +20,7 @@ class Metrics:
     def __init__(self, run: Path, step: int, tracker: Tracker, config: dict[str, Any]) -> None:
         self.path = run / "metrics.jsonl"
         kept = [line for line in read_jsonl(self.path) if line["step"] < step]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        temporary.replace(self.path)
+        replace(self.path, lambda path: path.write_text("".join(json.dumps(line) + "\n" for line in kept)))
         self.spent = max((line["seconds"] for line in kept if "seconds" in line), default=0.0)  # before resuming [s]
         self.tracker: GeneralTracker | None = None
         if tracker == "tensorboard":  # reads what is in the folder's `tensorboard`; later steps of before are dropped

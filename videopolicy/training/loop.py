@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from videopolicy.batch import forget, mean_counts, settle
 from videopolicy.config import dump, to_dict
 from videopolicy.data.dataset import ClipDataset
+from videopolicy.data.files import replace
 from videopolicy.operations import Operations
 from videopolicy.processes import mean_over_processes
 from videopolicy.progress import Progress
 from videopolicy.provenance import commit
-from videopolicy.training import checkpoint
+from videopolicy.training import checkpoint, restoring, saving
 from videopolicy.training.average import WeightAverage
 from videopolicy.training.batches import Batches, Part
 from videopolicy.training.engine import Engine, make_engine
@@ -57,14 +58,19 @@ def fit(
     rank, world = accelerator.process_index, accelerator.num_processes
     model: nn.Module = objective.to(accelerator.device)
     average = WeightAverage(model, cfg.ema, cfg.ema_on_cpu) if cfg.ema else None
+    if accelerator.is_main_process:
+        checkpoint.sweep(run)
+    data = clips.data
+    state = state | {"dataset": data.digest, "camera_size": list(data.camera.size)}
     start = 0
     found = checkpoint.latest(run)
     commits: list[str] = []  # that trained this run, in order
     if found is not None:
-        check_same(found, config, state)
-        checkpoint.load_model(found, model)
+        if table := check_same(found, config, state):
+            accelerator.print(f"warning: {table}")
+        restoring.load_model(found, model)
         if average is not None:
-            average.load(checkpoint.read_averaged(found))
+            average.load(restoring.read_averaged(found))
         before = checkpoint.read_state(found)
         start, commits = before["step"], before.get("commits", [])
         accelerator.print(f"resuming {run} at step {start}")
@@ -72,14 +78,14 @@ def fit(
     if start >= cfg.n_steps:
         with acting():
             return validate(start)
-    moments = checkpoint.read_optimizer(found, optimizer.param_groups) if found is not None else None
+    moments = restoring.read_optimizer(found, optimizer.param_groups) if found is not None else None
     batches = Batches(cfg, clips, draws, start, rank, world, accelerator.device, overfit)
     throughput = Throughput(accelerator.device, world, cfg.batch_size)
     metrics = None
     if accelerator.is_main_process:
         if (now := commit()) not in commits:
             commits = [*commits, now]
-        (run / "config.yaml").write_text(dump(config))
+        replace(run / "config.yaml", lambda path: path.write_text(dump(config)))
         metrics = Metrics(run, start, cfg.tracker, to_dict(config))
 
     progress = Progress(run.name, cfg.n_steps, start)
@@ -101,7 +107,7 @@ def fit(
             weights, moments = engine.weights(), engine.optimizer_state()
             if accelerator.is_main_process:
                 more, kept = {"commits": commits}, average.means if average is not None else None
-                checkpoint.save(run, step, weights, moments, state | more, to_dict(config), kept)
+                saving.save(run, step, weights, moments, state | more, to_dict(config), kept)
             accelerator.wait_for_everyone()
 
         for step in range(start, cfg.n_steps):

@@ -5,7 +5,6 @@ Activations are those that autograd keeps of a pass over tensors without storage
 
 import copy
 import json
-import shutil
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -24,12 +23,10 @@ from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.errors import BadInput
 from videopolicy.heads.head import ActionHead
-from videopolicy.training import checkpoint
-from videopolicy.training.checkpoint import N_KEPT
+from videopolicy.training.disk import GIB, check_disk
 from videopolicy.training.setup import OptimizerName, TrainConfig
 from videopolicy.training.zero import zero_stage
 
-GIB = 2**30
 LIVE = 10**9  # weights that DeepSpeed keeps gathered at ZeRO's stage 3
 
 
@@ -211,11 +208,7 @@ def check(plan: Preflight, train: TrainConfig, accelerator: Accelerator, run: Pa
     say("sample: " + ", ".join(f"{name} {' x '.join(map(str, s))}" for name, s in plan.shapes().items()))
     need, memory = plan.need(train, svd), _capacity(accelerator.device, plan.n_processes)
     say(f"memory: about {need} of {memory / GIB:.1f} GiB for a process")
-    disk = max(1, N_KEPT + 1 - len(checkpoint.steps(run))) * plan.checkpoint(need, train)
-    free = shutil.disk_usage(next(p for p in (run, *run.absolute().parents) if p.exists())).free
-    say(f"disk: about {disk / GIB:.2f} GiB for checkpoints of {train.n_steps} steps, {free / GIB:.1f} GiB are free")
-    if disk > free:
-        raise BadInput(f"checkpoints need about {disk / GIB:.2f} GiB in {run}, where {free / GIB:.2f} are free")
+    check_disk(run, plan.checkpoint(need, train), train.n_steps, say)
     if need.total > memory:
         raise BadInput(
             f"training needs about {need} in each process, which has {memory / GIB:.1f} GiB;"

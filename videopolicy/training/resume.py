@@ -1,6 +1,7 @@
-"""Whether a run may go on: under what it was begun with, but for keys that change nothing that is learned."""
+"""Whether a run may go on: a table of what differs from how it was begun, and which of it forbids to go on."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,37 +9,61 @@ from videopolicy.config import to_dict, with_defaults
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
 
-FREE_KEYS = ("run", "dry_run", "preview", "leak_clips", "init_from")  # may differ when a run is resumed
-FREE_WITHIN = {
-    "train": (
-        "n_steps",
-        "accumulate",
-        "tracker",
-        "log_every",
-        "val_every",
-        "save_every",
-        "n_threads",
-        "num_workers",
-        "ema_on_cpu",
-    ),
-    "backbone": ("checkpointing", "attention", "compile"),
-}
+# Keys, and groups of them, that change nothing that is learned.
+FREE = (
+    *("run", "dry_run", "preview", "leak_clips", "init_from"),
+    *(f"train.{key}" for key in ("n_steps", "accumulate", "tracker", "log_every", "val_every", "save_every")),
+    *("train.n_threads", "train.num_workers", "train.ema_on_cpu"),
+    *("backbone.checkpointing", "backbone.attention", "backbone.compile"),
+)
+# What a checkpoint's weights, moments and running means are of. Rates, noise, seeds and more data are not.
+FATAL = (
+    *("architecture", "backbone", "head", "distill", "loss_balance", "fixed_noise", "state"),
+    *("train.ema", "train.optimizer", "data.min_change"),
+)
+MAY_DIFFER = ("state.dataset",)
 
 
-def check_same(found: Path, config: Any, state: dict) -> None:
-    """Refuse to go on with a run under another configuration or other labels; `BadInput` names the first difference.
+def check_same(found: Path, config: Any, state: dict) -> str:
+    """Differences from how a checkpoint was trained, as a table; nothing where there is none to tell.
 
-    Keys that the run's code did not know yet have their defaults, which change nothing.
+    `BadInput` with the same table where one of them changes the model, its bins, its steps or its camera's size. Keys
+    that the run's code did not know yet have their defaults, which change nothing.
     """
     before = {**with_defaults(type(config), checkpoint.read_config(found)), "state": checkpoint.read_state(found)}
     now = {**json.loads(json.dumps(to_dict(config))), "state": json.loads(json.dumps(state))}
-    for section, values in now.items():
-        pairs = values.items() if isinstance(values, dict) else [(None, values)]
-        for key, value in pairs:
-            old = before.get(section, {}).get(key) if key is not None else before.get(section)
-            free = section in FREE_KEYS or key in FREE_WITHIN.get(section, ())
-            if value != old and not free:
-                name = section if key is None else f"{section}.{key}"
-                raise BadInput(
-                    f"{found.parent} was trained with {name} {old}, not {value}; name another run, or remove it"
-                )
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    rows, fatal = [], False
+    for name, value in new.items():
+        if old.get(name) == value or _within(name, FREE):
+            continue
+        forbids = _within(name, FATAL) and not _within(name, MAY_DIFFER)
+        fatal |= forbids
+        verdict = "cannot change" if forbids else "goes on, but not as it would have"
+        rows.append((name, _shown(old.get(name)), _shown(value), verdict))
+    if not rows:
+        return ""
+    rows.insert(0, ("key", "trained with", "now", ""))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows]
+    table = f"{found.parent} was begun with other settings:\n" + "\n".join(f"  {line}" for line in lines)
+    if fatal:
+        raise BadInput(f"{table}\nname another run, or remove it")
+    return table
+
+
+def _leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _within(name: str, groups: tuple[str, ...]) -> bool:
+    return any(name == group or name.startswith(f"{group}.") for group in groups)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -9,7 +9,7 @@ from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.backbones.tuning import fitted
 from videopolicy.config import from_dict
 from videopolicy.errors import BadInput
-from videopolicy.training import checkpoint
+from videopolicy.training import checkpoint, restoring
 
 
 def open_stage_one(path: Path) -> SVDBackbone:
@@ -32,9 +32,9 @@ def load_stage_one(path: Path, backbone: SVDBackbone) -> None:
         ours = getattr(backbone.cfg, name)
         if getattr(theirs, name) != ours:
             raise BadInput(f"backbone.{name} is {ours}, but {found} was trained with {getattr(theirs, name)}")
-    checkpoint.check_frozen(found, checkpoint.read_state(found), backbone.identity)
+    restoring.check_frozen(found, checkpoint.read_state(found), backbone.identity)
     wrapped = torch.nn.ModuleDict({"backbone": backbone})
-    checkpoint.load_model(found, wrapped, lambda key: key.startswith("backbone.unet."), fitted, averaged=True)
+    restoring.load_model(found, wrapped, lambda key: key.startswith("backbone.unet."), fitted, averaged=True)
 
 
 def checked(path: Path) -> Path:

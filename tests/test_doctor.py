@@ -1,0 +1,258 @@
+"""The doctor finds what is wrong with a dataset, says where, and cuts it back without losing the rest."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import builders
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from builders import ROW, TABLE, VIDEO, snapshot
+
+from videopolicy.data import checksums
+from videopolicy.data.doctor import main
+from videopolicy.data.findings import examine
+from videopolicy.data.format import EXTRAS
+from videopolicy.data.lerobot import Dataset
+from videopolicy.data.video import write_video
+from videopolicy.errors import BadInput
+
+LONG = (12, 14, 13, 12)  # frames
+
+
+def flip(path: Path, at: float = 0.6) -> None:
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * at)] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def edit_table(path: Path, column: str, change: Callable[[list], list]) -> None:
+    table = pq.read_table(path)
+    i = table.column_names.index(column)
+    values = change(table[column].to_pylist())
+    table = table.set_column(i, column, pa.array(values, table[column].type))
+    pq.write_table(table, path)
+
+
+def edit_json(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def edit_line(path: Path, number: int, **values: object) -> None:
+    lines = path.read_text().splitlines()
+    lines[number] = json.dumps(json.loads(lines[number]) | values)
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    return builders.write_dataset(tmp_path / "dataset", LONG)
+
+
+def test_a_sound_dataset_is_sound(dataset: Path, capsys: pytest.CaptureFixture) -> None:
+    before = snapshot(dataset)
+    found = main(dataset)
+    assert found.sound
+    assert not found.warnings
+    assert (found.n_episodes, found.n_sound) == (4, 4)
+    said = capsys.readouterr().out
+    assert "4 episodes, 51 frames, 16 files with a SHA-256" in said
+    assert said.endswith("sound\n")
+    main(dataset, mend=True)
+    assert "nothing to repair" in capsys.readouterr().out
+    assert snapshot(dataset) | {".lock": b""} == before | {".lock": b""}
+
+
+FAULTS = {
+    "one bit of a video": (lambda d: flip(d / VIDEO.format(2)), "SHA-256 differs"),
+    "one bit of a table": (lambda d: flip(d / TABLE.format(2)), "SHA-256 differs"),
+    "one bit of a row": (lambda d: flip(d / ROW.format(2)), "cannot read .*file-002|SHA-256 differs"),
+    "a video cut short": (lambda d: cut(d / VIDEO.format(2)), "SHA-256 differs"),
+    "no video": (lambda d: (d / VIDEO.format(2)).unlink(), "file-002.mp4: No such file"),
+    "an empty video": (lambda d: (d / VIDEO.format(2)).write_bytes(b""), "SHA-256 differs"),
+    "a table without footer": (lambda d: cut(d / TABLE.format(2)), "SHA-256 differs"),
+    "no table": (lambda d: (d / TABLE.format(2)).unlink(), "file-002.parquet: No such file"),
+    "no row": (lambda d: (d / ROW.format(2)).unlink(), "row 2 is of episode 3"),
+    "another extra": (lambda d: edit_line(d / EXTRAS, 2, placed=False), "line 3 is not what was recorded"),
+    "an extra that is no JSON": (
+        lambda d: (d / EXTRAS).write_text((d / EXTRAS).read_text().replace('index": 2', 'index" 2')),
+        "JSONDecodeError",
+    ),
+}
+BEYOND_SUMS = {
+    "frames missing in a video": (
+        lambda d: write_video(d / VIDEO.format(2), builders.episode(2, 12).frames, builders.FPS),
+        "holds 12 frames, its table says 13",
+    ),
+    "rows missing": (
+        lambda d: pq.write_table(pq.read_table(d / TABLE.format(2)).slice(0, 11), d / TABLE.format(2)),
+        "holds 11 frames, its row says 13",
+    ),
+    "a column missing": (
+        lambda d: pq.write_table(pq.read_table(d / TABLE.format(2)).drop(["action"]), d / TABLE.format(2)),
+        r"it has columns \['episode_index'",
+    ),
+    "a value that is not finite": (
+        lambda d: edit_table(d / TABLE.format(2), "action", lambda x: [*x[:5], [0.0, float("nan"), 0.0, 1.0], *x[6:]]),
+        "action is not finite in frame 5",
+    ),
+    "a time off its grid": (
+        lambda d: edit_table(d / TABLE.format(2), "timestamp", lambda x: [*x[:4], x[4] + 0.01, *x[5:]]),
+        r"the timestamp of frame 4 is off its 1/4 s by 0.0100 s",
+    ),
+    "an index twice": (
+        lambda d: edit_table(d / TABLE.format(2), "index", lambda x: [*x[:4], x[3], *x[5:]]),
+        "index does not count on from 26",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [*FAULTS, *BEYOND_SUMS])
+def test_faults_are_found_and_cut_off(dataset: Path, tmp_path: Path, name: str) -> None:
+    """Each is of episode 2: the two before it stay as they are, byte for byte, and the whole is kept beside them."""
+    fault, words = (FAULTS | BEYOND_SUMS)[name]
+    if name in BEYOND_SUMS:
+        builders.without_sums(dataset)
+    fault(dataset)
+    damaged = snapshot(dataset)
+    found = main(dataset)
+    assert list(found.of_episodes) == [2]
+    assert re.search(words, found.of_episodes[2][0])
+    main(dataset, mend=True)
+    data = Dataset(dataset)
+    assert [data.length(e) for e in range(len(data))] == [12, 14]
+    assert examine(dataset).sound
+    kept = snapshot(tmp_path / "dataset.damaged_1")
+    assert {k: v for k, v in kept.items() if k != ".lock"} == damaged
+    after = snapshot(dataset)
+    for file in (TABLE, VIDEO, ROW):
+        assert all(after[file.format(e)] == damaged[file.format(e)] for e in (0, 1))
+    main(dataset, mend=True)  # once more changes nothing
+    assert snapshot(dataset) == after
+    assert not (tmp_path / "dataset.damaged_2").exists()
+    writer = builders.open_writer(dataset)  # recording goes on behind it
+    writer.append(builders.episode(2, 9))
+    assert examine(dataset).of_episodes == {}
+
+
+SHARED = {
+    "a camera that is no rotation": (lambda d: _turn(d, 0.9), "no rigid transform"),
+    "a mirrored camera": (lambda d: _turn(d, -1.0), "no rigid transform"),
+    "no camera": (lambda d: (d / "meta/para_cameras.json").unlink(), "para_cameras.json: No such file"),
+    "no markers": (lambda d: (d / "meta/para_markers.npz").unlink(), "para_markers.npz"),
+    "no tasks": (lambda d: (d / "meta/tasks.parquet").unlink(), "tasks.parquet"),
+}
+
+
+def _turn(root: Path, scale: float) -> None:
+    path = root / "meta/para_cameras.json"
+    cameras = json.loads(path.read_text())
+    T = np.array(cameras["agentview"]["T_world_cam"])
+    T[:3, 0] *= scale
+    cameras["agentview"]["T_world_cam"] = T.tolist()
+    path.write_text(json.dumps(cameras))
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_all_episodes_share_cannot_be_cut_off(dataset: Path, tmp_path: Path, name: str) -> None:
+    fault, words = SHARED[name]
+    builders.without_sums(dataset)
+    fault(dataset)
+    before = snapshot(dataset)
+    found = main(dataset)
+    assert found.n_sound == 0
+    assert re.search(words, " ".join([*found.of_all, *found.of_episodes.get(0, [])]))
+    with pytest.raises(BadInput, match="nothing was changed"):
+        main(dataset, mend=True)
+    assert snapshot(dataset) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["dataset"]
+
+
+def test_counts_are_mended(dataset: Path) -> None:
+    edit_json(dataset / "meta/info.json", total_frames=50)
+    edit_json(dataset / "meta/stats.json", action={})
+    found = main(dataset)
+    assert "info.json counts 50 frames, the tables 51" in found.of_counts
+    assert any("stats.json is not what was recorded" in text for text in found.of_counts)
+    assert found.n_sound == 4
+    main(dataset, mend=True)
+    assert examine(dataset).sound
+    assert Dataset(dataset).info["total_frames"] == 51
+
+
+def test_a_camera_that_hangs_is_noticed(tmp_path: Path) -> None:
+    """Equal pictures while the arm moves; not while it rests."""
+
+    def halt(number: int, episode: builders.Episode) -> builders.Episode:
+        if number == 1:
+            episode.frames[2:13] = episode.frames[2]
+        if number == 2:
+            for values in (episode.frames, episode.state, episode.action):
+                values[2:] = values[2]
+        return episode
+
+    found = examine(builders.write_dataset(tmp_path / "dataset", (14, 14, 14), change=halt))
+    assert found.sound
+    (warning,) = found.warnings
+    assert warning.startswith("episode 1: frames 2 to 12 are equal while the end effector moves")
+
+
+def test_leftovers_are_named(dataset: Path) -> None:
+    (dataset / TABLE.format(4)).write_bytes((dataset / TABLE.format(3)).read_bytes())
+    found = examine(dataset)
+    assert found.sound
+    assert found.warnings == [f"{TABLE.format(4)} belongs to no episode: left by a recording that was cut short?"]
+
+
+def test_a_repair_cut_short_is_finished(dataset: Path, tmp_path: Path) -> None:
+    """Between its last two steps the dataset has no name: the next one gives it back."""
+    flip(dataset / VIDEO.format(2))
+    main(dataset, mend=True)
+    after = snapshot(dataset)
+    dataset.rename(tmp_path / ".dataset.repaired")
+    main(dataset, mend=True)
+    assert snapshot(dataset) == after
+
+
+@pytest.mark.parametrize(("fault", "status"), [(None, 0), (flip, 1), ("gone", 2)])
+def test_the_exit_status_says_it(dataset: Path, fault: object, status: int) -> None:
+    if callable(fault):
+        fault(dataset / VIDEO.format(0))
+    root = dataset / "nowhere" if fault == "gone" else dataset
+    command = [sys.executable, "-m", "videopolicy.data.doctor", str(root)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == status, result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_altered_files_are_refused_when_they_are_read(dataset: Path) -> None:
+    """Half of such bits decode without an error into other pictures."""
+    for name in (VIDEO.format(1), TABLE.format(1), ROW.format(1), "meta/para_cameras.json", "meta/para_markers.npz"):
+        whole = (dataset / name).read_bytes()
+        flip(dataset / name)
+        with pytest.raises(BadInput, match=name.replace(".", r"\.")):
+            Dataset(dataset).frames(1)
+        (dataset / name).write_bytes(whole)
+    edit_line(dataset / EXTRAS, 1, placed=False)
+    with pytest.raises(BadInput, match="line 2 is not what was recorded"):
+        Dataset(dataset)
+
+
+def test_the_digest_is_of_what_was_recorded(dataset: Path, tmp_path: Path) -> None:
+    digest = Dataset(dataset).digest
+    other = builders.write_dataset(tmp_path / "other", LONG)
+    assert Dataset(other).digest == digest
+    (other / checksums.FILE).unlink()
+    digest = Dataset(other).digest
+    assert Dataset(other).digest == digest
+    write_video(other / VIDEO.format(1), builders.episode(3, 14).frames, builders.FPS)
+    assert Dataset(other).digest != digest

@@ -1,0 +1,46 @@
+"""SHA-256 of every file of a dataset, kept beside it: a decoder notices half of the bytes that change in a video.
+
+meta/para_checksums.jsonl: {"files": {path in the dataset: sum}, "extra": sum of an episode's line} for what was written
+together; of several lines the last one counts.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from videopolicy.data.files import append_jsonl, read_jsonl, reading, sha256
+from videopolicy.errors import BadInput
+
+FILE = "meta/para_checksums.jsonl"
+
+
+def record(root: Path, names: list[str], **more: object) -> None:
+    """Keep the sums of files as they are now."""
+    append_jsonl(root / FILE, {"files": {name: sha256(root / name) for name in names}, **more})
+
+
+def read(root: Path) -> tuple[dict[str, str], dict[int, str]]:
+    """Sums by path in the dataset, and of what was said of an episode beside its tables; none where none are kept."""
+    files: dict[str, str] = {}
+    extras: dict[int, str] = {}
+    for line in read_jsonl(root / FILE):
+        with reading(root / FILE):
+            files |= {str(name): str(value) for name, value in line["files"].items()}
+            if "extra" in line:
+                extras[int(line["episode_index"])] = str(line["extra"])
+    return files, extras
+
+
+def of_extra(extra: dict) -> str:
+    """The sum of an episode's line of `meta/para_episodes.jsonl`."""
+    return hashlib.sha256(json.dumps(extra, sort_keys=True).encode()).hexdigest()
+
+
+def check(root: Path, name: str, files: dict[str, str]) -> None:
+    """`BadInput` where a file is not what was recorded; nothing for one without a sum."""
+    with reading(root / name):
+        if name in files and sha256(root / name) != files[name]:
+            raise BadInput(
+                f"{root / name} is not what was recorded: its SHA-256 differs; see python -m"
+                f" videopolicy.data.doctor {root}"
+            )

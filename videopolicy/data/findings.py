@@ -1,0 +1,229 @@
+"""What is wrong with a dataset, found by reading all of it."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from videopolicy.camera import Camera
+from videopolicy.data import cameras, checksums
+from videopolicy.data.files import read_json, read_table, reading
+from videopolicy.data.format import EXTRAS, ROTATION, VECTORS, episode_files, read_info, row_files
+from videopolicy.data.selftest import check_recording
+from videopolicy.data.statistics import STATS
+from videopolicy.data.video import read_video
+from videopolicy.errors import BadInput
+
+FROZEN = 2.0  # [s] of equal pictures ...
+CODING = 16  # grey levels, by which a video's pictures of the same may differ
+MOVED = 0.02  # [m] ... in which the end effector goes so far: a camera that hangs
+MARKERS, TASKS, STATISTICS = "meta/para_markers.npz", "meta/tasks.parquet", "meta/stats.json"
+
+
+@dataclass
+class Findings:
+    """Errors, by what they are of; `sums` are those that were kept of files, `rows` an episode's row each."""
+
+    root: Path
+    info: dict
+    key: str  # of the camera's pictures
+    sums: dict[str, str] = field(default_factory=dict)
+    rows: list[dict] = field(default_factory=list)
+    of_episodes: dict[int, list[str]] = field(default_factory=dict)
+    of_all: list[str] = field(default_factory=list)  # errors that no episode is free of
+    of_counts: list[str] = field(default_factory=list)  # errors in what is only counted or summed up
+    warnings: list[str] = field(default_factory=list)
+    outside: dict[int, float] = field(default_factory=dict)  # episode to its share of waypoints outside the image
+
+    @property
+    def sound(self) -> bool:
+        return not (self.of_episodes or self.of_all or self.of_counts)
+
+    @property
+    def n_episodes(self) -> int:
+        return self.info["total_episodes"]
+
+    @property
+    def n_sound(self) -> int:
+        """Episodes before the first that has an error."""
+        return 0 if self.of_all else min(self.of_episodes, default=self.n_episodes)
+
+    def lines(self) -> Iterator[str]:
+        n_frames = sum(row["length"] for row in self.rows)
+        yield f"{self.root}: {self.n_episodes} episodes, {n_frames} frames, {len(self.sums)} files with a SHA-256"
+        if self.outside:
+            worst = max(self.outside, key=lambda e: self.outside[e])
+            mean = np.mean(list(self.outside.values()))
+            yield f"waypoints outside the image: {mean:.1%}; most in episode {worst}: {self.outside[worst]:.1%}"
+        yield from (f"warning: {text}" for text in self.warnings)
+        yield from (f"error: {text}" for text in self.of_all + self.of_counts)
+        for e, texts in sorted(self.of_episodes.items()):
+            yield from (f"error: episode {e}: {text}" for text in texts)
+        yield "sound" if self.sound else f"not sound; of {self.n_episodes} episodes the first {self.n_sound} are"
+
+
+def examine(root: Path) -> Findings:
+    """Everything that is wrong with a dataset; `BadInput` where there is none, or its info.json cannot be read."""
+    info = read_info(root)
+    found = Findings(root, info, next((k for k in info["features"] if k.startswith("observation.images.")), ""))
+    try:
+        found.sums, extra_sums = checksums.read(root)
+        camera = _shared(found)
+        moving = cameras.moving(root / cameras.FILE)
+    except BadInput as error:
+        found.of_all.append(str(error))
+        return found
+    if not found.sums:
+        found.warnings.append(f"no {checksums.FILE}: not every byte that changed in a video can be noticed")
+    found.rows = _rows(found)
+    extras = _extras(found, extra_sums)
+
+    start = 0
+    for e, row in enumerate(found.rows):
+        try:
+            with reading(root / EXTRAS):
+                own = Camera.from_json(extras[e]["camera"]) if moving else camera
+            _episode(found, e, start, own)
+        except BadInput as error:
+            found.of_episodes.setdefault(e, []).append(str(error))
+        start += row["length"]
+    if not found.of_episodes:
+        if info.get("total_frames") != start:
+            found.of_counts.append(f"info.json counts {info.get('total_frames')} frames, the tables {start}")
+        _statistics(found, start)
+    _strangers(found)
+    return found
+
+
+def _shared(found: Findings) -> Camera:
+    """The dataset's camera, after what all episodes share has been read; `BadInput` where that is wrong."""
+    root, name = found.root, found.key.removeprefix("observation.images.")
+    for shared in (cameras.FILE, MARKERS, TASKS):
+        checksums.check(root, shared, found.sums)
+    read_table(root / TASKS)
+    known = cameras.read_cameras(root / cameras.FILE)
+    if name not in known:
+        raise BadInput(f"{root}/{cameras.FILE} has no camera {name!r}; it has {sorted(known)}")
+    return known[name]
+
+
+def _rows(found: Findings) -> list[dict]:
+    """Episodes' rows, as far as they can be read."""
+    rows: list[dict] = []
+    n = found.n_episodes
+    for path in row_files(found.root):
+        if len(rows) >= n:
+            break
+        try:
+            more = read_table(path).to_pylist()
+            with reading(path):
+                for e, row in enumerate(more, len(rows)):
+                    if row["episode_index"] != e:
+                        raise BadInput(f"row {e} is of episode {row['episode_index']}")
+                    episode_files(row, found.key), row["length"] + 0
+        except BadInput as error:
+            found.of_episodes[len(rows)] = [str(error)]
+            return rows
+        rows += more
+    if len(rows) < n:
+        found.of_episodes[len(rows)] = [f"info.json counts {n} episodes, the tables {len(rows)}"]
+    return rows[:n]
+
+
+def _extras(found: Findings, sums: dict[int, str]) -> list[dict]:
+    """What was said of each episode beside its tables, {} where nothing can be read."""
+    path = found.root / EXTRAS
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    extras: list[dict] = []
+    for e in range(len(found.rows)):
+        try:
+            with reading(path):
+                extras.append(json.loads(lines[e]) if e < len(lines) else {})
+                if e in sums and checksums.of_extra(extras[e]) != sums[e]:
+                    raise BadInput(f"{path}: line {e + 1} is not what was recorded: its SHA-256 differs")
+        except BadInput as error:
+            extras += [{}] * (e + 1 - len(extras))
+            found.of_episodes.setdefault(e, []).append(str(error))
+    return extras
+
+
+def _episode(found: Findings, e: int, start: int, camera: Camera) -> None:
+    """Look at an episode, which follows `start` frames; `BadInput` for the first thing that is wrong with it."""
+    root, row, fps = found.root, found.rows[e], found.info["fps"]
+    files = episode_files(row, found.key)
+    for name in files:
+        checksums.check(root, name, found.sums)
+    n, path = row["length"], root / files[0]
+    if (row["dataset_from_index"], row["dataset_to_index"]) != (start, start + n):
+        raise BadInput(f"its row says frames {row['dataset_from_index']} to {row['dataset_to_index']}, not {start} on")
+    table = read_table(path)
+    with reading(path):
+        wanted = {k for k, v in found.info["features"].items() if v["dtype"] != "video"}
+        if set(table.column_names) != wanted:
+            raise BadInput(f"it has columns {sorted(table.column_names)}, info.json {sorted(wanted)}")
+        if len(table) != n:
+            raise BadInput(f"it holds {len(table)} frames, its row says {n}")
+        for name, expected in (("frame_index", 0), ("index", start)):
+            if table[name].to_pylist() != list(range(expected, expected + n)):
+                raise BadInput(f"{name} does not count on from {expected}")
+        off = np.abs(np.array(table["timestamp"].to_pylist(), float) - np.arange(n) / fps)
+        if not (off < 1e-4).all():
+            raise BadInput(f"the timestamp of frame {int(off.argmax())} is off its 1/{fps} s by {off.max():.4f} s")
+        values = {k: np.array(table[k].to_pylist(), float) for k in (*VECTORS, ROTATION) if k in wanted}
+        for name, value in values.items():
+            if not np.isfinite(value).all():
+                raise BadInput(f"{name} is not finite in frame {int(np.argwhere(~np.isfinite(value).all(1))[0, 0])}")
+    frames = read_video(root / files[1], n)
+    if frames.shape[2:0:-1] != camera.size:
+        raise BadInput(f"{root / files[1]} has pictures of {frames.shape[2:0:-1]}, its camera {camera.size}")
+    if e == 0:
+        check_recording(root / MARKERS, camera, frames[0])
+    position = values[VECTORS[0]][:, :3]
+    if not camera.position[2] > position[:, 2].max():
+        high = f"{camera.position[2]:.3f} m, its end effector at {position[:, 2].max():.3f}"
+        raise BadInput(f"its camera stands at z = {high}: nothing that high could be lifted")
+    found.outside[e] = float((~camera.contains(camera.project(position))).mean())
+    if found.outside[e] == 1.0:
+        found.warnings.append(f"episode {e}: its end effector is never in the image")
+    _frozen(found, e, frames, position)
+
+
+def _frozen(found: Findings, e: int, frames: np.ndarray, position: np.ndarray) -> None:
+    """Warn of a span of equal pictures in which the arm moves."""
+    differ = [np.abs(b.astype(int) - a).max() > CODING for a, b in itertools.pairwise(frames)]
+    changed = [0, *(np.flatnonzero(differ) + 1).tolist(), len(frames)]
+    for first, after in itertools.pairwise(changed):
+        moved = float(np.linalg.norm(np.ptp(position[first:after], axis=0)))
+        if after - first > FROZEN * found.info["fps"] and moved > MOVED:
+            text = f"frames {first} to {after - 1} are equal while the end effector moves {100 * moved:.0f} cm"
+            found.warnings.append(f"episode {e}: {text}: does the camera hang?")
+
+
+def _statistics(found: Findings, n_frames: int) -> None:
+    """`stats.json`, which is written last."""
+    path = found.root / STATISTICS
+    if not path.is_file():
+        found.warnings.append(f"no {STATISTICS}: recording has not ended")
+        return
+    try:
+        checksums.check(found.root, STATISTICS, found.sums)
+        stats = read_json(path)
+        with reading(path):
+            counts = {key: values["count"][0] for key, values in stats.items() if set(values) == set(STATS)}
+        if set(counts.values()) != {n_frames}:
+            raise BadInput(f"{path} counts {sorted(set(counts.values()))} frames, the tables {n_frames}")
+    except BadInput as error:
+        found.of_counts.append(str(error))
+
+
+def _strangers(found: Findings) -> None:
+    """Warn of files that belong to no episode."""
+    known = {name for row in found.rows for name in episode_files(row, found.key)}
+    for folder in ("data", "videos", "meta/episodes"):
+        for path in sorted((found.root / folder).rglob("*")):
+            name = str(path.relative_to(found.root))
+            if path.is_file() and name not in known and not found.of_episodes:
+                found.warnings.append(f"{name} belongs to no episode: left by a recording that was cut short?")

@@ -1,0 +1,225 @@
+"""Writing of LeRobot datasets, format v3.0. See docs/DATA_FORMAT.md.
+
+Every episode has its own data, video and episode file, written under a temporary name, closed, synced and renamed;
+`meta/info.json` is replaced last. An episode that info.json does not count does not exist, so a crash loses at most
+the episode being written.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, UInt8
+
+from videopolicy.camera import Camera
+from videopolicy.data import cameras, checksums
+from videopolicy.data.files import read_json, replace, write_table
+from videopolicy.data.format import (
+    CHUNK_SIZE,
+    CONVENTIONS,
+    DATA,
+    EPISODES,
+    EXTRAS,
+    ROTATION,
+    VECTORS,
+    VERSION,
+    VIDEO,
+    episode_files,
+    episode_rows,
+    features,
+    read_extras,
+    read_info,
+)
+from videopolicy.data.statistics import STATS, image_statistics, merge, statistics
+from videopolicy.data.video import write_video
+from videopolicy.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One demonstration: frame i shows `state[i]`, and `action[i]` was the command from frame i to frame i + 1."""
+
+    frames: UInt8[np.ndarray, "frame height width 3"]
+    state: Float[np.ndarray, "frame 4"]  # end effector [m] and gripper opening
+    action: Float[np.ndarray, "frame 4"]  # commanded waypoint [m] and gripper opening
+    extra: dict  # goes to meta/para_episodes.jsonl
+    rotation: Float[np.ndarray, "frame 3"] | None = None  # of the hand, as in `videopolicy/rotation.py` [rad]
+
+
+class Writer:
+    """Appends episodes to a dataset folder, a new one or one that this class wrote."""
+
+    def __init__(
+        self,
+        root: Path,
+        fps: int,
+        camera_name: str,
+        camera: Camera,
+        task: str,
+        moving: bool = False,
+        rotations: bool = False,
+    ) -> None:
+        """`moving`: every episode has its own camera, `Episode.extra["camera"]`; `camera` is that of the first.
+
+        `rotations`: every episode has its `rotation`.
+        """
+        self.root, self.fps, self.task, self.moving, self.rotations = root, fps, task, moving, rotations
+        self.key, self.camera_name = f"observation.images.{camera_name}", camera_name
+        self.info = self._open(camera)
+
+    @property
+    def n_episodes(self) -> int:
+        return self.info["total_episodes"]
+
+    def extras(self) -> list[dict]:
+        """What `Episode.extra` said of each episode so far."""
+        return read_extras(self.root)[: self.n_episodes]
+
+    def write_markers(self, markers: Float[np.ndarray, "n 3"], shown: np.ndarray, hidden: np.ndarray) -> None:
+        """Keep the camera self-test's pictures with the data: known 3-D points, and the scene with and without them."""
+        pair = np.stack([shown, hidden])
+        replace(
+            self.root / "meta/para_markers.npz", lambda path: np.savez_compressed(path, markers=markers, images=pair)
+        )
+        checksums.record(self.root, ["meta/para_markers.npz"])
+
+    def append(self, episode: Episode) -> None:
+        """Write one episode; it exists from the moment this returns."""
+        i, n = self.n_episodes, len(episode.state)
+        if not (len(episode.frames) == n == len(episode.action)) or n == 0:
+            raise BadInput(f"episode {i}: {len(episode.frames)} frames, {n} states, {len(episode.action)} actions")
+        if (episode.rotation is not None) != self.rotations:
+            has = "no rotation" if self.rotations else "a rotation"
+            raise BadInput(f"episode {i} has {has}; allowed: one in every episode of {self.root}, or in none")
+        vectors = dict(zip(VECTORS, (episode.state, episode.action), strict=True))
+        if episode.rotation is not None:
+            vectors[ROTATION] = episode.rotation
+        if any(len(v) != n or not np.isfinite(v).all() for v in vectors.values()):
+            raise BadInput(f"episode {i}: states, actions and rotations must be finite, and one for each frame")
+        place = {"chunk": i // CHUNK_SIZE, "file": i % CHUNK_SIZE}
+        index = np.arange(n)
+        table = pa.table(
+            {
+                **{k: _vectors(v) for k, v in vectors.items()},
+                "timestamp": pa.array((index / self.fps).astype(np.float32)),
+                "frame_index": index,
+                "episode_index": np.full(n, i),
+                "index": index + self.info["total_frames"],
+                "task_index": np.zeros(n, np.int64),
+            }
+        )
+        replace(self.root / DATA.format(**place), lambda path: write_table(table, path))
+        replace(
+            self.root / VIDEO.format(key=self.key, **place), lambda path: write_video(path, episode.frames, self.fps)
+        )
+        stats = {k: statistics(v) for k, v in vectors.items()}
+        stats[self.key] = image_statistics(episode.frames)
+        row = {
+            "episode_index": i,
+            "tasks": [self.task],
+            "length": n,
+            "dataset_from_index": self.info["total_frames"],
+            "dataset_to_index": self.info["total_frames"] + n,
+            "data/chunk_index": place["chunk"],
+            "data/file_index": place["file"],
+            "meta/episodes/chunk_index": place["chunk"],
+            "meta/episodes/file_index": place["file"],
+            f"videos/{self.key}/chunk_index": place["chunk"],
+            f"videos/{self.key}/file_index": place["file"],
+            f"videos/{self.key}/from_timestamp": 0.0,
+            f"videos/{self.key}/to_timestamp": n / self.fps,
+            **{f"stats/{k}/{name}": value for k, s in stats.items() for name, value in s.items()},
+        }
+        replace(self.root / EPISODES.format(**place), lambda path: write_table(pa.Table.from_pylist([row]), path))
+        extras = [*self.extras(), json.loads(json.dumps({"episode_index": i, **episode.extra}))]
+        checksums.record(
+            self.root, list(episode_files(row, self.key)), episode_index=i, extra=checksums.of_extra(extras[-1])
+        )
+        replace(
+            self.root / EXTRAS,
+            lambda path: path.write_text("".join(json.dumps(e) + "\n" for e in extras)),
+        )
+        self.info |= {
+            "total_episodes": i + 1,
+            "total_frames": self.info["total_frames"] + n,
+            "splits": {"train": f"0:{i + 1}"},
+        }
+        replace(self.root / "meta/info.json", lambda path: path.write_text(json.dumps(self.info, indent=2)))
+
+    def finish(self) -> None:
+        """Write the dataset's overall statistics; call after the last episode."""
+        summarize(self.root, self.info["features"], self.n_episodes)
+
+    def _open(self, camera: Camera) -> dict:
+        info_file = self.root / "meta/info.json"
+        mount = "moving" if self.moving else "fixed"
+        mine = {self.camera_name: {**camera.to_json(), "mount": mount, "distortion": [0.0] * 5, **CONVENTIONS}}
+        if info_file.exists():
+            info = read_info(self.root)
+            if (info["fps"], list(info["features"])) != (self.fps, wanted := list(self._features(camera))):
+                raise BadInput(
+                    f"{self.root} holds a dataset at {info['fps']} fps with {list(info['features'])}; allowed: one at"
+                    f" {self.fps} fps with {wanted}, or another folder"
+                )
+            before = read_json(self.root / cameras.FILE)
+            sizes = [(c.get("mount"), tuple(c["size"])) for c in before.values()]
+            if (sizes != [(mount, camera.size)]) if self.moving else (before != json.loads(json.dumps(mine))):
+                raise BadInput(f"{self.root} was recorded with another camera than the one at hand")
+            return info
+        # A first start that was cut short has left these and nothing that could be lost.
+        unborn = {"meta/tasks.parquet", cameras.FILE, "meta/para_markers.npz", checksums.FILE}
+        files = {str(p.relative_to(self.root)) for p in self.root.rglob("*") if p.is_file() and p.name[0] != "."}
+        if any(f not in unborn and ".tmp" not in f for f in files):
+            raise BadInput(f"{self.root} is not empty and holds no dataset; nothing was written")
+        tasks = pa.table({"task_index": pa.array([0]), "task": pa.array([self.task])})
+        pandas = {
+            "index_columns": ["task"],
+            "columns": [_pandas_column("task_index", "int64"), _pandas_column("task", "object")],
+        }
+        pandas |= {"column_indexes": [], "pandas_version": "2.0.0"}
+        tasks = tasks.replace_schema_metadata({"pandas": json.dumps(pandas)})
+        replace(self.root / "meta/tasks.parquet", lambda path: write_table(tasks, path))
+        replace(self.root / cameras.FILE, lambda path: path.write_text(json.dumps(mine, indent=2)))
+        checksums.record(self.root, ["meta/tasks.parquet", cameras.FILE])
+        info = {
+            "codebase_version": VERSION,
+            "robot_type": "panda",
+            "fps": self.fps,
+            "total_episodes": 0,
+            "total_frames": 0,
+            "total_tasks": 1,
+            "chunks_size": CHUNK_SIZE,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 200,
+            "data_path": DATA.replace("{chunk:", "{chunk_index:").replace("{file:", "{file_index:"),
+            "video_path": VIDEO.replace("{key}", "{video_key}")
+            .replace("{chunk:", "{chunk_index:")
+            .replace("{file:", "{file_index:"),
+            "splits": {"train": "0:0"},
+            "features": self._features(camera),
+        }
+        replace(self.root / "meta/info.json", lambda path: path.write_text(json.dumps(info, indent=2)))
+        return info
+
+    def _features(self, camera: Camera) -> dict:
+        return features(self.key, camera, self.fps, self.rotations)
+
+
+def summarize(root: Path, features: dict, n_episodes: int) -> None:
+    """Write statistics over all episodes from those that their rows hold."""
+    rows = [row for _, row in zip(range(n_episodes), episode_rows(root), strict=False)]
+    keys = [k for k in features if k in (*VECTORS, ROTATION) or k.startswith("observation.images.")]
+    stats = {k: merge([{s: r[f"stats/{k}/{s}"] for s in STATS} for r in rows]) for k in keys}
+    replace(root / "meta/stats.json", lambda path: path.write_text(json.dumps(stats, indent=1)))
+    checksums.record(root, ["meta/stats.json"])
+
+
+def _vectors(values: np.ndarray) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(values, np.float32).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _pandas_column(name: str, kind: str) -> dict:
+    return {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": kind, "metadata": None}

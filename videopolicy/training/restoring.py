@@ -1,0 +1,95 @@
+"""What a checkpoint holds, put back: weights into a network that they fit, moments into an optimizer."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from videopolicy.data.files import reading
+from videopolicy.errors import BadInput
+from videopolicy.training.checkpoint import AVERAGED, FROZEN, MODEL, OPTIMIZER, STATE, read_state
+
+
+def load_model(
+    path: Path,
+    module: nn.Module,
+    accept: Callable[[str], bool] = lambda _key: True,
+    convert: Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]] = lambda theirs, _ours: theirs,
+    averaged: bool = False,
+) -> None:
+    """Load the accepted part of a checkpoint's weights, given the module's own names; they must then fit exactly.
+
+    With `averaged`, running means instead of the last step's weights, where the checkpoint has them.
+
+    Raises `BadInput` that names the first key that is missing, left over or of another shape.
+    """
+    theirs = _read(path / MODEL) | (read_averaged(path) if averaged else {})
+    theirs = {k: v for k, v in theirs.items() if accept(k)}
+    ours = {k: v for k, v in module.state_dict().items() if accept(k) and not k.startswith(FROZEN)}
+    theirs = convert(theirs, ours)
+    for key in sorted(set(ours) | set(theirs)):
+        a, b = ours.get(key), theirs.get(key)
+        if a is None or b is None or a.shape != b.shape or a.is_floating_point() != b.is_floating_point():
+            shapes = " against ".join(_shape(x) for x in (b, a))
+            raise BadInput(
+                f"{path} holds a checkpoint of another architecture: {key} is {shapes} in this configuration"
+            )
+        if not b.isfinite().all():
+            raise BadInput(f"{path} holds values of {key} that are not finite")
+    module.load_state_dict(theirs, strict=False)
+
+
+def read_averaged(path: Path) -> dict[str, Tensor]:
+    """Running means of a checkpoint's trained weights; none where it has none."""
+    return _read(path / AVERAGED) if (path / AVERAGED).is_file() else {}
+
+
+def check_frozen(path: Path, state: dict, identity: str) -> None:
+    """`BadInput` where the VAE or image encoder at hand is not the one that a checkpoint was trained with."""
+    if state["frozen"] != identity:
+        raise BadInput(
+            f"{path} was trained with the VAE and image encoder {state['frozen']}, the pretrained folder now holds"
+            f" {identity}"
+        )
+
+
+def read_optimizer(path: Path, wanted: list[dict]) -> dict[str, Any]:
+    """An optimizer's state dictionary, for one with the parameter groups `wanted`; `BadInput` where they differ."""
+    before = read_state(path)
+    state: dict[int, dict[str, Any]] = {}
+    # Fused optimizers read moments in the order in which they lie in memory: it must be their parameter's, which may
+    # have its channels last, while files have them first.
+    parameters: list[Tensor] = [p for group in wanted for p in group["params"]]
+    with reading(path / STATE):
+        groups = before["optimizer"]
+        theirs, ours = ([(g["name"], len(g["params"])) for g in x] for x in (groups, wanted))
+        if theirs != ours:
+            raise BadInput(
+                f"{path} was trained with other parameters (group, number): {theirs}, not {ours}: by an older version?"
+                " It still acts and can be evaluated; to train on, name another run"
+            )
+    moments = _read(path / OPTIMIZER)
+    with reading(path / OPTIMIZER):
+        for key, value in {**moments, **before.get("numbers", {})}.items():
+            index, *names, last = key.split(".")
+            place = state.setdefault(int(index), {})
+            for name in names:
+                place = place.setdefault(name, {})
+            if isinstance(value, Tensor) and value.shape == parameters[int(index)].shape:
+                value = torch.empty_like(parameters[int(index)], dtype=value.dtype, device="cpu").copy_(value)
+            place[last] = value
+    return {"state": state, "param_groups": groups}
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    with reading(path):
+        return load_file(path)
+
+
+def _shape(x: Tensor | None) -> str:
+    if x is None:
+        return "nothing"
+    return str(tuple(x.shape)) + ("" if x.is_floating_point() else f" of {x.dtype}")
