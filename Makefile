@@ -13,7 +13,7 @@ LAUNCH := python
 SUBMAKE := $(MAKE)  # under another name, or `make -n` would run the line that holds it
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-scratch svd-tiny test lint bench smoke clean
+.PHONY: help setup demo demo-scratch svd-tiny test faults lint bench smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -126,6 +126,9 @@ $(sort $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_COPIES:%=o
 test: setup .venv/zero lint  ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -m "not timing" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -m timing
+
+faults: setup  ## inject faults into every program, and print what it survived and what was lost; a quarter of an hour
+	@OMP_NUM_THREADS=1 PYTHONPATH=tests:. $(RUN) python -m faults
 
 lint: setup  ## ruff and mypy
 	$(RUN) ruff check .

@@ -209,8 +209,8 @@ def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) 
     """Another learning rate in an old run, another seed in an old dataset, two writers, steps between frames."""
     again = paths(folder, "video")
     before = (folder / "video/config.yaml").read_text()
-    with pytest.raises(BadInput, match=r"backbone.n_frames +3 +4 +cannot change"):
-        video.main(config(video.Config, "video", backbone__n_frames=4, **again))
+    with pytest.raises(BadInput, match=r"backbone.tune +\"full\" +\"temporal\" +cannot change"):
+        video.main(config(video.Config, "video", backbone__tune="temporal", **again))
     with lock_folder(folder / "video"), pytest.raises(BadInput, match=r"process \d+ on .* is writing to"):
         video.main(config(video.Config, "video", **again))
     assert (folder / "video/config.yaml").read_text() == before

@@ -54,7 +54,7 @@ def load(config_class: type[C], args: Sequence[str] | None = None) -> C:
             yaml.safe_dump(base, whole)
             whole.flush()
             config = draccus.parse(config_class, whole.name, _without_path(args), exit_on_error=False)
-    except (argparse.ArgumentError, draccus.utils.DraccusException, ValueError, TypeError) as error:
+    except (argparse.ArgumentError, draccus.utils.DraccusException, yaml.YAMLError, ValueError, TypeError) as error:
         raise BadInput(f"{path or 'command line'}: {_cause(error)}") from error
     _check_words(config, str(path or "command line"))
     return config
@@ -101,12 +101,18 @@ def launch_on_folder(main: Callable[[Path], Any], usage: str) -> None:
 
 
 def guarded(run: Callable[[], R]) -> R:
-    """Run a program's whole work; bad input ends in one line and exit status 2, Ctrl-C in one and 130."""
+    """Run a program's whole work, whose end may be one line.
+
+    Exit status 2 after bad input, 1 after a loss that is not finite, 130 after a stop that was asked for.
+    """
     try:
         return run()
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         raise SystemExit(130) from None

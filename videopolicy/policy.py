@@ -15,6 +15,7 @@ from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.backbones.tuning import fitted
 from videopolicy.backbones.unet import Compile
 from videopolicy.config import from_dict
+from videopolicy.data.files import reading
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.heads.head import ActionHead
@@ -72,18 +73,21 @@ def load(path: Path, device: str = "cpu", compile: Compile = "none") -> tuple[Fe
     if "head" not in config:
         raise BadInput(f"{path} is a stage-one checkpoint, without an action head; name one of train_stages/joint.py")
     backbone: SVDBackbone | ImageBackbone
-    if state["stage"] == "light":  # its network is in the checkpoint whole: no other weights are looked for
-        backbone = ImageBackbone(from_dict(ImageConfig, {**config["backbone"], "weights": "random"}))
-    else:
-        # Kernels are the machine's business, and to act no weight is trained: updates are merged into what they update.
-        theirs = {**config["backbone"], "attention": "auto", "tune": "frozen", "compile": compile}
-        backbone = SVDBackbone(from_dict(SVDConfig, theirs), state["fps"])
-        restoring.check_frozen(path, state, backbone.identity)
-    head = make_head(from_dict(HeadConfig, config["head"]), backbone, state["labels"], state["fps"])
-    both = nn.ModuleDict({"backbone": backbone, "head": head})
-    acting = ("backbone.", "head.")  # not what the loss keeps
-    restoring.load_model(path, both, lambda key: key.startswith(acting), fitted, averaged=True)
-    precision = config["train"]["mixed_precision"]
+    with reading(path):
+        if state["stage"] == "light":  # its network is in the checkpoint whole: no other weights are looked for
+            backbone = ImageBackbone(from_dict(ImageConfig, {**config["backbone"], "weights": "random"}))
+        else:
+            # Kernels are the machine's business. To act no weight is trained: updates are merged into what they update.
+            theirs = {**config["backbone"], "attention": "auto", "tune": "frozen", "compile": compile}
+            backbone = SVDBackbone(from_dict(SVDConfig, theirs), state["fps"])
+            restoring.check_frozen(path, state, backbone.identity)
+        head = make_head(from_dict(HeadConfig, config["head"]), backbone, state["labels"], state["fps"])
+        both = nn.ModuleDict({"backbone": backbone, "head": head})
+        acting = ("backbone.", "head.")  # not what the loss keeps
+        restoring.load_model(path, both, lambda key: key.startswith(acting), fitted, averaged=True)
+        precision = config["train"]["mixed_precision"]
+        if precision not in ("fp32", "bf16"):
+            raise BadInput(f"train.mixed_precision is {precision!r}; allowed: fp32, bf16")
     if precision == "bf16" and not has_bf16(torch.device(device).type):
         warnings.warn(f"{path} acts in bf16, which this machine has no instructions for: it will be slow", stacklevel=2)
     both.eval().to(device)

@@ -93,10 +93,14 @@ class ClipDataset(TorchDataset):
             name: torch.from_numpy(getattr(label, name)).float()
             for name in ("start_pixel", "pixel", "height", "gripper", "position")
         }
+        use = torch.from_numpy(label.inside & label.in_episode)
+        for name in ("pixel", "height", "gripper", "position"):
+            if not numbers[name][use].isfinite().all():  # bins would make a label like any other of it
+                raise BadInput(f"episode {episode} of {self.data.root}, frame {t}: a label's {name} is not finite")
         sample = {"frames": torch.from_numpy(self._pictures(episode, shown[: self.n_pictures])), **numbers}
         if label.rotation is not None:
             sample["rotation"] = torch.from_numpy(label.rotation).float()
-        sample["valid"] = torch.from_numpy(label.inside & label.in_episode)
+        sample["valid"] = use
         for name, maps in self.maps.items():
             sample[name] = torch.from_numpy(maps[episode][shown]).float()
         return sample

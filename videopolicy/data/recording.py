@@ -154,6 +154,9 @@ class Writer:
 
     def _open(self, camera: Camera) -> dict:
         info_file = self.root / "meta/info.json"
+        for folder in ("data", "videos", "meta"):  # what a recording that was killed has left
+            for path in (self.root / folder).rglob("*.tmp*"):
+                path.unlink()
         mount = "moving" if self.moving else "fixed"
         mine = {self.camera_name: {**camera.to_json(), "mount": mount, "distortion": [0.0] * 5, **CONVENTIONS}}
         if info_file.exists():

@@ -1,12 +1,12 @@
 """The camera self-test of a recorded dataset, where no simulator and no arm is at hand."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from videopolicy.camera import Camera, check_markers
+from videopolicy.data.files import reading
 from videopolicy.errors import BadInput
 
 
@@ -17,12 +17,14 @@ def check_recording(path: Path, camera: Camera, frame: UInt8[np.ndarray, "height
     """
     if not path.exists():
         raise BadInput(f"{path} is missing: without it a flipped or mirrored camera cannot be noticed")
-    try:
+    with reading(path):
         with np.load(path, allow_pickle=False) as stored:
             markers, (shown, hidden) = stored["markers"], stored["images"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise BadInput(f"cannot read {path}: {error}") from error
-    check_markers(camera, markers, shown, hidden)
+        if markers.ndim != 2 or markers.shape[1] != 3 or not np.isfinite(markers).all():
+            raise BadInput(f"markers are {markers.shape}; allowed: finite, n x 3")
+        if hidden.shape != shown.shape or hidden.shape != frame.shape:
+            raise BadInput(f"its pictures are {shown.shape} and {hidden.shape}, the video's {frame.shape}")
+        check_markers(camera, markers, shown, hidden)
     picture, reference = frame.astype(float), hidden.astype(float)
     views = {
         "as they are": picture,

@@ -8,6 +8,7 @@ from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.backbones.tuning import fitted
 from videopolicy.config import from_dict
+from videopolicy.data.files import reading
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint, restoring
 
@@ -15,8 +16,10 @@ from videopolicy.training import checkpoint, restoring
 def open_stage_one(path: Path) -> SVDBackbone:
     """The video model of a stage-one run or checkpoint, as it was configured there."""
     found = checked(path)
-    cfg = from_dict(SVDConfig, {**checkpoint.read_config(found)["backbone"], "attention": "auto", "compile": "none"})
-    backbone = SVDBackbone(cfg, checkpoint.read_state(found)["fps"])
+    with reading(found):
+        theirs = checkpoint.read_config(found)["backbone"]
+        cfg = from_dict(SVDConfig, {**theirs, "attention": "auto", "compile": "none"})
+        backbone = SVDBackbone(cfg, checkpoint.read_state(found)["fps"])
     load_stage_one(found, backbone)
     return backbone
 
@@ -27,7 +30,8 @@ def load_stage_one(path: Path, backbone: SVDBackbone) -> None:
     Raises `BadInput` where that was made at another size, with another VAE or for another architecture.
     """
     found = checked(path)
-    theirs = from_dict(SVDConfig, checkpoint.read_config(found)["backbone"])
+    with reading(found):
+        theirs = from_dict(SVDConfig, checkpoint.read_config(found)["backbone"])
     for name in ("image_size", "n_frames", "augmentation"):
         ours = getattr(backbone.cfg, name)
         if getattr(theirs, name) != ours:

@@ -1,0 +1,102 @@
+"""Inject every fault, and print what the programs survived and what was lost.
+
+PYTHONPATH=tests:. python -m faults [--quick] [--only NAME] [--json FILE]
+
+Exit status 1 where a fault was not survived, or something was lost.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import torch
+
+from faults import data, inputs, saving, simulators, training
+from faults.fault import Fault, Outcome
+
+FAULTS = (
+    Fault("checkpoint: kill -9 while saving", saving.kill_saves, 20, 2),
+    Fault("checkpoint: kill -9 before every file operation of a save", saving.kill_everywhere, 1000, 12),
+    Fault("checkpoint: disk full at every file operation of a save", saving.full_everywhere, 1000, 5),
+    Fault("checkpoint: disk full in the middle of a file", saving.full_disk, 10, 2),
+    Fault("checkpoint: read-only folder", saving.read_only, 1, 1),
+    Fault("checkpoint: flipped, truncated, empty, missing files", saving.damaged_files, 50, 3),
+    Fault("training: kill -9", training.kill_training, 20, 2),
+    Fault("training: SIGTERM and Ctrl-C", training.stop_training, 4, 0),
+    Fault("training: NaN in a batch, infinite gradient", training.not_finite, 4, 2),
+    Fault("training: a disk too small for checkpoints", training.small_disks, 2, 1),
+    Fault("training: a second trainer in the same run", training.two_trainers, 2, 1),
+    Fault("data: kill -9 while recording", data.kill_recording, 20, 2),
+    Fault("data: disk full while recording", data.full_disk, 10, 2),
+    Fault("data: flipped, truncated, empty, missing files", data.damaged_files, 50, 3),
+    Fault("data: AV1, other lengths, columns, NaN", data.unusual_files, 6, 6),
+    Fault("data: kill -9 while collecting in LIBERO", simulators.kill_collection, 2, 0),
+    Fault("evaluation: simulator killed, hung", simulators.lost_simulators, 4, 0),
+    Fault("evaluation: simulator out of memory", simulators.starved_simulators, 2, 0),
+    Fault("evaluation: kill -9", simulators.kill_evaluation, 3, 0),
+    Fault("evaluation: other numbers of simulators", simulators.workers, 2, 0),
+    Fault("input: configurations and options", inputs.configurations, 400, 200),
+    Fault("input: datasets", inputs.datasets, 400, 50),
+    Fault("input: checkpoints", inputs.checkpoints, 300, 20),
+    Fault("input: camera files", inputs.cameras, 1000, 200),
+    Fault("input: weights of an image network", inputs.weights, 200, 20),
+)
+ROW = "{:<58} {:>8} {:>8} {:>5}  {}"
+
+
+def main(quick: bool = False, only: str = "") -> list[dict]:
+    """Inject the faults whose name holds `only`, each into a fresh folder; a row for each, and one of totals."""
+    torch.set_num_threads(1)  # processes are forked from this one
+    print(ROW.format("fault", "injected", "survived", "lost", "note"), flush=True)
+    rows, started = [], time.monotonic()
+    for fault in FAULTS:
+        n = fault.n_quick if quick else fault.n
+        if n and only in fault.name:
+            begun = time.monotonic()
+            with tempfile.TemporaryDirectory() as folder, _silence():
+                os.chmod(folder, 0o755)
+                found = fault.inject(Path(folder), n)
+            rows.append({"fault": fault.name, **vars(found), "seconds": round(time.monotonic() - begun, 1)})
+            _print(rows[-1])
+    totals = Outcome(*(sum(row[key] for row in rows) for key in ("injected", "survived", "lost")))
+    rows.append({"fault": "total", **vars(totals), "seconds": round(time.monotonic() - started, 1)})
+    if inputs.FAILED:
+        print("\n".join(["", "what made a reader fail:", *inputs.FAILED[:20], ""]))
+    _print(rows[-1])
+    return rows
+
+
+def _print(row: dict) -> None:
+    note = ", ".join(x for x in (row["note"], f"{row['seconds']:.0f} s") if x)
+    print(ROW.format(row["fault"], row["injected"], row["survived"], row["lost"], note), flush=True)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No words of the programs, or of decoders, which complain as they should."""
+    with Path(os.devnull).open("w") as null, redirect_stdout(null), redirect_stderr(null):
+        kept = os.dup(2)
+        os.dup2(null.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="what `make test` injects")
+    parser.add_argument("--only", default="", help="faults whose name holds this")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    given = parser.parse_args()
+    found = main(given.quick, given.only)
+    if given.json:
+        given.json.write_text(json.dumps({"rows": found}, indent=1) + "\n")
+    sys.exit(found[-1]["survived"] != found[-1]["injected"] or found[-1]["lost"] != 0)

@@ -1,0 +1,103 @@
+"""A fault, how it is injected into a program in a child process, and what came of it."""
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC = 0x00020000, 0x10000000, 1 << 18, 1 << 14
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How often a fault was injected, after how many the program did what it should, and what was lost in all."""
+
+    injected: int
+    survived: int
+    lost: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    inject: Callable[[Path, int], Outcome]  # into an empty folder, so many times
+    n: int
+    n_quick: int  # the same in tests; 0: left out there
+
+
+def start(work: Callable[[], object], log: Path) -> int:
+    """A child process that does the work; its number. What it prints goes to `log`."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if pid := os.fork():
+        return pid
+    status = 1
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        work()
+        status = 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def wait(pid: int, patience: float = 120.0) -> int:
+    """A child's exit status, minus the signal that ended it. `TimeoutError` for one that must be killed to end."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise TimeoutError(f"process {pid} did not end in {patience:.0f} s")
+
+
+def run(work: Callable[[], object], log: Path, patience: float = 120.0) -> int:
+    return wait(start(work, log), patience)
+
+
+def killed(pid: int) -> int:
+    """End a child as kill -9 does."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    return wait(pid)
+
+
+def small_disk(path: Path, size: int) -> str:
+    """Give this process a disk of `size` bytes at `path`, or else files of at most that size; says which.
+
+    For a child process: both last as long as it does.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    uid, gid = os.getuid(), os.getgid()
+    if libc.unshare(CLONE_NEWNS | (CLONE_NEWUSER if uid else 0)) == 0:
+        with suppress(OSError):
+            if uid:
+                Path("/proc/self/setgroups").write_text("deny")
+                Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+                Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+        libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+        if libc.mount(b"none", os.fsencode(path), b"tmpfs", 0, f"size={size}".encode()) == 0:
+            return "tmpfs"
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    return "file size limit"
