@@ -6,6 +6,7 @@ from videopolicy.data.files import read_jsonl
 from videopolicy.errors import BadInput
 
 FILE = "episodes.jsonl"
+OTHER = "name another output, or remove that folder"
 KEYS = ("policy", "split", "episode", "outcome", "seed", "group", "commit", "digest", "dataset", "code")
 
 
@@ -15,11 +16,10 @@ def read_episodes(folder: Path) -> list[dict]:
     `BadInput` where they do not belong together: episodes twice, or of different code, datasets or weights.
     """
     records = read_jsonl(folder / FILE)
-    other = "name another output, or remove that folder"
     seen: set[tuple] = set()
     for number, record in enumerate(records, 1):
         if missing := [key for key in KEYS if key not in record]:
-            raise BadInput(f"{folder} holds episodes of an older version, without {', '.join(missing)}; {other}")
+            raise BadInput(f"{folder} holds episodes of an older version, without {', '.join(missing)}; {OTHER}")
         if (key := (record["policy"], record["split"], record["episode"])) in seen:
             raise BadInput(f"{folder / FILE}: line {number} is episode {key[2]} of {key[0]} on {key[1]} once more")
         seen.add(key)
@@ -32,5 +32,26 @@ def read_episodes(folder: Path) -> list[dict]:
             if len(found := sorted({str(r[what]) for r in mine})) > 1:
                 name = {"digest": "weights or protocols"}.get(what, f"{what}s")
                 whose = f" of {policy!r}" if policy else ""
-                raise BadInput(f"{folder} mixes episodes{whose} of different {name}: {', '.join(found)}; {other}")
+                raise BadInput(f"{folder} mixes episodes{whose} of different {name}: {', '.join(found)}; {OTHER}")
+    return records
+
+
+def finished(
+    folder: Path, about: dict[str, str], digests: dict[str, str], seeds: dict[tuple[str, int], int]
+) -> dict[tuple[str, str, int], dict]:
+    """What an earlier run of the same evaluation has finished, by policy, split and number.
+
+    `about` is what every line must say, `digests` what those of a policy must, `seeds` those of an episode. `BadInput`
+    where a line says otherwise; lines of other policies or episodes are left alone.
+    """
+    records = {(r["policy"], r["split"], r["episode"]): r for r in read_episodes(folder)}
+    for (name, split, number), record in records.items():
+        now = {**about, "digest": digests.get(name), "seed": seeds.get((split, number))}
+        for key, value in now.items():
+            if value is not None and value != record[key]:
+                what = {"digest": "weights or protocol"}.get(key, key)
+                raise BadInput(
+                    f"{folder} holds episode {number} of {name!r} on {split} with another {what}: {record[key]}, which"
+                    f" is now {value}; {OTHER}"
+                )
     return records

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from eval.episodes import FILE, read_episodes
+from eval.episodes import FILE, finished
 from eval.pool import Pool
 from eval.positions import Shift
 from eval.statistics import rates
@@ -119,37 +119,23 @@ def main(cfg: Config) -> list[dict]:
     task = None if cfg.suite is None else find_tasks(cfg.suite, [cfg.task])[0]
     jobs = episode_jobs(cfg, dataset, select, task)
 
-    # Look at what an earlier run of the same command has finished.
+    # Look at what an earlier run of the same command has finished, and run what is missing; no other may, meanwhile.
     make_folder(cfg.output / "videos")
-    code = code_digest("eval.rollout", "eval.worker")
-    records = {(r["policy"], r["split"], r["episode"]): r for r in read_episodes(cfg.output)}
-    digests = {c.name: c.digest for c in contestants}
-    for (name, split, number), record in records.items():
-        trial = jobs.get((split, number))
-        for what, now, before in (
-            ("weights or protocol", digests.get(name), record["digest"]),
-            ("dataset", dataset.digest, record["dataset"]),
-            ("code", code, record["code"]),
-            ("seed", trial and trial.seed, record["seed"]),
-        ):
-            if now is not None and now != before:
-                raise BadInput(
-                    f"{cfg.output} holds episode {number} of {name!r} on {split} with another {what}: {before}, which"
-                    f" is now {now}; name another output, or remove that folder"
-                )
-    replace_file(cfg.output / "config.yaml", lambda path: path.write_text(dump(cfg)))
-
-    # Run what is missing.
-    with lock_folder(cfg.output), Pool(cfg.n_workers) as pool:
-        look = {"kind": "describe", "image_size": image_size, "task": task.name if task else None}
-        (_, scene), *_ = pool.run([look])
-        print(f"camera self-test passed: markers within {scene['errors'].max():.2f} px")
-        for contestant in contestants:
-            its = {k: j for k, j in jobs.items() if not contestant.oracle or k[1] < cfg.n_oracle}
-            about = {"dataset": dataset.digest, "code": code, "commit": commit()}
-            run_missing(cfg, pool, contestant, its, records, dataset.fps, image_size, about)
-        if pool.n_restarts:
-            print(f"{pool.n_restarts} simulator(s) died and were replaced; their episodes were repeated")
+    about = {"dataset": dataset.digest, "code": code_digest("eval.rollout", "eval.worker")}
+    seeds = {key: trial.seed for key, trial in jobs.items()}
+    with lock_folder(cfg.output):
+        records = finished(cfg.output, about, {c.name: c.digest for c in contestants}, seeds)
+        replace_file(cfg.output / "config.yaml", lambda path: path.write_text(dump(cfg)))
+        with Pool(cfg.n_workers) as pool:
+            look = {"kind": "describe", "image_size": image_size, "task": task.name if task else None}
+            (_, scene), *_ = pool.run([look])
+            print(f"camera self-test passed: markers within {scene['errors'].max():.2f} px")
+            about |= {"commit": commit()}
+            for contestant in contestants:
+                its = {k: j for k, j in jobs.items() if not contestant.oracle or k[1] < cfg.n_oracle}
+                run_missing(cfg, pool, contestant, its, records, dataset.fps, image_size, about)
+            if pool.n_restarts:
+                print(f"{pool.n_restarts} simulator(s) died or hung and were replaced; their episodes were repeated")
     for name in (c.name for c in contestants if task is not None):
         found = rates([r["outcome"] for r in records.values() if r["policy"] == name])
         low, high = found["wilson95"]

@@ -151,6 +151,13 @@ def test_what_is_not_comparable_is_never_mixed(folder: Path, tmp_path: Path, cha
         rollout.main(replace(rollout_config(folder), output=tmp_path / "rollout"))
 
 
+def test_two_evaluators_do_not_share_a_folder(folder: Path) -> None:
+    before = (folder / "rollout/episodes.jsonl").read_text()
+    with lock_folder(folder / "rollout"), pytest.raises(BadInput, match=r"process \d+ on .* is writing to"):
+        rollout.main(rollout_config(folder))
+    assert (folder / "rollout/episodes.jsonl").read_text() == before
+
+
 def test_a_video_policy_takes_an_axis(folder: Path, tmp_path: Path) -> None:
     """As every policy does, and with a report of its own."""
     axis = {"splits": ("left_right",), "n_episodes": 1, "oracle": False, "output": tmp_path / "rollout/left_right"}

@@ -118,6 +118,28 @@ def test_imported_packages_are_declared() -> None:
     assert not missing
 
 
+UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"}
+CALLS = {"eval", "exec", "compile", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "joblib.load"}
+
+
+@pytest.mark.parametrize("path", library(), ids=name)
+def test_nothing_loaded_runs(path: Path) -> None:
+    """No pickles, no evaluation, no shell: docs/SECURITY.md."""
+    assert not {i for i in imports(path) if i.split(".")[0] in UNSAFE}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        called, options = ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
+        assert called not in CALLS, f"{called} in line {node.lineno}"
+        assert options.get("shell", "False") == "False" or path.parent.name == "scripts", (
+            f"a shell in line {node.lineno}"
+        )
+        assert options.get("allow_pickle", "False") == "False", f"pickles in line {node.lineno}"
+        assert options.get("trust_remote_code", "False") == "False", f"others' code in line {node.lineno}"
+        if called == "torch.load":
+            assert options.get("weights_only") == "True", f"pickles in line {node.lineno}"
+
+
 TORCH_FREE = [
     "eval.worker",
     "eval.scene",

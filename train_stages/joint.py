@@ -83,7 +83,7 @@ def main(cfg: Config) -> dict[str, float]:
     stage_one = backbone.start
     if cfg.init_from is not None:
         found = checked(cfg.init_from)
-        load_stage_one(found, backbone)
+        accelerator.print(load_stage_one(found, backbone))
         stage_one = checkpoint.weights_digest(found)
     head = make_head(cfg.head, backbone, labels, data.fps)
     objective = JointObjective(backbone, head, cfg.head_sigma_min, cfg.fixed_noise, cfg.loss_balance)

@@ -62,7 +62,7 @@ def kill_recording(folder: Path, n: int) -> Outcome:
 
 
 def full_disk(folder: Path, n: int) -> Outcome:
-    """A disk that is full after some bytes, other ones each time; what was recorded is whole, and with room it goes on."""
+    """A disk that is full at another point each time; what was recorded is whole, and with room it goes on."""
     episodes = [builders.episode(i, N_FRAMES) for i in range(8)]
     plain = _contents(builders.write_dataset(folder / "plain", (N_FRAMES,) * len(episodes)))
     survived, kinds = 0, set()
@@ -78,7 +78,7 @@ def full_disk(folder: Path, n: int) -> Outcome:
                 (mount / "ballast").write_bytes(bytes(2**21 - 2**16 - 2**14 * i))
             else:  # its files are too small for any limit to stop them in the middle
                 return
-            with pytest.raises(BadInput, match="cannot write .*No space left") as caught:
+            with pytest.raises(BadInput, match=r"cannot write .*No space left") as caught:
                 _record(root, episodes)
             print(caught.value)
             done = examine(root) if (root / "meta/info.json").is_file() else None

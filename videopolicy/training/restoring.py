@@ -1,6 +1,7 @@
 """What a checkpoint holds, put back: weights into a network that they fit, moments into an optimizer."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,16 @@ def load_model(
     accept: Callable[[str], bool] = lambda _key: True,
     convert: Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]] = lambda theirs, _ours: theirs,
     averaged: bool = False,
-) -> None:
+) -> str:
     """Load the accepted part of a checkpoint's weights, given the module's own names; they must then fit exactly.
 
-    With `averaged`, running means instead of the last step's weights, where the checkpoint has them.
+    With `averaged`, running means instead of the last step's weights, where the checkpoint has them. Returns a report
+    of what was loaded, and what was not of the module and of the checkpoint, by the first parts of their names.
 
     Raises `BadInput` that names the first key that is missing, left over or of another shape.
     """
-    theirs = _read(path / MODEL) | (read_averaged(path) if averaged else {})
-    theirs = {k: v for k, v in theirs.items() if accept(k)}
+    every = _read(path / MODEL) | (read_averaged(path) if averaged else {})
+    theirs = {k: v for k, v in every.items() if accept(k)}
     ours = {k: v for k, v in module.state_dict().items() if accept(k) and not k.startswith(FROZEN)}
     theirs = convert(theirs, ours)
     for key in sorted(set(ours) | set(theirs)):
@@ -40,6 +42,11 @@ def load_model(
         if not b.isfinite().all():
             raise BadInput(f"{path} holds values of {key} that are not finite")
     module.load_state_dict(theirs, strict=False)
+    rest = [k for k in module.state_dict() if k not in ours and not k.startswith(FROZEN)]
+    return (
+        f"loaded {_parts(theirs)} from {path}; not in it or not asked for: {_parts(rest)}; left in it:"
+        f" {_parts(k for k in every if not accept(k))}"
+    )
 
 
 def read_averaged(path: Path) -> dict[str, Tensor]:
@@ -87,6 +94,12 @@ def read_optimizer(path: Path, wanted: list[dict]) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Tensor]:
     with reading(path):
         return load_file(path)
+
+
+def _parts(names: Iterable[str]) -> str:
+    """Numbers of tensors by the first two parts of their names."""
+    counts = Counter(".".join(name.split(".")[:2]) for name in names)
+    return ", ".join(f"{part} ({n})" for part, n in sorted(counts.items())) or "nothing"
 
 
 def _shape(x: Tensor | None) -> str:

@@ -24,8 +24,8 @@ def open_stage_one(path: Path) -> SVDBackbone:
     return backbone
 
 
-def load_stage_one(path: Path, backbone: SVDBackbone) -> None:
-    """Give a video model the weights of a stage-one checkpoint, whichever of them were trained there.
+def load_stage_one(path: Path, backbone: SVDBackbone) -> str:
+    """Give a video model the weights of a stage-one checkpoint, whichever of them were trained there; a report of that.
 
     Raises `BadInput` where that was made at another size, with another VAE or for another architecture.
     """
@@ -38,7 +38,7 @@ def load_stage_one(path: Path, backbone: SVDBackbone) -> None:
             raise BadInput(f"backbone.{name} is {ours}, but {found} was trained with {getattr(theirs, name)}")
     restoring.check_frozen(found, checkpoint.read_state(found), backbone.identity)
     wrapped = torch.nn.ModuleDict({"backbone": backbone})
-    restoring.load_model(found, wrapped, lambda key: key.startswith("backbone.unet."), fitted, averaged=True)
+    return restoring.load_model(found, wrapped, lambda key: key.startswith("backbone.unet."), fitted, averaged=True)
 
 
 def checked(path: Path) -> Path:
