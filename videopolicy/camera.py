@@ -32,7 +32,10 @@ class Camera:
     def __post_init__(self) -> None:
         R = self.T_world_cam[:3, :3]
         if not np.allclose(R @ R.T, np.eye(3), atol=1e-5) or np.linalg.det(R) < 0:
-            raise BadInput(f"T_world_cam is no rigid transform: rotation\n{R}\nmust be orthonormal with determinant +1")
+            rotation = R.round(4).tolist()
+            raise BadInput(
+                f"T_world_cam is no rigid transform: rotation {rotation}; allowed: orthonormal, determinant +1"
+            )
         if not (self.K[0, 0] > 0 and self.K[1, 1] > 0):
             raise BadInput(f"focal lengths must be positive, K has {self.K[0, 0]} and {self.K[1, 1]}")
 

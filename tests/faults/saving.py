@@ -169,9 +169,9 @@ def _everywhere(folder: Path, n: int, what: str) -> Outcome:
         found = newest(path)
         lost += max(0, 2 - found)
         said = log.read_text()
-        well = (
-            status == -signal.SIGKILL if what == "kill" else status == 2 and "No space left" in said and "free" in said
-        )
+        refused = status == 2 and "No space left" in said
+        spared = status == 0 and found == 3  # it needed no room after all
+        well = status == -signal.SIGKILL if what == "kill" else refused or spared
         survived += found in (2, 3) and well and goes_on(path, 4)
     return Outcome(len(moments), survived, lost, f"of {len(every)} moments of one save")
 
