@@ -1,16 +1,21 @@
 """Checkpoints are whole or absent, and what is loaded is what was saved, bit for bit."""
 
+import json
 import os
+import signal
+import time
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from faults.fault import run
 from torch import nn
 
-from videopolicy.data.files import make_folder
+from videopolicy.data.files import make_folder, sha256
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint, restoring, saving
+from videopolicy.training.loop import _Signals
 
 FILES = ["model.safetensors", "optimizer.safetensors", "state.json", "config.json"]
 
@@ -181,8 +186,61 @@ def test_only_the_accepted_part_is_loaded(tmp_path: Path) -> None:
     (path,) = save(tmp_path, 100)
     model = nn.Sequential(network()[0], nn.BatchNorm1d(3), nn.Linear(3, 9))
     before = model[2].weight.clone()
-    restoring.load_model(path, model, accept=lambda key: key.startswith("0."))
+    report = restoring.load_model(path, model, accept=lambda key: key.startswith("0."))
     assert torch.equal(model[2].weight, before)
+    assert report.startswith(f"loaded 0.bias (1), 0.weight (1) from {path}; not in it or not asked for: 1.bias (1)")
+    assert report.endswith("2.bias (1), 2.weight (1)")
+
+
+@pytest.mark.parametrize("change", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_named(tmp_path: Path, change: float) -> None:
+    model = network()
+    model[2].weight.data[0, 0] = change
+    path = saving.save(tmp_path, 1, model.state_dict(), optimizer_of(model).state_dict(), {}, {})
+    with pytest.raises(BadInput, match=r"holds values of 2\.weight that are not finite"):
+        restoring.load_model(path, network())
+
+
+def test_what_saves_have_left_is_swept(tmp_path: Path) -> None:
+    (path,) = save(tmp_path, 100)
+    (tmp_path / "step_000200.tmp").mkdir()
+    (tmp_path / "step_000200.tmp/model.safetensors").write_bytes(b"half")
+    (tmp_path / "latest.123.tmp").write_text("step_000200")
+    checkpoint.sweep(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, "latest"}
+
+
+def test_a_manifest_names_files_of_its_folder(tmp_path: Path) -> None:
+    """Not others, and all that a checkpoint needs."""
+    _, newest = save(tmp_path, 100, 200)
+    manifest = json.loads((newest / "manifest.json").read_text())
+    assert set(manifest) == {"step", "config", "versions", "files"}
+    outside = {**manifest["files"], "../latest": {"bytes": 12, "sha256": sha256(tmp_path / "latest")}}
+    without = {k: v for k, v in manifest["files"].items() if k != "state.json"}
+    for files, words in (
+        (outside, "../latest is missing"),
+        (without, "does not list state.json"),
+        ({}, "does not list"),
+    ):
+        (newest / "manifest.json").write_text(json.dumps(manifest | {"files": files}))
+        assert words in checkpoint.damage(newest)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_ends_at_once(tmp_path: Path, number: int) -> None:
+    """The first one is noted."""
+
+    def work() -> None:
+        with _Signals() as signals:
+            os.kill(os.getpid(), number)
+            print(signals.caught, flush=True)
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+
+    status = run(work, tmp_path / "log", 30)
+    said = (tmp_path / "log").read_text()
+    assert said.startswith("True")
+    assert status == -signal.SIGTERM if number == signal.SIGTERM else "KeyboardInterrupt" in said
 
 
 def test_an_unwritable_run_folder_is_refused(tmp_path: Path) -> None:
