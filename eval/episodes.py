@@ -20,7 +20,7 @@ def read_episodes(folder: Path) -> list[dict]:
     for number, record in enumerate(records, 1):
         if missing := [key for key in KEYS if key not in record]:
             raise BadInput(f"{folder} holds episodes of an older version, without {', '.join(missing)}; {OTHER}")
-        if (key := (record["policy"], record["split"], record["episode"])) in seen:
+        if (key := (str(record["policy"]), str(record["split"]), str(record["episode"]))) in seen:
             raise BadInput(f"{folder / FILE}: line {number} is episode {key[2]} of {key[0]} on {key[1]} once more")
         seen.add(key)
     for what, groups in (

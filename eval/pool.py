@@ -7,6 +7,7 @@ made in it dies of a segmentation fault.
 import contextlib
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -23,8 +24,11 @@ Answer = Callable[[list[tuple[str, Any]]], list[Any]]  # requests ("act" | "orac
 class Worker:
     """One simulator process, which runs `module`, and the connection to it."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, patience: float) -> None:
         ours, theirs = socket.socketpair()
+        limit = struct.pack("ll", max(1, int(patience)), 0)
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # it may hang in the middle of a message
+            ours.setsockopt(socket.SOL_SOCKET, direction, limit)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
         environment["LP_NUM_THREADS"] = "0"  # Mesa draws in the worker's own thread: the same pictures, less waiting
         self.process = subprocess.Popen(
@@ -59,7 +63,7 @@ class Pool:
 
     def __init__(self, n_workers: int, module: str = "eval.worker", patience: float = PATIENCE) -> None:
         self.module, self.patience = module, patience
-        self.workers = [Worker(module) for _ in range(n_workers)]
+        self.workers = [Worker(module, patience) for _ in range(n_workers)]
         self.n_restarts = 0
         self.deaths: list[int] = []  # of simulators, by job of the last `run`
 
@@ -155,4 +159,4 @@ class Pool:
     def _replace(self, number: int) -> None:
         self.n_restarts += 1
         self.workers[number].kill()
-        self.workers[number] = Worker(self.module)
+        self.workers[number] = Worker(self.module, self.patience)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 import warnings
@@ -149,6 +150,29 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert len(kept) == checkpoint.N_KEPT
     assert (tmp_path / "latest").read_text() == "step_1000000\n"
     assert checkpoint.read_state(checkpoint.latest(tmp_path))["step"] == 1_000_000
+
+
+def test_damaged_ones_are_not_counted_as_kept(tmp_path: Path) -> None:
+    """Neither newer ones, before which training goes on, nor older ones: two whole ones are there."""
+    save(tmp_path, 1, 2)
+    for name in ("step_000004", "step_000006"):
+        shutil.copytree(tmp_path / "step_000002", tmp_path / name)
+        flip(tmp_path / name / "model.safetensors")
+    (three,) = save(tmp_path, 3)
+    with pytest.warns(UserWarning, match="step_000006"):
+        assert checkpoint.latest(tmp_path) == three
+    flip(three / "model.safetensors")
+    save(tmp_path, 5)
+    whole = [p.name for p in checkpoint.steps(tmp_path) if checkpoint.damage(p) is None]
+    assert whole == ["step_000002", "step_000005"]
+
+
+def test_files_that_no_manifest_lists_are_not_loaded(tmp_path: Path) -> None:
+    before, newest = save(tmp_path, 100, 200)
+    shutil.copy(newest / "model.safetensors", newest / checkpoint.AVERAGED)
+    assert checkpoint.damage(newest) == "manifest.json does not list averaged.safetensors"
+    with pytest.warns(UserWarning, match="step_000200"):
+        assert checkpoint.latest(tmp_path) == before
 
 
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:

@@ -189,6 +189,50 @@ def test_counts_are_mended(dataset: Path) -> None:
     assert Dataset(dataset).info["total_frames"] == 51
 
 
+def test_recording_that_goes_on_is_sound(dataset: Path) -> None:
+    """Statistics of before are stale until it ends; that is said."""
+    builders.open_writer(dataset).append(builders.episode(4, 12))
+    found = examine(dataset)
+    assert found.sound
+    assert any("recording goes on" in text for text in found.warnings)
+
+
+def test_a_lost_line_of_checksums_is_noticed(dataset: Path) -> None:
+    """Or a file could change under the name of one that has no sum."""
+    lines = (dataset / checksums.FILE).read_text().splitlines()
+    kept = [line for line in lines if VIDEO.format(2) not in line]
+    assert len(kept) == len(lines) - 1
+    (dataset / checksums.FILE).write_text("\n".join(kept) + "\n")
+    assert "has no SHA-256" in examine(dataset).of_episodes[2][0]
+    with pytest.raises(BadInput, match="has no SHA-256"):
+        Dataset(dataset)
+
+
+def test_a_dataset_from_before_there_were_sums_gets_them_when_recording_goes_on(dataset: Path) -> None:
+    builders.without_sums(dataset)
+    builders.open_writer(dataset).append(builders.episode(4, 12))
+    flip(dataset / VIDEO.format(1))
+    assert list(examine(dataset).of_episodes) == [1]
+
+
+def test_nobody_elses_files_are_swept(tmp_path: Path) -> None:
+    """What a killed writer left goes; a folder that is refused, and files of other names, stay as they are."""
+    root = builders.write_dataset(tmp_path / "dataset", LONG)
+    (root / "data/mine.tmp.csv").write_text("mine")
+    (root / "data/file-009.77.tmp").write_text("left")
+    builders.open_writer(root)
+    assert (root / "data/mine.tmp.csv").exists()
+    assert not (root / "data/file-009.77.tmp").exists()
+    other = tmp_path / "other"
+    (other / "data").mkdir(parents=True)
+    for name in ("README", "data/file-001.77.tmp", "meta"):
+        (other / name).write_text("five years")
+    before = snapshot(other)
+    with pytest.raises(BadInput, match="not empty"):
+        builders.open_writer(other)
+    assert snapshot(other) == before
+
+
 def test_a_camera_that_hangs_is_noticed(tmp_path: Path) -> None:
     """Equal pictures while the arm moves; not while it rests."""
 
@@ -219,6 +263,9 @@ def test_a_repair_cut_short_is_finished(dataset: Path, tmp_path: Path) -> None:
     main(dataset, mend=True)
     after = snapshot(dataset)
     dataset.rename(tmp_path / ".dataset.repaired")
+    for opened in (Dataset, builders.open_writer):
+        with pytest.raises(BadInput, match=r"a repair .*was cut short"):
+            opened(dataset)
     main(dataset, mend=True)
     assert snapshot(dataset) == after
 

@@ -61,6 +61,39 @@ def test_interrupted_is_uninterrupted(written_dataset: Path, tmp_path: Path, kin
     assert spent == sorted(spent)  # what was spent before the interruption counts
 
 
+def test_a_line_of_metrics_goes_on_too(written_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run stopped between two lines writes the same next one: its steps of before are in the checkpoint."""
+    keys = {"train__n_steps": 6, "train__log_every": 4, "train__save_every": 100}
+    train(tmp_path / "whole", written_dataset, **keys)
+    with monkeypatch.context() as patch:
+        patch.setattr("videopolicy.training.loop._Signals", _AfterThree)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "parts", written_dataset, **keys)
+    assert checkpoint.read_state(checkpoint.find(tmp_path / "parts"))["step"] == 3
+    train(tmp_path / "parts", written_dataset, **keys)
+    whole, parts = (
+        {r["step"]: (r["total"], r["grad_norm"]) for r in read_jsonl(tmp_path / run / "metrics.jsonl") if "total" in r}
+        for run in ("whole", "parts")
+    )
+    assert list(whole) == [3, 5]
+    assert whole == parts
+
+
+class _AfterThree:
+    """A signal that comes during the third step."""
+
+    def __enter__(self) -> "_AfterThree":
+        self.asked = 0
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    @property
+    def caught(self) -> bool:
+        self.asked += 1
+        return self.asked == 3
+
+
 def test_a_run_names_its_commits_and_goes_on_under_newer_code(
     written_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 Always of the same held-out clips from the same noise, as a picture and as a video.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,10 @@ class Previews:
             generated = self.backbone.generate(real[:, 0].to(device), self.cfg.n_sample_steps, self.seed).cpu()
         pointing = point(self.chosen) if point is not None else None
         save_clip_comparison(self.folder / f"clips_{step:06d}.png", real.numpy(), generated.numpy())
-        write_video(self.folder / f"clips_{step:06d}.mp4", panels(real, generated, pointing), HELD * self.fps)
+        try:
+            write_video(self.folder / f"clips_{step:06d}.mp4", panels(real, generated, pointing), HELD * self.fps)
+        except OSError as error:  # no training ends because of a picture
+            warnings.warn(f"cannot write clips_{step:06d}.mp4: {error}", stacklevel=2)
         found = {"motion": motion(generated) / max(motion(real), 1e-6)}
         if found["motion"] < STILL:
             self.accelerator.print(

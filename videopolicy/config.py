@@ -180,7 +180,7 @@ def _read_yaml(path: Path) -> dict:
         raise BadInput(f"no configuration file {path}; there is: {', '.join(there) or 'nothing in that folder'}")
     try:
         values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         there_is = "nothing" if values is None else f"a {type(values).__name__}"

@@ -13,10 +13,14 @@ PACKAGES = ("torch", "timm", "diffusers", "accelerate", "transformers", "mujoco"
 
 def provenance() -> dict:
     return {
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "versions": versions(),
         "commit": commit(),
         "machine": f"{platform.machine()}, {_cpu()}",
     }
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}}
 
 
 def _version(package: str) -> str:

@@ -37,9 +37,11 @@ def of_extra(extra: dict) -> str:
 
 
 def check(root: Path, name: str, files: dict[str, str]) -> None:
-    """`BadInput` where a file is not what was recorded; nothing for one without a sum."""
+    """`BadInput` where a file is not what was recorded; nothing where no sums were kept at all."""
     with reading(root / name):
-        if name in files and sha256(root / name) != files[name]:
+        if files and name not in files:
+            raise BadInput(f"{root / FILE} has no SHA-256 of {name}: a line of it was lost")
+        if files and sha256(root / name) != files[name]:
             raise BadInput(
                 f"{root / name} is not what was recorded: its SHA-256 differs; see python -m"
                 f" videopolicy.data.doctor {root}"

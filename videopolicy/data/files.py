@@ -87,6 +87,8 @@ def append_jsonl(path: Path, record: dict) -> None:
         else:
             file.truncate(end)
         file.write(json.dumps(record).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def make_folder(path: Path) -> None:

@@ -86,7 +86,8 @@ def examine(root: Path) -> Findings:
         try:
             with reading(root / EXTRAS):
                 own = Camera.from_json(extras[e]["camera"]) if moving else camera
-            _episode(found, e, start, own)
+            with reading(root / episode_files(row, found.key)[0]):
+                _episode(found, e, start, own)
         except BadInput as error:
             found.of_episodes.setdefault(e, []).append(str(error))
         start += row["length"]
@@ -142,6 +143,8 @@ def _extras(found: Findings, sums: dict[int, str]) -> list[dict]:
         try:
             with reading(path):
                 extras.append(json.loads(lines[e]) if e < len(lines) else {})
+                if not isinstance(extras[e], dict):
+                    raise BadInput(f"{path}: line {e + 1} must be an object, not {type(extras[e]).__name__}")
                 if e in sums and checksums.of_extra(extras[e]) != sums[e]:
                     raise BadInput(f"{path}: line {e + 1} is not what was recorded: its SHA-256 differs")
         except BadInput as error:
@@ -214,7 +217,8 @@ def _statistics(found: Findings, n_frames: int) -> None:
         with reading(path):
             counts = {key: values["count"][0] for key, values in stats.items() if set(values) == set(STATS)}
         if set(counts.values()) != {n_frames}:
-            raise BadInput(f"{path} counts {sorted(set(counts.values()))} frames, the tables {n_frames}")
+            stale = f"{STATISTICS} counts {sorted(set(counts.values()))} frames, the tables {n_frames}"
+            found.warnings.append(f"{stale}: recording goes on, or has not ended")
     except BadInput as error:
         found.of_counts.append(str(error))
 

@@ -45,9 +45,17 @@ def features(key: str, camera: Camera, fps: int, rotations: bool) -> dict:
     }
 
 
+def aside_of(root: Path) -> Path:
+    """Where a repaired dataset is made, before it takes the place of the whole."""
+    root = root.resolve()
+    return root.with_name(f".{root.name}.repaired")
+
+
 def read_info(root: Path) -> dict:
     """`meta/info.json`, checked for the one version this project reads."""
     if not (root / "meta/info.json").is_file():
+        if aside_of(root).is_dir():
+            raise BadInput(f"a repair of {root} was cut short: python -m videopolicy.data.doctor {root} --repair")
         raise BadInput(f"no LeRobot dataset at {root}: meta/info.json is missing")
     info = read_json(root / "meta/info.json")
     if info.get("codebase_version") != VERSION:
@@ -56,6 +64,8 @@ def read_info(root: Path) -> dict:
         value = info.get(key)
         if type(value) is not int or value < least:
             raise BadInput(f"{root}/meta/info.json has {key} {value!r}; allowed: whole numbers from {least} on")
+    if isinstance(info.get("features"), dict) and any("/" in str(key) for key in info["features"]):
+        raise BadInput(f"{root}/meta/info.json has features {sorted(info['features'])}; allowed: names without /")
     if not isinstance(info.get("features"), dict):
         raise BadInput(f"{root}/meta/info.json has features {info.get('features')!r}; allowed: an object")
     return info

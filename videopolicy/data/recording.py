@@ -6,6 +6,7 @@ the episode being written.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from videopolicy.data.format import (
     VECTORS,
     VERSION,
     VIDEO,
+    aside_of,
     episode_files,
     episode_rows,
     features,
@@ -35,6 +37,8 @@ from videopolicy.data.format import (
 from videopolicy.data.statistics import STATS, image_statistics, merge, statistics
 from videopolicy.data.video import write_video
 from videopolicy.errors import BadInput
+
+LEFT = re.compile(r"\.\d+\.tmp(\.npz)?$")  # names that `files.replace` writes under
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Writer:
 
     def extras(self) -> list[dict]:
         """What `Episode.extra` said of each episode so far."""
-        return read_extras(self.root)[: self.n_episodes]
+        return self._extras_of(self.info)
 
     def write_markers(self, markers: Float[np.ndarray, "n 3"], shown: np.ndarray, hidden: np.ndarray) -> None:
         """Keep the camera self-test's pictures with the data: known 3-D points, and the scene with and without them."""
@@ -153,10 +157,11 @@ class Writer:
         summarize(self.root, self.info["features"], self.n_episodes)
 
     def _open(self, camera: Camera) -> dict:
-        info_file = self.root / "meta/info.json"
-        for folder in ("data", "videos", "meta"):  # what a recording that was killed has left
-            for path in (self.root / folder).rglob("*.tmp*"):
-                path.unlink()
+        info_file, repaired = self.root / "meta/info.json", aside_of(self.root)
+        if not info_file.exists() and repaired.exists():
+            raise BadInput(
+                f"a repair of {self.root} was cut short: python -m videopolicy.data.doctor {self.root} --repair"
+            )
         mount = "moving" if self.moving else "fixed"
         mine = {self.camera_name: {**camera.to_json(), "mount": mount, "distortion": [0.0] * 5, **CONVENTIONS}}
         if info_file.exists():
@@ -170,6 +175,7 @@ class Writer:
             sizes = [(c.get("mount"), tuple(c["size"])) for c in before.values()]
             if (sizes != [(mount, camera.size)]) if self.moving else (before != json.loads(json.dumps(mine))):
                 raise BadInput(f"{self.root} was recorded with another camera than the one at hand")
+            self._settle(info)
             return info
         # A first start that was cut short has left these and nothing that could be lost.
         unborn = {"meta/tasks.parquet", cameras.FILE, "meta/para_markers.npz", checksums.FILE}
@@ -205,6 +211,23 @@ class Writer:
         }
         replace(self.root / "meta/info.json", lambda path: path.write_text(json.dumps(info, indent=2)))
         return info
+
+    def _settle(self, info: dict) -> None:
+        """Remove what a writer that was killed has left; sum up what was recorded before sums were kept."""
+        for folder in ("data", "videos", "meta"):
+            for path in (self.root / folder).rglob("*"):
+                if path.is_file() and LEFT.search(path.name):
+                    path.unlink()
+        if info["total_episodes"] and not (self.root / checksums.FILE).exists():
+            rows = [row for _, row in zip(range(info["total_episodes"]), episode_rows(self.root), strict=False)]
+            shared = ["meta/tasks.parquet", cameras.FILE, "meta/para_markers.npz"]
+            checksums.record(self.root, [name for name in shared if (self.root / name).exists()])
+            for e, (row, extra) in enumerate(zip(rows, self._extras_of(info), strict=False)):
+                names = list(episode_files(row, self.key))
+                checksums.record(self.root, names, episode_index=e, extra=checksums.of_extra(extra))
+
+    def _extras_of(self, info: dict) -> list[dict]:
+        return read_extras(self.root)[: info["total_episodes"]]
 
     def _features(self, camera: Camera) -> dict:
         return features(self.key, camera, self.fps, self.rotations)

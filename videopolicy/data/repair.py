@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from videopolicy.data import cameras, checksums
-from videopolicy.data.files import lock_folder, make_folder, replace, writing
-from videopolicy.data.findings import MARKERS, STATISTICS, TASKS, Findings, examine
-from videopolicy.data.format import EXTRAS, episode_files
+from videopolicy.data.files import lock_folder, make_folder, reading, replace, writing
+from videopolicy.data.findings import MARKERS, TASKS, Findings, examine
+from videopolicy.data.format import EXTRAS, aside_of, episode_files
 from videopolicy.data.recording import summarize
 from videopolicy.errors import BadInput
 
@@ -18,8 +18,7 @@ def repair(found: Findings) -> Path | None:
 
     It is made aside, of links to the files, examined, and only then put in place. `BadInput` where nothing is sound.
     """
-    root = found.root
-    aside = root.with_name(f".{root.name}.repaired")
+    root, aside = found.root.resolve(), aside_of(found.root)
     if found.sound:
         return None
     if found.n_sound == 0:
@@ -38,9 +37,9 @@ def repair(found: Findings) -> Path | None:
 
 def finish(root: Path) -> None:
     """Put in place what a repair had examined when it was cut short between its last two steps."""
-    aside = root.with_name(f".{root.name}.repaired")
+    aside = aside_of(root)
     if not root.exists() and aside.is_dir() and examine(aside).sound:
-        aside.rename(root)
+        aside.rename(root.resolve())
 
 
 def _beginning(found: Findings, aside: Path) -> None:
@@ -65,8 +64,8 @@ def _beginning(found: Findings, aside: Path) -> None:
         "splits": {"train": f"0:{len(rows)}"},
     }
     replace(aside / "meta/info.json", lambda path: path.write_text(json.dumps(found.info | counts, indent=2)))
-    summarize(aside, found.info["features"], len(rows))
-    assert (aside / STATISTICS).is_file()
+    with reading(aside / "meta/episodes"):
+        summarize(aside, found.info["features"], len(rows))
 
 
 def _link(source: Path, target: Path) -> None:

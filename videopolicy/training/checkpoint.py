@@ -59,6 +59,8 @@ def damage(path: Path) -> str | None:
         for name in REQUIRED:
             if name not in files:
                 return f"{MANIFEST} does not list {name}"
+        if strangers := sorted({p.name for p in path.iterdir()} - {*files, MANIFEST}):
+            return f"{MANIFEST} does not list {strangers[0]}"
         for name, entry in files.items():
             file = path / name
             if file.parent != path or not file.is_file():
@@ -77,6 +79,8 @@ def find(path: Path) -> Path:
         if problem:
             raise BadInput(f"checkpoint {path}: {problem}")
         return path
+    if path.name.startswith("step_") and path.is_dir():
+        raise BadInput(f"checkpoint {path}: {MANIFEST} is missing")
     found = latest(path) if path.is_dir() else None
     if found is None:
         raise BadInput(f"no checkpoint in {path}{_there_is(path)}")
@@ -88,7 +92,11 @@ def read_config(path: Path) -> dict:
 
 
 def read_state(path: Path) -> dict:
-    return read_json(path / STATE)
+    """What training knew beside weights; `step` and `optimizer` are there."""
+    state = read_json(path / STATE)
+    if type(state.get("step")) is not int or state["step"] < 0 or not isinstance(state.get("optimizer"), list):
+        raise BadInput(f"{path / STATE} has step {state.get('step')!r}; allowed: a whole number, and optimizer groups")
+    return state
 
 
 def weights_digest(path: Path) -> str:

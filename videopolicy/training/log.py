@@ -19,7 +19,7 @@ class Metrics:
 
     def __init__(self, run: Path, step: int, tracker: Tracker, config: dict[str, Any]) -> None:
         self.path = run / "metrics.jsonl"
-        kept = [line for line in read_jsonl(self.path) if line["step"] < step]
+        kept = [line for line in read_jsonl(self.path) if line.get("step", step) < step]
         replace(self.path, lambda path: path.write_text("".join(json.dumps(line) + "\n" for line in kept)))
         self.spent = max((line["seconds"] for line in kept if "seconds" in line), default=0.0)  # before resuming [s]
         self.tracker: GeneralTracker | None = None

@@ -89,8 +89,9 @@ def fit(
         metrics = Metrics(run, start, cfg.tracker, to_dict(config))
 
     progress = Progress(run.name, cfg.n_steps, start)
-    sums: dict[str, float] = {}
-    count, last, since = 0, {}, time.perf_counter()
+    sums, count = _window(found, rank, world)
+    last: dict[str, float] = {}
+    since = time.perf_counter()
     with _Signals() as signals, closing(metrics) if metrics else nullcontext():
         # The first batch is looked at by the whole model, before processes may each hold a share of it.
         batch = batches.read(start)
@@ -105,8 +106,12 @@ def fit(
 
         def keep(step: int) -> None:
             weights, moments = engine.weights(), engine.optimizer_state()
+            window: dict[str, Any] | None = None  # what has not been logged yet
+            if count:
+                here = torch.tensor([[*sums.values()]], dtype=torch.float64, device=accelerator.device)
+                window = {"names": [*sums], "sums": accelerator.gather(here).tolist(), "count": count}
             if accelerator.is_main_process:
-                more, kept = {"commits": commits}, average.means if average is not None else None
+                more, kept = {"commits": commits, "window": window}, average.means if average is not None else None
                 saving.save(run, step, weights, moments, state | more, to_dict(config), kept)
             accelerator.wait_for_everyone()
 
@@ -159,6 +164,14 @@ def fit(
                 since = time.perf_counter()
     progress.close()
     return last
+
+
+def _window(found: Path | None, rank: int, world: int) -> tuple[dict[str, float], int]:
+    """This process's sums, and the number of steps, of what had not been logged when a checkpoint was saved."""
+    window = checkpoint.read_state(found).get("window") if found is not None else None
+    if not window or len(window["sums"]) != world:  # others now share the batch: their first line has fewer steps
+        return {}, 0
+    return dict(zip(window["names"], window["sums"][rank], strict=True)), window["count"]
 
 
 @torch.no_grad()

@@ -56,9 +56,9 @@ def read_averaged(path: Path) -> dict[str, Tensor]:
 
 def check_frozen(path: Path, state: dict, identity: str) -> None:
     """`BadInput` where the VAE or image encoder at hand is not the one that a checkpoint was trained with."""
-    if state["frozen"] != identity:
+    if state.get("frozen") != identity:
         raise BadInput(
-            f"{path} was trained with the VAE and image encoder {state['frozen']}, the pretrained folder now holds"
+            f"{path} was trained with the VAE and image encoder {state.get('frozen')}, the pretrained folder now holds"
             f" {identity}"
         )
 
@@ -72,6 +72,8 @@ def read_optimizer(path: Path, wanted: list[dict]) -> dict[str, Any]:
     parameters: list[Tensor] = [p for group in wanted for p in group["params"]]
     with reading(path / STATE):
         groups = before["optimizer"]
+        if any(set(mine) - set(group) for group, mine in zip(groups, wanted, strict=False)):
+            raise BadInput(f"{path / STATE}: a group of the optimizer lacks some of {sorted(wanted[0])}")
         theirs, ours = ([(g["name"], len(g["params"])) for g in x] for x in (groups, wanted))
         if theirs != ours:
             raise BadInput(

@@ -34,8 +34,9 @@ def check_same(found: Path, config: Any, state: dict) -> str:
     now = {**json.loads(json.dumps(to_dict(config))), "state": json.loads(json.dumps(state))}
     old, new = dict(_leaves(before)), dict(_leaves(now))
     rows, fatal = [], False
+    scheduled = new.get("train.schedule", "constant") != "constant"  # rates then depend on how many steps there are
     for name, value in new.items():
-        if old.get(name) == value or _within(name, FREE):
+        if old.get(name) == value or (_within(name, FREE) and not (scheduled and name == "train.n_steps")):
             continue
         forbids = _within(name, FATAL) and not _within(name, MAY_DIFFER)
         fatal |= forbids

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from videopolicy.data.files import replace, sha256, sync, writing
 from videopolicy.errors import BadInput
-from videopolicy.provenance import provenance
+from videopolicy.provenance import versions
 from videopolicy.training.checkpoint import (
     AVERAGED,
     CONFIG,
@@ -61,9 +61,18 @@ def save(
             shutil.rmtree(temporary, ignore_errors=True)
             raise
     replace(run / "latest", lambda path: path.write_text(final.name + "\n"))
-    for old in steps(run)[:-N_KEPT]:
-        shutil.rmtree(old)
+    _purge(run, step)
     return final
+
+
+def _purge(run: Path, step: int) -> None:
+    """Drop what is older than the newest whole checkpoints before the one of `step`, N_KEPT with it."""
+    n_whole = 1
+    for old in reversed([p for p in steps(run) if int(p.name[5:]) < step]):
+        if n_whole >= N_KEPT:
+            shutil.rmtree(old)
+        else:
+            n_whole += damage(old) is None
 
 
 def _write(
@@ -86,7 +95,7 @@ def _write(
     (folder / CONFIG).write_text(json.dumps(config, indent=1))
     files = {f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in sorted(folder.iterdir())}
     identity = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-    about = {"step": step, "config": identity, "versions": provenance()["versions"], "files": files}
+    about = {"step": step, "config": identity, "versions": versions(), "files": files}
     (folder / MANIFEST).write_text(json.dumps(about, indent=1))
     for file in folder.iterdir():
         sync(file)

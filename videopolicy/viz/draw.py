@@ -1,5 +1,7 @@
 """Sheets of clips and heatmaps."""
 
+import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import matplotlib
@@ -14,9 +16,15 @@ from videopolicy.heads.upsampled import upsample
 
 
 def save_image(path: Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
+    """Write a picture, or warn where that fails: no training ends because of one."""
     temporary = path.with_suffix(".tmp.png")
-    Image.fromarray(image).save(temporary)
-    temporary.replace(path)
+    try:
+        Image.fromarray(image).save(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        warnings.warn(f"cannot write {path}: {error.strerror}", stacklevel=2)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def rows_of(clips: UInt8[np.ndarray, "clip frame height width 3"]) -> UInt8[np.ndarray, "rows cols 3"]:
