@@ -49,9 +49,9 @@ def finished(
         now = {**about, "digest": digests.get(name), "seed": seeds.get((split, number))}
         for key, value in now.items():
             if value is not None and value != record[key]:
-                what = {"digest": "weights or protocol"}.get(key, key)
+                what = {"digest": "other weights or another protocol"}.get(key, f"another {key}")
                 raise BadInput(
-                    f"{folder} holds episode {number} of {name!r} on {split} with another {what}: {record[key]}, which"
+                    f"{folder} holds episode {number} of {name!r} on {split} with {what}: {record[key]}, which"
                     f" is now {value}; {OTHER}"
                 )
     return records

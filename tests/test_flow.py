@@ -108,7 +108,7 @@ def test_every_rollout_is_recorded_once(folder: Path) -> None:
 
 def test_episodes_of_other_weights_are_never_mixed(folder: Path) -> None:
     for change in ({"n_execute": 2}, {"ensemble": "all"}):
-        with pytest.raises(BadInput, match="with another weights or protocol"):
+        with pytest.raises(BadInput, match="with other weights or another protocol"):
             rollout.main(replace(rollout_config(folder), **change))
 
 

@@ -156,7 +156,7 @@ def test_policies_and_oracle_are_rolled_out(butter: collect.Config, tmp_path: Pa
     assert set(records["oracle"]["final"]) == {"object", "target"}
     assert len(read_jsonl(cfg.output / "episodes.jsonl")) == 2
     for wrong, line in (
-        ({"task": 0}, "holds episodes of 'para' with other weights or another protocol"),
+        ({"task": 0}, "holds episode 0 of 'para' on held_out with other weights or another protocol"),
         ({"suite": None}, "task is 6, but suite is null"),
         ({"suite": None, "task": None}, "has no bowl positions to test between; allowed: suite and task of LIBERO"),
         ({"splits": ("seen",)}, r"splits is \('seen',\), but suite is 'libero_object'"),
