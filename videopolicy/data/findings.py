@@ -11,7 +11,17 @@ import numpy as np
 from videopolicy.camera import Camera
 from videopolicy.data import cameras, checksums
 from videopolicy.data.files import read_json, read_table, reading
-from videopolicy.data.format import EXTRAS, ROTATION, VECTORS, episode_files, read_info, row_files
+from videopolicy.data.format import (
+    EXTRAS,
+    MARKERS,
+    ROTATION,
+    STATISTICS,
+    TASKS,
+    VECTORS,
+    episode_files,
+    read_info,
+    row_files,
+)
 from videopolicy.data.selftest import check_recording
 from videopolicy.data.statistics import STATS
 from videopolicy.data.video import read_video
@@ -20,7 +30,6 @@ from videopolicy.errors import BadInput
 FROZEN = 2.0  # [s] of equal pictures ...
 CODING = 16  # grey levels, by which a video's pictures of the same may differ
 MOVED = 0.02  # [m] ... in which the end effector goes so far: a camera that hangs
-MARKERS, TASKS, STATISTICS = "meta/para_markers.npz", "meta/tasks.parquet", "meta/stats.json"
 
 
 @dataclass

@@ -13,6 +13,7 @@ from videopolicy.data import cameras, checksums
 from videopolicy.data.files import read_table, reading, sha256
 from videopolicy.data.format import (
     EXTRAS,
+    MARKERS,
     ROTATION,
     VECTORS,
     VIDEO,
@@ -111,8 +112,8 @@ class Dataset:
 
     def self_test(self) -> None:
         """Check that stored marker pictures, calibration and video agree on what is up and what is left."""
-        self._check("meta/para_markers.npz")
-        check_recording(self.root / "meta/para_markers.npz", self.camera, self.frames(0)[0])
+        self._check(MARKERS)
+        check_recording(self.root / MARKERS, self.camera, self.frames(0)[0])
 
     def _read_rows(self) -> list[dict]:
         """The episodes that info.json counts."""

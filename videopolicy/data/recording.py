@@ -23,7 +23,10 @@ from videopolicy.data.format import (
     DATA,
     EPISODES,
     EXTRAS,
+    MARKERS,
     ROTATION,
+    STATISTICS,
+    TASKS,
     VECTORS,
     VERSION,
     VIDEO,
@@ -84,10 +87,8 @@ class Writer:
     def write_markers(self, markers: Float[np.ndarray, "n 3"], shown: np.ndarray, hidden: np.ndarray) -> None:
         """Keep the camera self-test's pictures with the data: known 3-D points, and the scene with and without them."""
         pair = np.stack([shown, hidden])
-        replace(
-            self.root / "meta/para_markers.npz", lambda path: np.savez_compressed(path, markers=markers, images=pair)
-        )
-        checksums.record(self.root, ["meta/para_markers.npz"])
+        replace(self.root / MARKERS, lambda path: np.savez_compressed(path, markers=markers, images=pair))
+        checksums.record(self.root, [MARKERS])
 
     def append(self, episode: Episode) -> None:
         """Write one episode; it exists from the moment this returns."""
@@ -178,7 +179,7 @@ class Writer:
             self._settle(info)
             return info
         # A first start that was cut short has left these and nothing that could be lost.
-        unborn = {"meta/tasks.parquet", cameras.FILE, "meta/para_markers.npz", checksums.FILE}
+        unborn = {TASKS, cameras.FILE, MARKERS, checksums.FILE}
         files = {str(p.relative_to(self.root)) for p in self.root.rglob("*") if p.is_file() and p.name[0] != "."}
         if any(f not in unborn and ".tmp" not in f for f in files):
             raise BadInput(f"{self.root} is not empty and holds no dataset; nothing was written")
@@ -189,9 +190,9 @@ class Writer:
         }
         pandas |= {"column_indexes": [], "pandas_version": "2.0.0"}
         tasks = tasks.replace_schema_metadata({"pandas": json.dumps(pandas)})
-        replace(self.root / "meta/tasks.parquet", lambda path: write_table(tasks, path))
+        replace(self.root / TASKS, lambda path: write_table(tasks, path))
         replace(self.root / cameras.FILE, lambda path: path.write_text(json.dumps(mine, indent=2)))
-        checksums.record(self.root, ["meta/tasks.parquet", cameras.FILE])
+        checksums.record(self.root, [TASKS, cameras.FILE])
         info = {
             "codebase_version": VERSION,
             "robot_type": "panda",
@@ -220,7 +221,7 @@ class Writer:
                     path.unlink()
         if info["total_episodes"] and not (self.root / checksums.FILE).exists():
             rows = [row for _, row in zip(range(info["total_episodes"]), episode_rows(self.root), strict=False)]
-            shared = ["meta/tasks.parquet", cameras.FILE, "meta/para_markers.npz"]
+            shared = [TASKS, cameras.FILE, MARKERS]
             checksums.record(self.root, [name for name in shared if (self.root / name).exists()])
             for e, (row, extra) in enumerate(zip(rows, self._extras_of(info), strict=False)):
                 names = list(episode_files(row, self.key))
@@ -238,8 +239,8 @@ def summarize(root: Path, features: dict, n_episodes: int) -> None:
     rows = [row for _, row in zip(range(n_episodes), episode_rows(root), strict=False)]
     keys = [k for k in features if k in (*VECTORS, ROTATION) or k.startswith("observation.images.")]
     stats = {k: merge([{s: r[f"stats/{k}/{s}"] for s in STATS} for r in rows]) for k in keys}
-    replace(root / "meta/stats.json", lambda path: path.write_text(json.dumps(stats, indent=1)))
-    checksums.record(root, ["meta/stats.json"])
+    replace(root / STATISTICS, lambda path: path.write_text(json.dumps(stats, indent=1)))
+    checksums.record(root, [STATISTICS])
 
 
 def _vectors(values: np.ndarray) -> pa.Array:

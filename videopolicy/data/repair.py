@@ -7,8 +7,8 @@ from pathlib import Path
 
 from videopolicy.data import cameras, checksums
 from videopolicy.data.files import lock_folder, make_folder, reading, replace, writing
-from videopolicy.data.findings import MARKERS, TASKS, Findings, examine
-from videopolicy.data.format import EXTRAS, aside_of, episode_files
+from videopolicy.data.findings import Findings, examine
+from videopolicy.data.format import EXTRAS, MARKERS, TASKS, aside_of, episode_files
 from videopolicy.data.recording import summarize
 from videopolicy.errors import BadInput
 

@@ -47,11 +47,16 @@ def save(
     final, temporary = run / f"step_{step:06d}", run / f"step_{step:06d}.tmp"
     before = [p.name for p in steps(run)]
     kept = (f"{before[-1]} is as it was; " if before else "") + "free some space, and the same command continues"
+    moments, numbers, groups = _flatten(optimizer)
+    tensors = {MODEL: {k: _copy(v) for k, v in model.items() if not k.startswith(FROZEN)}, OPTIMIZER: moments}
+    if averaged is not None:
+        tensors[AVERAGED] = {k: v.cpu().contiguous() for k, v in averaged.items()}
+    known = {"step": step, "optimizer": groups, "numbers": numbers, **state}
     with writing(temporary, kept):
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            _write(temporary, step, model, optimizer, state, config, averaged)
+            _write(temporary, tensors, known, config)
             if problem := damage(temporary):
                 raise BadInput(f"{temporary} was written and does not read back: {problem}; {kept}")
             shutil.rmtree(final, ignore_errors=True)  # damaged, or training would have gone on after it
@@ -75,27 +80,15 @@ def _purge(run: Path, step: int) -> None:
             n_whole += damage(old) is None
 
 
-def _write(
-    folder: Path,
-    step: int,
-    model: dict[str, Tensor],
-    optimizer: dict[str, Any],
-    state: dict,
-    config: dict,
-    averaged: dict[str, Tensor] | None,
-) -> None:
+def _write(folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict, config: dict) -> None:
     """All of a checkpoint's files, the manifest last, and on disk."""
-    tensors, numbers, groups = _flatten(optimizer)
-    _save_tensors({k: _copy(v) for k, v in model.items() if not k.startswith(FROZEN)}, folder / MODEL)
-    _save_tensors(tensors, folder / OPTIMIZER)
-    if averaged is not None:
-        _save_tensors({k: v.cpu().contiguous() for k, v in averaged.items()}, folder / AVERAGED)
-    known = {"step": step, "optimizer": groups, "numbers": numbers, **state}
-    (folder / STATE).write_text(json.dumps(known, indent=1))
+    for name, values in tensors.items():
+        _save_tensors(values, folder / name)
+    (folder / STATE).write_text(json.dumps(state, indent=1))
     (folder / CONFIG).write_text(json.dumps(config, indent=1))
     files = {f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in sorted(folder.iterdir())}
     identity = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-    about = {"step": step, "config": identity, "versions": versions(), "files": files}
+    about = {"step": state["step"], "config": identity, "versions": versions(), "files": files}
     (folder / MANIFEST).write_text(json.dumps(about, indent=1))
     for file in folder.iterdir():
         sync(file)
