@@ -8,6 +8,7 @@ import numpy as np
 from videopolicy.backbones.pipeline import Architecture
 from videopolicy.camera import Camera
 from videopolicy.data import checksums
+from videopolicy.data.files import LOCK
 from videopolicy.data.recording import Episode, Writer
 
 MARKERS = np.array([[-0.30, -0.20, 0.02], [0.0, 0.22, 0.02], [0.05, -0.10, 0.10]])  # world [m]
@@ -69,7 +70,8 @@ def episode(number: int, n_frames: int, side: int = 64) -> Episode:
 
 
 def snapshot(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    """All of a folder's files but who holds it."""
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.name != LOCK}
 
 
 def open_writer(root: Path, side: int = 64, rotations: bool = False) -> Writer:

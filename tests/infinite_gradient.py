@@ -1,10 +1,9 @@
 """One of two processes that share a network: a loss of 0 whose gradient is infinite. Prints what became of it.
 
-Started by tests/test_processes.py, since DeepSpeed wants processes of its own.
+Run by tests/test_processes.py, since DeepSpeed wants processes of its own.
 """
 
 import math
-import os
 
 import torch
 from accelerate import PartialState
@@ -24,12 +23,12 @@ class Root(nn.Module):
         return self.linear(x).abs().sqrt().mean()
 
 
-def main() -> None:
+def main(stage: int) -> None:
     state = PartialState(cpu=True)
     torch.manual_seed(0)
     network = Root()
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
-    engine = Sharded(int(os.environ["STAGE"]), network, optimizer, clip=1.0, n_samples=1, bf16=False)  # type: ignore
+    engine = Sharded(stage, network, optimizer, clip=1.0, n_samples=1, bf16=False)  # type: ignore
     norms: list[float] = []
 
     def step(x: Tensor) -> Tensor:
@@ -42,6 +41,3 @@ def main() -> None:
     if state.is_main_process:
         finite = [math.isfinite(norm) for norm in norms]
         print(f"finite {finite}, changed {not torch.equal(moved, unmoved)}")
-
-
-main()

@@ -255,6 +255,7 @@ def test_the_second_signal_ends_at_once(tmp_path: Path, number: int) -> None:
     """The first one is noted."""
 
     def work() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
         with _Signals() as signals:
             os.kill(os.getpid(), number)
             print(signals.caught, flush=True)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from videopolicy.config import dump, from_dict, load, to_dict
+from videopolicy.config import dump, from_dict, guarded, load, to_dict
 from videopolicy.errors import BadInput
 
 ROOT = Path(__file__).parent.parent
@@ -181,6 +181,24 @@ def test_scripts_end_in_one_line_and_status_2(args: list[str], tmp_path: Path) -
     assert result.stderr.count("\n") == 1
     assert args[1] in result.stderr or args[0] in result.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_a_line_of_refusal_can_be_traced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """What was taken for bad input may be a fault of the program."""
+
+    def refuses() -> None:
+        try:
+            {}["heights"]
+        except KeyError as error:
+            raise BadInput("cannot read state.json") from error
+
+    for value, traced in (("0", False), ("1", True)):
+        monkeypatch.setenv("VIDEOPOLICY_TRACEBACK", value)
+        with pytest.raises(SystemExit):
+            guarded(refuses)
+        said = capsys.readouterr().err
+        assert said.splitlines()[-1] == "error: cannot read state.json"
+        assert ("KeyError: 'heights'" in said) == traced
 
 
 def test_conda_installs_the_same_packages() -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from eval import collect, ood, report, rollout
 from train_stages import joint, video
 from videopolicy import policy
+from videopolicy.config import load
 from videopolicy.data.files import lock_folder, read_jsonl
 from videopolicy.data.lerobot import Dataset
 from videopolicy.errors import BadInput
@@ -80,7 +81,7 @@ def test_interrupt_saves_and_the_same_command_continues(folder: Path, tmp_path: 
     stopped = checkpoint.read_state(checkpoint.find(tmp_path / "run"))["step"]
     assert 2 <= stopped < 400
     arguments[-1] = str(stopped + 2)
-    subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL, env=environment)
+    video.main(load(video.Config, [*command[2:], *arguments]))
     assert checkpoint.read_state(checkpoint.find(tmp_path / "run"))["step"] == stopped + 2
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines() if '"diffusion"' in line]
     assert steps == list(range(stopped + 2))

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import infinite_gradient
 import numpy as np
 import pytest
+import two_processes
 from flows import SPEED, config
 from safetensors.numpy import load_file
 
@@ -26,23 +28,20 @@ def keys(script: Any, run: Path, data: Path, weights: Path, n_steps: int) -> dic
     return found | ({"init_from": "null", "noise__high_share": 0.6} if script is joint else {})
 
 
-def as_two(script: Any, zero: int = 0, **overrides: object) -> subprocess.CompletedProcess:
-    """Run a stage's script in two processes, which share what they hold by a stage of ZeRO."""
+def as_two(script: Any, zero: int = 0, **overrides: object) -> str:
+    """Run a stage in two processes, which share what they hold by a stage of ZeRO; what they print."""
+    asked = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(zero)} if zero else {}
+    return two_processes.run(script.main, config(script.Config, NAMES[script], **overrides), **asked)
+
+
+def launched(script: Any, **overrides: object) -> str:
+    """The same as a user starts it, without ZeRO."""
     file, yaml = ROOT / f"train_stages/{script.__name__.split('.')[1]}.py", ROOT / f"configs/debug/{NAMES[script]}.yaml"
     options = [x for key, value in overrides.items() for x in (f"--{key.replace('__', '.')}", str(value))]
-    asked = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(zero)} if zero else {}
-    return in_two_processes([str(file), "--config_path", str(yaml), *options], **asked)
-
-
-def in_two_processes(command: list[str], **variables: str) -> subprocess.CompletedProcess:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*launcher, *command], env=environment | variables, capture_output=True, text=True, check=False
-    )
-
-
-def printed(result: subprocess.CompletedProcess) -> str:
+    command = [*launcher, str(file), "--config_path", str(yaml), *options]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
     return result.stdout
 
@@ -59,13 +58,14 @@ def test_two_processes_are_one_run(script: Any, small_dataset: Path, pipeline_fo
     """
     two, one = tmp_path / "two", tmp_path / "one"
     first = 2 if script is video else 3
-    out = printed(as_two(script, **keys(script, two, small_dataset, pipeline_folder, first)))
+    start = launched if script is joint else as_two
+    out = start(script, **keys(script, two, small_dataset, pipeline_folder, first))
     assert "2 process(es)" in out
     assert out.count("parameters: unet") == 1
     assert len(list(small_dataset.glob("posterior/*/*.npy"))) == 3
     assert checkpoint.read_state(checkpoint.find(two))["step"] == first
     if script is video:
-        assert "resuming" in printed(as_two(script, **keys(script, two, small_dataset, pipeline_folder, 3)))
+        assert "resuming" in as_two(script, **keys(script, two, small_dataset, pipeline_folder, 3))
     assert sorted({line["step"] for line in metrics(two)}) == [0, 1, 2]
     assert checkpoint.read_state(checkpoint.find(two))["step"] == 3
 
@@ -87,7 +87,7 @@ def test_shares_are_one_run(
     alone(shared, 1)
     where = keys(script, shared, small_dataset, pipeline_folder, 3)
     where["train__mixed_precision"] = "auto"  # what the run was begun with
-    out = printed(as_two(script, stage, **where, preview__clips=0, train__batch_size=4, train__accumulate=2))
+    out = as_two(script, stage, **where, preview__clips=0, train__batch_size=4, train__accumulate=2)
     assert "resuming" in out
     assert "2 process(es)" in out
     alone(shared, 4)
@@ -113,7 +113,7 @@ def test_processes_find_each_other_before_precision_is_decided(
     stage: int, small_dataset: Path, pipeline_folder: Path, tmp_path: Path
 ) -> None:
     where = keys(video, tmp_path / "run", small_dataset, pipeline_folder, 1) | {"train__mixed_precision": "auto"}
-    out = printed(as_two(video, stage, **where, dry_run=True))
+    out = as_two(video, stage, **where, dry_run=True)
     assert "2 process(es)" in out
     assert not (tmp_path / "run").exists()
 
@@ -121,8 +121,7 @@ def test_processes_find_each_other_before_precision_is_decided(
 @pytest.mark.parametrize("stage", [2, 3])
 def test_a_gradient_that_is_not_finite_changes_nothing(stage: int) -> None:
     """Where the loss is finite, and the step before it was."""
-    result = in_two_processes([str(ROOT / "tests/infinite_gradient.py")], STAGE=str(stage))
-    assert "finite [True, False], changed False" in printed(result)
+    assert "finite [True, False], changed False" in two_processes.run(infinite_gradient.main, stage)
 
 
 def test_what_cannot_be_shared_is_refused(

@@ -7,8 +7,10 @@ import argparse
 import dataclasses
 import difflib
 import itertools
+import os
 import sys
 import tempfile
+import traceback
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -103,11 +105,14 @@ def launch_on_folder(main: Callable[[Path], Any], usage: str) -> None:
 def guarded(run: Callable[[], R]) -> R:
     """Run a program's whole work, whose end may be one line.
 
-    Exit status 2 after bad input, 1 after a loss that is not finite, 130 after a stop that was asked for.
+    Exit status 2 after bad input, 1 after a loss that is not finite, 130 after a stop that was asked for. Where what
+    was taken for bad input may be a fault of the program, VIDEOPOLICY_TRACEBACK=1 shows where it came from.
     """
     try:
         return run()
     except BadInput as error:
+        if os.environ.get("VIDEOPOLICY_TRACEBACK") == "1":
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except FloatingPointError as error:

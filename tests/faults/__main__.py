@@ -11,21 +11,20 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from faults import data, inputs, saving, simulators, training
-from faults.fault import Fault, Outcome
+from faults import data, inputs, saving, simulators, tampered, training
+from faults.fault import Fault, Outcome, attempt
 
 FAULTS = (
     Fault("checkpoint: kill -9 while saving", saving.kill_saves, 20, 2),
     Fault("checkpoint: kill -9 before every file operation of a save", saving.kill_everywhere, 1000, 12),
     Fault("checkpoint: disk full at every file operation of a save", saving.full_everywhere, 1000, 5),
     Fault("checkpoint: disk full in the middle of a file", saving.full_disk, 10, 2),
-    Fault("checkpoint: read-only folder", saving.read_only, 1, 1),
+    Fault("checkpoint: read-only folder", saving.read_only, 2, 2),
     Fault("checkpoint: flipped, truncated, empty, missing files", saving.damaged_files, 50, 3),
     Fault("training: kill -9", training.kill_training, 20, 2),
     Fault("training: SIGTERM and Ctrl-C", training.stop_training, 4, 0),
@@ -43,7 +42,9 @@ FAULTS = (
     Fault("evaluation: other numbers of simulators", simulators.workers, 2, 0),
     Fault("input: configurations and options", inputs.configurations, 400, 200),
     Fault("input: datasets", inputs.datasets, 400, 50),
-    Fault("input: checkpoints", inputs.checkpoints, 300, 20),
+    Fault("input: checkpoints to act with", tampered.policies, 300, 20),
+    Fault("input: checkpoints to train on", tampered.resumed, 200, 10),
+    Fault("input: checkpoints to begin stage two with", tampered.stage_one, 200, 5),
     Fault("input: camera files", inputs.cameras, 1000, 200),
     Fault("input: weights of an image network", inputs.weights, 200, 20),
 )
@@ -59,15 +60,15 @@ def main(quick: bool = False) -> list[dict]:
         n = fault.n_quick if quick else fault.n
         if n:
             begun = time.monotonic()
-            with tempfile.TemporaryDirectory() as folder, _silence():
+            with tempfile.TemporaryDirectory() as folder:
                 os.chmod(folder, 0o755)
-                found = fault.inject(Path(folder), n)
-            rows.append({"fault": fault.name, **vars(found), "seconds": round(time.monotonic() - begun, 1)})
+                found = attempt(fault, Path(folder), n)
+            rows.append({"fault": fault.name, **asdict(found), "seconds": round(time.monotonic() - begun, 1)})
             _print(rows[-1])
     totals = Outcome(*(sum(row[key] for row in rows) for key in ("injected", "survived", "lost")))
-    rows.append({"fault": "total", **vars(totals), "seconds": round(time.monotonic() - started, 1)})
-    if inputs.FAILED:
-        print("\n".join(["", "what made a reader fail:", *inputs.FAILED[:20], ""]))
+    if failed := [f"{row['fault']}: {text}" for row in rows for text in row["failed"]]:
+        print("\n".join(["", "what was not survived:", *failed[:20], ""]))
+    rows.append({"fault": "total", **asdict(totals), "seconds": round(time.monotonic() - started, 1)})
     _print(rows[-1])
     return rows
 
@@ -75,19 +76,6 @@ def main(quick: bool = False) -> list[dict]:
 def _print(row: dict) -> None:
     note = ", ".join(x for x in (row["note"], f"{row['seconds']:.0f} s") if x)
     print(ROW.format(row["fault"], row["injected"], row["survived"], row["lost"], note), flush=True)
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """No words of the programs, or of decoders, which complain as they should."""
-    with Path(os.devnull).open("w") as null, redirect_stdout(null), redirect_stderr(null):
-        kept = os.dup(2)
-        os.dup2(null.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 if __name__ == "__main__":

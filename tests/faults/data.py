@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from builders import ROW, TABLE, VIDEO
 
-from faults.fault import Outcome, killed, run, small_disk, start
+from faults.fault import Outcome, killed, limit_files, run, small_disk, start
 from videopolicy.data import checksums, doctor
 from videopolicy.data.findings import examine
 from videopolicy.data.lerobot import Dataset
@@ -64,32 +64,33 @@ def kill_recording(folder: Path, n: int) -> Outcome:
 def full_disk(folder: Path, n: int) -> Outcome:
     """A disk that is full at another point each time; what was recorded is whole, and with room it goes on."""
     episodes = [builders.episode(i, N_FRAMES) for i in range(8)]
-    plain = _contents(builders.write_dataset(folder / "plain", (N_FRAMES,) * len(episodes)))
-    survived, kinds = 0, set()
+    whole = builders.write_dataset(folder / "plain", (N_FRAMES,) * len(episodes))
+    plain, largest = _contents(whole), max(f.stat().st_size for f in whole.rglob("*") if f.is_file())
+    survived, mounted = 0, []
     for i in range(n):
         log, mount = folder / f"log{i}", folder / f"disk{i}"
         mount.mkdir()
 
         def records(i: int = i, mount: Path = mount) -> None:
-            root = mount / "data"
-            kind = small_disk(mount, 2**21)
-            print(kind)
-            if kind == "tmpfs":
-                (mount / "ballast").write_bytes(bytes(2**21 - 2**16 - 2**14 * i))
-            else:  # its files are too small for any limit to stop them in the middle
-                return
-            with pytest.raises(BadInput, match=r"cannot write .*No space left") as caught:
+            root, ballast = mount / "data", mount / "ballast"
+            print(is_disk := small_disk(mount, 2**21))
+            if is_disk:
+                ballast.write_bytes(bytes(2**21 - 2**16 - 2**14 * i))
+            else:
+                limit_files(int(largest * (i + 0.5) / n))
+            with pytest.raises(BadInput, match=r"cannot write .*(No space left|File too large)") as caught:
                 _record(root, episodes)
             print(caught.value)
             done = examine(root) if (root / "meta/info.json").is_file() else None
-            assert done is None or not (done.of_episodes or done.of_all)
-            (mount / "ballast").unlink()
+            assert done is None or done.n_episodes == 0 or not (done.of_episodes or done.of_all)
+            ballast.unlink(missing_ok=True)
+            limit_files(-1)
             _record(root, episodes)
             assert _contents(root) == plain
 
         survived += run(records, log) == 0
-        kinds.add(log.read_text().partition("\n")[0])
-    return Outcome(n, survived, n - survived, ", ".join(sorted(kinds)))
+        mounted.append(log.read_text().startswith("True"))
+    return Outcome(n, survived, n - survived, f"{sum(mounted)} of them a tmpfs")
 
 
 def _record(root: Path, episodes: list[Episode]) -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -14,6 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from videopolicy.errors import BadInput
+
+MIB = 2**20
+LOCK = ".lock"  # in a folder that one process writes to
 
 
 @contextmanager
@@ -32,15 +36,20 @@ def reading(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: Path, then: str = "the same command continues") -> Iterator[None]:
-    """Around writing a file: where that fails, `BadInput` says why, how much is free, and what `then` is to be done."""
+def writing(path: Path, then: str = "the same command continues", needed: int = 0) -> Iterator[None]:
+    """Around writing a file: where that fails, `BadInput` says why, how much is free, and what `then` is to be done.
+
+    `needed`: bytes that it takes, where that is known; it then says how many are to be freed.
+    """
     try:
         yield
     except OSError as error:
         folder = next((p for p in (path, *path.absolute().parents) if p.is_dir()), Path("/"))
-        free = shutil.disk_usage(folder).free / 2**20
-        reason = error.strerror or _line(error)
-        raise BadInput(f"cannot write {path}: {reason} ({free:.0f} MiB are free there); {then}") from error
+        free = shutil.disk_usage(folder).free
+        room = f"{free / MIB:.0f} MiB are free there"
+        if needed > free:
+            room += f", {needed / MIB:.0f} are needed: free {math.ceil((needed - free) / MIB)} MiB"
+        raise BadInput(f"cannot write {path}: {error.strerror or _line(error)} ({room}); {then}") from error
 
 
 def sha256(path: Path) -> str:
@@ -105,8 +114,8 @@ def make_folder(path: Path) -> None:
 @contextmanager
 def lock_folder(path: Path) -> Iterator[None]:
     """Hold a folder for this process; `BadInput` where another one holds it. A process that dies lets go."""
-    with writing(path / ".lock"):
-        file = (path / ".lock").open("a+")
+    with writing(path / LOCK):
+        file = (path / LOCK).open("a+")
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -114,7 +123,7 @@ def lock_folder(path: Path) -> Iterator[None]:
             file.seek(0)
             who = file.read(200).strip() or "another process"
             raise BadInput(f"{who} is writing to {path}; wait for it, or end it") from error
-        with writing(path / ".lock"):
+        with writing(path / LOCK):
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}\n")
             file.flush()

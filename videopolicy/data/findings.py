@@ -14,12 +14,15 @@ from videopolicy.data.files import read_json, read_table, reading
 from videopolicy.data.format import (
     EXTRAS,
     MARKERS,
-    ROTATION,
     STATISTICS,
     TASKS,
     VECTORS,
+    all_files,
+    camera_keys,
     episode_files,
+    read_extras,
     read_info,
+    read_values,
     row_files,
 )
 from videopolicy.data.selftest import check_recording
@@ -77,7 +80,9 @@ class Findings:
 def examine(root: Path) -> Findings:
     """Everything that is wrong with a dataset; `BadInput` where there is none, or its info.json cannot be read."""
     info = read_info(root)
-    found = Findings(root, info, next((k for k in info["features"] if k.startswith("observation.images.")), ""))
+    key, *others = camera_keys(info) or [""]
+    found = Findings(root, info, key)
+    found.warnings += [f"pictures of {other} were not looked at: training reads {key}" for other in others]
     try:
         found.sums, extra_sums = checksums.read(root)
         camera = _shared(found)
@@ -159,6 +164,11 @@ def _extras(found: Findings, sums: dict[int, str]) -> list[dict]:
         except BadInput as error:
             extras += [{}] * (e + 1 - len(extras))
             found.of_episodes.setdefault(e, []).append(str(error))
+    try:
+        read_extras(found.root)  # all of them, also those of no episode: it is read whole
+    except BadInput as error:
+        if not found.of_episodes:
+            found.of_counts.append(str(error))
     return extras
 
 
@@ -176,18 +186,13 @@ def _episode(found: Findings, e: int, start: int, camera: Camera) -> None:
         wanted = {k for k, v in found.info["features"].items() if v["dtype"] != "video"}
         if set(table.column_names) != wanted:
             raise BadInput(f"it has columns {sorted(table.column_names)}, info.json {sorted(wanted)}")
-        if len(table) != n:
-            raise BadInput(f"it holds {len(table)} frames, its row says {n}")
+        values = read_values(table, row, found.info["features"])
         for name, expected in (("frame_index", 0), ("index", start)):
             if table[name].to_pylist() != list(range(expected, expected + n)):
                 raise BadInput(f"{name} does not count on from {expected}")
         off = np.abs(np.array(table["timestamp"].to_pylist(), float) - np.arange(n) / fps)
         if not (off < 1e-4).all():
             raise BadInput(f"the timestamp of frame {int(off.argmax())} is off its 1/{fps} s by {off.max():.4f} s")
-        values = {k: np.array(table[k].to_pylist(), float) for k in (*VECTORS, ROTATION) if k in wanted}
-        for name, value in values.items():
-            if not np.isfinite(value).all():
-                raise BadInput(f"{name} is not finite in frame {int(np.argwhere(~np.isfinite(value).all(1))[0, 0])}")
     frames = read_video(root / files[1], n)
     if frames.shape[2:0:-1] != camera.size:
         raise BadInput(f"{root / files[1]} has pictures of {frames.shape[2:0:-1]}, its camera {camera.size}")
@@ -234,7 +239,7 @@ def _statistics(found: Findings, n_frames: int) -> None:
 
 def _strangers(found: Findings) -> None:
     """Warn of files that belong to no episode."""
-    known = {name for row in found.rows for name in episode_files(row, found.key)}
+    known = {name for row in found.rows for name in all_files(row, found.info)}
     for folder in ("data", "videos", "meta/episodes"):
         for path in sorted((found.root / folder).rglob("*")):
             name = str(path.relative_to(found.root))

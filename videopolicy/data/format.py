@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from videopolicy.camera import Camera
@@ -73,6 +74,31 @@ def read_info(root: Path) -> dict:
     return info
 
 
+def camera_keys(info: dict) -> list[str]:
+    """Features that are pictures; those of the first are what training reads."""
+    return [key for key in info["features"] if key.startswith("observation.images.")]
+
+
+def read_values(table: pa.Table, row: dict, features: dict) -> dict[str, np.ndarray]:
+    """An episode's states, actions and, where it has them, rotations, (frame, 4) and (frame, 3).
+
+    `BadInput` where a table of frames is not as long as the episode's row says, lacks a column or is not finite.
+    """
+    if len(table) != row["length"]:
+        raise BadInput(f"it holds {len(table)} frames, its episode's row says {row['length']} (one episode a file)")
+    values = {}
+    for key in (*VECTORS, *([ROTATION] if ROTATION in features else [])):
+        if key not in table.column_names:
+            raise BadInput(f"it has no column {key}; it has {', '.join(table.column_names)}")
+        values[key] = value = np.array(table[key].to_pylist(), np.float64)
+        if value.shape != (row["length"], 3 if key == ROTATION else 4):
+            raise BadInput(f"{key} has shape {value.shape}")
+        if not np.isfinite(value).all():
+            frame = int(np.argwhere(~np.isfinite(value).all(1))[0, 0])
+            raise BadInput(f"{key} of episode {row['episode_index']}, frame {frame}, is not finite")
+    return values
+
+
 def read_extras(root: Path) -> list[dict]:
     return read_jsonl(root / EXTRAS)
 
@@ -94,3 +120,9 @@ def episode_files(row: dict, key: str) -> tuple[str, str, str]:
         for name in ("data", f"videos/{key}", "meta/episodes")
     )
     return DATA.format(**data), VIDEO.format(key=key, **video), EPISODES.format(**row_table)
+
+
+def all_files(row: dict, info: dict) -> list[str]:
+    """An episode's files, with the videos of all cameras that its row knows."""
+    keys = [key for key in camera_keys(info) if f"videos/{key}/chunk_index" in row]
+    return list(dict.fromkeys(name for key in keys for name in episode_files(row, key)))

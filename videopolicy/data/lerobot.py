@@ -15,11 +15,12 @@ from videopolicy.data.format import (
     EXTRAS,
     MARKERS,
     ROTATION,
-    VECTORS,
     VIDEO,
+    camera_keys,
     episode_files,
     read_extras,
     read_info,
+    read_values,
     row_files,
 )
 from videopolicy.data.selftest import check_recording
@@ -41,7 +42,7 @@ class Dataset:
         if self.info["total_episodes"] == 0:
             raise BadInput(f"the dataset {root} is empty: collect or record episodes first")
         self.fps: int = self.info["fps"]
-        self.key = next((k for k in self.info["features"] if k.startswith("observation.images.")), "")
+        self.key, *_ = camera_keys(self.info) or [""]
         self._check(cameras.FILE)
         found = cameras.read_cameras(root / cameras.FILE)
         name = self.key.removeprefix("observation.images.")
@@ -133,18 +134,8 @@ class Dataset:
         path = self.root / name
         self._check(name)
         table = read_table(path)
-        if len(table) != row["length"]:
-            raise BadInput(f"{path} holds {len(table)} frames, not its episode's {row['length']} (one episode a file)")
-        columns = [*VECTORS, *([ROTATION] if ROTATION in self.info["features"] else [])]
         with reading(path):
-            values = {k: np.array(table[k].to_pylist(), np.float64) for k in columns}
-            for key, value in values.items():
-                if value.shape != (row["length"], 3 if key == ROTATION else 4):
-                    raise BadInput(f"{key} has shape {value.shape}")
-                if not np.isfinite(value).all():
-                    frame = int(np.argwhere(~np.isfinite(value).all(1))[0, 0])
-                    raise BadInput(f"{key} of episode {row['episode_index']}, frame {frame}, is not finite")
-        return values
+            return read_values(table, row, self.info["features"])
 
     def _read_extras(self) -> list[dict]:
         """What was said of each episode beside its tables; as many as there are, where there are fewer."""

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from videopolicy.data import cameras, checksums
-from videopolicy.data.files import lock_folder, make_folder, reading, replace, writing
+from videopolicy.data.files import LOCK, make_folder, reading, replace, writing
 from videopolicy.data.findings import Findings, examine
-from videopolicy.data.format import EXTRAS, MARKERS, TASKS, aside_of, episode_files
+from videopolicy.data.format import EXTRAS, MARKERS, TASKS, all_files, aside_of
 from videopolicy.data.recording import summarize
 from videopolicy.errors import BadInput
 
@@ -16,22 +16,22 @@ from videopolicy.errors import BadInput
 def repair(found: Findings) -> Path | None:
     """Put a dataset's sound beginning in its place; where the whole is now, or None where it was sound.
 
-    It is made aside, of links to the files, examined, and only then put in place. `BadInput` where nothing is sound.
+    For the process that has held its folder since it was examined. It is made aside, of links to the files, examined,
+    and only then put in place. `BadInput` where nothing is sound.
     """
     root, aside = found.root.resolve(), aside_of(found.root)
     if found.sound:
         return None
     if found.n_sound == 0:
         raise BadInput(f"{root} has no sound episode before its first error: nothing was changed")
-    with lock_folder(root):
-        shutil.rmtree(aside, ignore_errors=True)
-        _beginning(found, aside)
-        if not (again := examine(aside)).sound:
-            raise BadInput(f"{aside}, cut back from {root}, is not sound either: {'; '.join(again.lines())}")
-        kept = next(p for i in range(1, 1000) if not (p := root.with_name(f"{root.name}.damaged_{i}")).exists())
-        with writing(root):
-            root.rename(kept)
-            aside.rename(root)
+    shutil.rmtree(aside, ignore_errors=True)
+    _beginning(found, aside)
+    if not (again := examine(aside)).sound:
+        raise BadInput(f"{aside}, cut back from {root}, is not sound either: {'; '.join(again.lines())}")
+    kept = next(p for i in range(1, 1000) if not (p := root.with_name(f"{root.name}.damaged_{i}")).exists())
+    with writing(root):
+        root.rename(kept)
+        aside.rename(root)
     return kept
 
 
@@ -46,9 +46,10 @@ def _beginning(found: Findings, aside: Path) -> None:
     """Write the first `found.n_sound` episodes as a dataset of their own."""
     rows = found.rows[: found.n_sound]
     make_folder(aside / "meta")
-    own = [list(episode_files(row, found.key)) for row in rows]
+    own = [all_files(row, found.info) for row in rows]
     shared = [TASKS, cameras.FILE, MARKERS]
-    for name in (*shared, *(name for names in own for name in names)):
+    cards = [path.name for path in found.root.iterdir() if path.is_file() and path.name != LOCK]
+    for name in (*shared, *cards, *(name for names in own for name in names)):
         (aside / name).parent.mkdir(parents=True, exist_ok=True)
         _link(found.root / name, aside / name)
     checksums.record(aside, shared)

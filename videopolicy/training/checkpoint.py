@@ -27,9 +27,14 @@ def steps(run: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name[5:]))  # by number: as text, step 1000000 precedes 999900
 
 
+def unfinished(run: Path) -> list[Path]:
+    """What saves that did not end have left in a run."""
+    return sorted(run.glob("step_*.tmp"))
+
+
 def sweep(run: Path) -> None:
-    """Remove what saves that did not end have left in a run; for the process that holds the run."""
-    for path in run.glob("step_*.tmp"):
+    """Remove it; for the process that holds the run."""
+    for path in unfinished(run):
         shutil.rmtree(path)
     for path in run.glob("latest.*.tmp"):
         path.unlink()
@@ -96,6 +101,9 @@ def read_state(path: Path) -> dict:
     state = read_json(path / STATE)
     if type(state.get("step")) is not int or state["step"] < 0 or not isinstance(state.get("optimizer"), list):
         raise BadInput(f"{path / STATE} has step {state.get('step')!r}; allowed: a whole number, and optimizer groups")
+    commits = state.get("commits", [])
+    if not isinstance(commits, list) or not all(isinstance(commit, str) for commit in commits):
+        raise BadInput(f"{path / STATE} has commits {commits!r}; allowed: a list of names")
     return state
 
 

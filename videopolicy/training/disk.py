@@ -17,6 +17,8 @@ def check_disk(run: Path, size: int, n_steps: int, say: Callable[[str], object])
     """Say what the checkpoints of a run, each of `size` bytes, will need; `BadInput` where that is not free."""
     needed = max(1, checkpoint.N_KEPT + 1 - len(checkpoint.steps(run))) * size
     free = shutil.disk_usage(next(p for p in (run, *run.absolute().parents) if p.exists())).free
+    # What saves that did not end have left goes before the first step.
+    free += sum(file.stat().st_size for folder in checkpoint.unfinished(run) for file in folder.iterdir())
     say(f"disk: about {needed / GIB:.2f} GiB for checkpoints of {n_steps} steps, {free / GIB:.1f} GiB are free")
     if needed > free:
         raise BadInput(f"checkpoints need about {needed / GIB:.2f} GiB in {run}, where {free / GIB:.2f} are free")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from videopolicy.batch import forget, mean_counts, settle
 from videopolicy.config import dump, to_dict
 from videopolicy.data.dataset import ClipDataset
-from videopolicy.data.files import replace
+from videopolicy.data.files import reading, replace
 from videopolicy.operations import Operations
 from videopolicy.processes import mean_over_processes
 from videopolicy.progress import Progress
@@ -169,9 +169,12 @@ def fit(
 def _window(found: Path | None, rank: int, world: int) -> tuple[dict[str, float], int]:
     """This process's sums, and the number of steps, of what had not been logged when a checkpoint was saved."""
     window = checkpoint.read_state(found).get("window") if found is not None else None
-    if not window or len(window["sums"]) != world:  # others now share the batch: their first line has fewer steps
+    if found is None or not window:
         return {}, 0
-    return dict(zip(window["names"], window["sums"][rank], strict=True)), window["count"]
+    with reading(found / checkpoint.STATE):
+        if len(window["sums"]) != world:  # others now share the batch: their first line has fewer steps
+            return {}, 0
+        return {str(k): float(v) for k, v in zip(window["names"], window["sums"][rank], strict=True)}, window["count"]
 
 
 @torch.no_grad()

@@ -52,7 +52,8 @@ def save(
     if averaged is not None:
         tensors[AVERAGED] = {k: v.cpu().contiguous() for k, v in averaged.items()}
     known = {"step": step, "optimizer": groups, "numbers": numbers, **state}
-    with writing(temporary, kept):
+    needed = sum(value.nbytes for values in tensors.values() for value in values.values())
+    with writing(temporary, kept, needed):
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
