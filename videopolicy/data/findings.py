@@ -229,9 +229,9 @@ def _statistics(found: Findings, n_frames: int) -> None:
         checksums.check(found.root, STATISTICS, found.sums)
         stats = read_json(path)
         with reading(path):
-            counts = {key: values["count"][0] for key, values in stats.items() if set(values) == set(STATS)}
-        if set(counts.values()) != {n_frames}:
-            stale = f"{STATISTICS} counts {sorted(set(counts.values()))} frames, the tables {n_frames}"
+            counts = {int(values["count"][0]) for values in stats.values() if set(values) == set(STATS)}
+        if counts != {n_frames}:
+            stale = f"{STATISTICS} counts {sorted(counts)} frames, the tables {n_frames}"
             found.warnings.append(f"{stale}: recording goes on, or has not ended")
     except BadInput as error:
         found.of_counts.append(str(error))
