@@ -18,6 +18,7 @@ import flows  # noqa: E402
 from videopolicy.backbones import pipeline  # noqa: E402
 from videopolicy.camera import Camera  # noqa: E402
 
+# Two test processes with one thread each: with two, either waits for the other's most of the time.
 torch.set_num_threads(1)
 
 FLOW = ("test_flow", "test_pretraining", "test_precision")  # the files that look at `folder`
@@ -41,9 +42,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def fresh_accelerate() -> Iterator[None]:
-    """Accelerate keeps precision and device for a process's life: no test inherits another's."""
+def fresh_settings() -> Iterator[None]:
+    """Accelerate keeps precision and device for a process's life, torch its threads: no test inherits another's."""
     yield
+    torch.set_num_threads(1)
     AcceleratorState._reset_state(reset_partial_state=True)
 
 

@@ -100,7 +100,7 @@ def test_exported_weights_are_those_of_the_run(folder: Path, tmp_path: Path) -> 
 
 def test_a_video_model_is_measured_against_a_frozen_frame(folder: Path, tmp_path: Path) -> None:
     overrides = {"data__root": folder / "corpus", "data__n_val_episodes": 1, "n_clips": 4, "n_sample_steps": 2}
-    overrides["n_detector_steps"] = 20
+    overrides |= {"n_detector_steps": 20, "n_threads": 1}
     arguments = [x for k, v in overrides.items() for x in (f"--{k.replace('__', '.')}", str(v))]
     arguments += ["--model", str(folder / "weights"), "--scratch", str(folder / "unet"), "--output", str(tmp_path)]
     with pytest.raises(BadInput, match=r"weights is not good enough: psnr not above the frozen first frame's"):
@@ -150,6 +150,7 @@ def test_frozen_features_are_read_beside_an_image_networks(folder: Path, tmp_pat
     """The head learns, and each source of features is measured on the same held-out clips."""
     arguments = ["--model", str(folder / "weights"), "--feature_blocks", "[0, 1]", "--data.root", str(folder / "data")]
     arguments += ["--data.n_val_episodes", "1", "--n_clips", "12", "--n_val", "6", "--output", str(tmp_path)]
+    arguments += ["--n_threads", "1"]
     few, many = (
         probe.main(load(probe.Config, [*arguments, "--n_steps", str(n), "--reference", reference]))["results"]
         for n, reference in ((1, "false"), (40, "true"))
