@@ -20,6 +20,11 @@ def read_episodes(folder: Path) -> list[dict]:
     for number, record in enumerate(records, 1):
         if missing := [key for key in KEYS if key not in record]:
             raise BadInput(f"{folder} holds episodes of an older version, without {', '.join(missing)}; {OTHER}")
+        names = (record["policy"], record["split"])
+        if not all(isinstance(name, str) for name in names) or type(record["episode"]) is not int:
+            raise BadInput(
+                f"{folder / FILE}: line {number} is episode {record['episode']!r} of {names}; allowed: a number, names"
+            )
         if (key := (str(record["policy"]), str(record["split"]), str(record["episode"]))) in seen:
             raise BadInput(f"{folder / FILE}: line {number} is episode {key[2]} of {key[0]} on {key[1]} once more")
         seen.add(key)

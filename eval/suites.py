@@ -1,4 +1,4 @@
-"""The six out-of-distribution axes: what each trains on, and the episodes that it is tested on.
+"""The out-of-distribution axes: what each trains on, and the episodes that it is tested on.
 
 Positions, views and their numbers are fixed by the seed and the same for every policy, so that policies can be compared
 episode by episode.

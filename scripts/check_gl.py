@@ -41,11 +41,9 @@ def main() -> int:
         )
         return 2
     print(f"headless rendering: no context opens; running {install}")
-    subprocess.run(
-        "apt-get update -qq && DEBIAN_FRONTEND=noninteractive " + install.replace("install", "install -qq"),
-        shell=True,
-        check=False,
-    )
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for arguments in (["update", "-qq"], ["install", "-qq", "-y", *PACKAGES.split()]):
+        subprocess.run(["apt-get", *arguments], env=quiet, check=False)
     if opens():
         print("headless rendering: ok")
         return 0

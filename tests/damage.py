@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save_file
+
+from videopolicy.data.files import sha256
+from videopolicy.training import checkpoint
 
 
 def flip(path: Path, at: float = 0.6) -> None:
@@ -34,3 +39,13 @@ def edit_line(path: Path, number: int, **values: object) -> None:
     lines = path.read_text().splitlines()
     lines[number] = json.dumps(json.loads(lines[number]) | values)
     path.write_text("\n".join(lines) + "\n")
+
+
+def tamper(found: Path, name: str, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Other tensors in a checkpoint, under a manifest that agrees."""
+    tensors = load_file(found / name)
+    change(tensors)
+    save_file(tensors, found / name)
+    manifest = json.loads((found / checkpoint.MANIFEST).read_text())
+    manifest["files"][name] = {"bytes": (found / name).stat().st_size, "sha256": sha256(found / name)}
+    (found / checkpoint.MANIFEST).write_text(json.dumps(manifest))

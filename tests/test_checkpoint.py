@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from damage import tamper
 from faults.fault import run
 from torch import nn
 
@@ -67,7 +68,7 @@ damage = pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 
 
 def test_continuing_from_disk_equals_continuing(tmp_path: Path) -> None:
-    """Weights, buffers, moments and learning rates come back bit for bit: so do all later losses."""
+    """Weights, buffers and moments come back bit for bit: so do all later losses."""
     model = network()
     optimizer = optimizer_of(model)
     train(model, optimizer, 3, 0)
@@ -78,6 +79,7 @@ def test_continuing_from_disk_equals_continuing(tmp_path: Path) -> None:
     torch.manual_seed(7)
     again = network().apply(lambda m: m.reset_parameters() if hasattr(m, "reset_parameters") else None)
     other = optimizer_of(again)
+    other.param_groups[1]["lr"] = 0.005  # rates are the configuration's
     restoring.load_model(path, again)
     other.load_state_dict(restoring.read_optimizer(path, other.param_groups))
     assert [g["lr"] for g in other.param_groups] == [0.1, 0.005]
@@ -218,9 +220,16 @@ def test_only_the_accepted_part_is_loaded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [torch.nan, torch.inf])
 def test_weights_that_are_not_finite_are_named(tmp_path: Path, change: float) -> None:
+    """They are not saved; those that somebody else saved are not loaded."""
     model = network()
+    (path,) = save(tmp_path, 100)
     model[2].weight.data[0, 0] = change
-    path = saving.save(tmp_path, 1, model.state_dict(), optimizer_of(model).state_dict(), {}, {})
+    with pytest.raises(
+        FloatingPointError, match=r"2\.weight is not finite; nothing was saved; step_000100 is as it was"
+    ):
+        saving.save(tmp_path, 101, model.state_dict(), optimizer_of(model).state_dict(), {}, {})
+    assert checkpoint.steps(tmp_path) == [path]
+    tamper(path, checkpoint.MODEL, lambda tensors: tensors["2.weight"].fill_(change))
     with pytest.raises(BadInput, match=r"holds values of 2\.weight that are not finite"):
         restoring.load_model(path, network())
 

@@ -214,7 +214,7 @@ def test_bad_input_is_one_clear_line(folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) -> None:
-    """Another learning rate in an old run, another seed in an old dataset, two writers, steps between frames."""
+    """Other trained weights in an old run, another seed in an old dataset, two writers, steps between frames."""
     again = paths(folder, "video")
     before = (folder / "video/config.yaml").read_text()
     with pytest.raises(BadInput, match=r"backbone.tune +\"full\" +\"temporal\" +cannot change"):

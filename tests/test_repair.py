@@ -12,6 +12,7 @@ import pytest
 from builders import ROW, VIDEO, snapshot
 from damage import edit_json, flip
 
+from videopolicy.data import checksums
 from videopolicy.data.doctor import main
 from videopolicy.data.files import lock_folder
 from videopolicy.data.findings import examine
@@ -30,6 +31,7 @@ def dataset(tmp_path: Path) -> Path:
 SHARED = {
     "a camera that is no rotation": (lambda d: _turn(d, 0.9), "no rigid transform"),
     "a mirrored camera": (lambda d: _turn(d, -1.0), "no rigid transform"),
+    "a lens that distorts": (lambda d: _distort(d), r"distortion is \[0.1, 0, 0, 0, 0\]; allowed: none"),
     "no camera": (lambda d: (d / "meta/para_cameras.json").unlink(), "para_cameras.json: No such file"),
     "no markers": (lambda d: (d / "meta/para_markers.npz").unlink(), "para_markers.npz"),
     "no tasks": (lambda d: (d / "meta/tasks.parquet").unlink(), "tasks.parquet"),
@@ -43,6 +45,12 @@ def _turn(root: Path, scale: float) -> None:
     T[:3, 0] *= scale
     cameras["agentview"]["T_world_cam"] = T.tolist()
     path.write_text(json.dumps(cameras))
+
+
+def _distort(root: Path) -> None:
+    path = root / "meta/para_cameras.json"
+    found = json.loads(path.read_text())
+    edit_json(path, agentview=found["agentview"] | {"distortion": [0.1, 0, 0, 0, 0]})
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -60,8 +68,8 @@ def test_what_all_episodes_share_cannot_be_cut_off(dataset: Path, tmp_path: Path
     assert [p.name for p in tmp_path.iterdir()] == ["dataset"]
 
 
-def test_what_is_not_looked_at_is_kept_too(dataset: Path, tmp_path: Path) -> None:
-    """A second camera's videos, as other tools record them, and the card; the doctor says that it looked at one."""
+def with_wrist(dataset: Path) -> str:
+    """Give a dataset a second camera's videos, as other tools record them."""
     other = "observation.images.wrist"
     info = json.loads((dataset / "meta/info.json").read_text())
     edit_json(dataset / "meta/info.json", features=info["features"] | {other: info["features"][builders.KEY]})
@@ -72,6 +80,14 @@ def test_what_is_not_looked_at_is_kept_too(dataset: Path, tmp_path: Path) -> Non
         path = dataset / VIDEO.format(e).replace(builders.KEY, other)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes((dataset / VIDEO.format(e)).read_bytes())
+    return other
+
+
+def test_what_is_not_looked_at_is_kept_too(dataset: Path, tmp_path: Path) -> None:
+    """A second camera's videos, the card, other tools' files; the doctor says that it looked at one camera."""
+    other = with_wrist(dataset)
+    (dataset / "meta/other").mkdir()
+    (dataset / "meta/other/notes.txt").write_text("kept")
     (dataset / "README.md").write_text("Five days of somebody's hands.")
     builders.without_sums(dataset)
     assert f"pictures of {other} were not looked at: training reads {builders.KEY}" in examine(dataset).warnings
@@ -81,6 +97,7 @@ def test_what_is_not_looked_at_is_kept_too(dataset: Path, tmp_path: Path) -> Non
     assert examine(dataset).sound
     assert len(list(dataset.glob(f"videos/{other}/*/*.mp4"))) == 2
     assert (dataset / "README.md").read_text() == "Five days of somebody's hands."
+    assert (dataset / "meta/other/notes.txt").read_text() == "kept"
 
 
 def test_a_dataset_that_somebody_writes_to_is_not_repaired(dataset: Path) -> None:
@@ -125,3 +142,63 @@ def test_counts_are_mended(dataset: Path) -> None:
     main(dataset, mend=True)
     assert examine(dataset).sound
     assert Dataset(dataset).info["total_frames"] == 51
+
+
+def test_a_repair_cut_short_survives_an_attempt_to_record(dataset: Path, tmp_path: Path) -> None:
+    """Which leaves a lock where the dataset was, and is told of the repair."""
+    flip(dataset / VIDEO.format(2))
+    main(dataset, mend=True)
+    after = snapshot(dataset)
+    dataset.rename(tmp_path / ".dataset.repaired")
+    dataset.mkdir()
+    with lock_folder(dataset), pytest.raises(BadInput, match=r"a repair .*was cut short"):
+        builders.open_writer(dataset)
+    main(dataset, mend=True)
+    assert snapshot(dataset) == after
+
+
+def test_whoever_stands_in_it_repairs_it(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flip(dataset / VIDEO.format(2))
+    monkeypatch.chdir(dataset)
+    assert main(Path(), mend=True).sound
+    assert len(Dataset(dataset)) == 2
+
+
+def test_a_second_cameras_files_are_looked_for_and_summed(dataset: Path) -> None:
+    """Of each, whether it is there and as it was recorded; its pictures are not decoded."""
+    other = with_wrist(dataset)
+    checksums.record(dataset, [VIDEO.format(e).replace(builders.KEY, other) for e in range(4)])
+    checksums.record(dataset, [ROW.format(e) for e in range(4)])
+    assert examine(dataset).sound
+    flip(dataset / VIDEO.format(3).replace(builders.KEY, other))
+    assert "SHA-256 differs" in examine(dataset).of_episodes[3][0]
+    (dataset / VIDEO.format(1).replace(builders.KEY, other)).unlink()
+    main(dataset, mend=True)
+    assert len(Dataset(dataset)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data/chunk_index": None}, "episode 2 has data/chunk_index None"),
+        ({f"videos/{builders.KEY}/file_index": "two"}, "file_index 'two'; allowed: whole numbers"),
+        ({"length": -3}, "episode 2 has length -3"),
+        ({"videos/observation.images.wrist/chunk_index": None}, "wrist/chunk_index None"),
+        ({f"videos/{builders.KEY}/to_timestamp": 9.0}, "its video does not last from 0 to 3.250 s"),
+    ],
+)
+def test_rows_that_are_none_are_named(dataset: Path, changes: dict, words: str) -> None:
+    """By the doctor, which cuts them off, and by what trains; the times, which only others read, by the doctor."""
+    with_wrist(dataset)
+    builders.without_sums(dataset)
+    path = dataset / ROW.format(2)
+    (row,) = pq.read_table(path).to_pylist()
+    pq.write_table(pa.Table.from_pylist([row | changes]), path)
+    found = examine(dataset)
+    assert list(found.of_episodes) == [2]
+    assert words in found.of_episodes[2][0]
+    if "timestamp" not in words and "last" not in words:
+        with pytest.raises(BadInput, match=r"episode 2 has"):
+            Dataset(dataset)
+    main(dataset, mend=True)
+    assert len(Dataset(dataset)) == 2

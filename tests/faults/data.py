@@ -18,6 +18,7 @@ import pytest
 from builders import ROW, TABLE, VIDEO
 
 from faults.fault import Outcome, killed, limit_files, run, small_disk, start
+from faults.ticks import Ticks, moments_of
 from videopolicy.data import checksums, doctor
 from videopolicy.data.findings import examine
 from videopolicy.data.lerobot import Dataset
@@ -59,6 +60,41 @@ def kill_recording(folder: Path, n: int) -> Outcome:
     assert run(lambda: records(null), folder / "log") == 0, (folder / "log").read_text()
     found, expected = (_contents(p) for p in (path, plain))
     return Outcome(n, survived if found == expected and examine(path).sound else 0, lost, f"{n_episodes} episodes")
+
+
+def kill_everywhere(folder: Path, n: int) -> Outcome:
+    """kill -9 before every single operation on files of a recording that goes on, before markers a little different.
+
+    What was recorded is whole at every moment, to the doctor and to training, and the next one goes on.
+    """
+    base, path, log = folder / "base", folder / "run", folder / "log"
+    builders.write_dataset(base, (N_FRAMES,))
+    markers, (shown, plain) = builders.MARKERS, _markers()[1:]
+
+    def records() -> None:
+        writer = builders.open_writer(path)
+        writer.write_markers(markers, np.maximum(shown, 1), np.maximum(plain, 1))
+        for i in range(writer.n_episodes, 2):
+            writer.append(builders.episode(i, N_FRAMES))
+        writer.finish()
+
+    shutil.copytree(base, path)
+    every = moments_of(path, log, records)
+    moments = range(1, len(every) + 1)
+    survived = lost = 0
+    for moment in moments if n >= len(every) else sorted(random.Random(0).sample(moments, n)):
+        shutil.rmtree(path)
+        shutil.copytree(base, path)
+
+        def dies(moment: int = moment) -> None:
+            Ticks(path, moment, lambda _room: os.kill(os.getpid(), signal.SIGKILL))
+            records()
+
+        status, found = run(dies, log), examine(path)
+        lost += found.n_sound < 1
+        fine = status == -signal.SIGKILL and found.sound and len(Dataset(path)) >= 1
+        survived += fine and run(records, log) == 0 and examine(path).sound and len(Dataset(path)) == 2
+    return Outcome(min(n, len(every)), survived, lost, f"of {len(every)} moments")
 
 
 def full_disk(folder: Path, n: int) -> Outcome:

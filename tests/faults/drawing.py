@@ -1,5 +1,6 @@
 """Inputs drawn for a reader, most of which are not what they should be, and a verdict on what it does with them."""
 
+import io
 import json
 import time
 import warnings
@@ -8,6 +9,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -117,6 +120,29 @@ def damaged(contents: bytes) -> st.SearchStrategy:
     flips = st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, 255)), min_size=1, max_size=4)
     flipped = flips.map(lambda changes: bytes(_with(contents, changes)))
     return st.one_of(flipped, st.integers(0, n - 1).map(lambda i: contents[:i]), st.binary(max_size=64))
+
+
+def columns(contents: bytes) -> st.SearchStrategy[bytes]:
+    """A sound parquet file of which a column is missing, of another type, empty or far off."""
+    table = pq.read_table(io.BytesIO(contents))
+
+    def change(name: str, how: str) -> bytes:
+        i, n = table.column_names.index(name), len(table)
+        others = {
+            "null": pa.nulls(n),
+            "text": pa.array(["one"] * n),
+            "halves": pa.array([0.5] * n),
+            "below": pa.array([-1] * n),
+            "huge": pa.array([2**62] * n),
+            "lists": pa.array([[1, 2]] * n),
+        }
+        changed = table.drop_columns([name]) if how == "missing" else table.set_column(i, name, others[how])
+        out = io.BytesIO()
+        pq.write_table(changed, out)
+        return out.getvalue()
+
+    kinds = ["missing", "null", "text", "halves", "below", "huge", "lists"]
+    return st.builds(change, st.sampled_from(table.column_names), st.sampled_from(kinds))
 
 
 def _with(contents: bytes, changes: list[tuple[int, int]]) -> bytearray:

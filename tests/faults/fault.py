@@ -37,7 +37,7 @@ class Fault:
 
 
 def attempt(fault: Fault, folder: Path, n: int) -> Outcome:
-    """Inject a fault `n` times, in a process of its own: one that hangs or dies fails this fault and stops no other."""
+    """Inject a fault `n` times, in a process of its own: one that hangs or dies has survived nothing."""
     answer, log, place = folder / "outcome.json", folder / "log", folder / "place"
     place.mkdir()
 
@@ -49,12 +49,12 @@ def attempt(fault: Fault, folder: Path, n: int) -> Outcome:
     try:
         status = wait(pid, LIMIT)
     except TimeoutError:
-        return Outcome(n, 0, 0, f"hung for {LIMIT:.0f} s")
+        return Outcome(n, 0, n, why := f"hung for {LIMIT:.0f} s", [why])
     finally:
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
     if status:
-        return Outcome(n, 0, 0, f"ended with status {status}", log.read_text().splitlines()[-5:])
+        return Outcome(n, 0, n, f"ended with status {status}", log.read_text().splitlines()[-5:])
     return Outcome(**json.loads(answer.read_text()))
 
 

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -18,13 +17,13 @@ import torch
 from safetensors.torch import load_file
 
 from faults.fault import Outcome, killed, limit_files, run, small_disk, start
+from faults.ticks import Ticks, moments_of
 from faults.training import train
 from videopolicy.config import guarded
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint, saving
 
 WIDTH = 300  # of a square layer
-CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")  # audit events of the file system, beside "open"
 
 
 def save(run: Path, step: int, width: int = WIDTH) -> Path:
@@ -85,51 +84,6 @@ def kill_saves(folder: Path, n: int) -> Outcome:
     return Outcome(n, survived, lost)
 
 
-class Ticks:
-    """Counts what this process does to files below a folder, and does something at one of these moments."""
-
-    def __init__(self, folder: Path, at: int, happen: Callable[[bool], None]) -> None:
-        self.folder, self.at, self.happen = str(folder), at, happen
-        self.heard: list[bool] = []  # whether each moment so far needed room
-        sys.addaudithook(self._hear)
-        plain = saving.save_file
-
-        def save_file(tensors: dict, path: Path) -> None:  # written by Rust, which says nothing
-            self.tick(True)
-            plain(tensors, path)
-            self.tick(False)
-
-        saving.save_file = save_file
-
-    def _hear(self, event: str, args: tuple) -> None:
-        if event == "open" and isinstance(args[0], str | bytes | os.PathLike) and self._below(args[0]):
-            mode, flags = args[1], args[2]
-            self.tick(bool(mode and set("wax+") & set(mode)) or bool(flags & (os.O_WRONLY | os.O_RDWR)))
-        elif event in CHANGES and self._below(args[0]):
-            self.tick(event in ("os.mkdir", "os.rename"))
-
-    def _below(self, path: str | bytes | os.PathLike) -> bool:
-        return os.fsdecode(path).startswith(self.folder)
-
-    def tick(self, needs_room: bool) -> None:
-        self.heard.append(needs_room)
-        if len(self.heard) == self.at:
-            self.happen(needs_room)
-
-
-def moments_of(folder: Path, log: Path) -> list[bool]:
-    """Moments of the saving of a checkpoint in a run that has two: whether each needs room."""
-    read, write = os.pipe()
-
-    def counted() -> None:
-        ticks = Ticks(folder, -1, lambda _room: None)
-        save(folder, 3)
-        os.write(write, bytes(ticks.heard))
-
-    assert run(counted, log) == 0, log.read_text()
-    return [bool(room) for room in os.read(read, 2**16)]
-
-
 def kill_everywhere(folder: Path, n: int) -> Outcome:
     """kill -9 before every single operation on files that a save consists of; `n` of them where they are more."""
     return _everywhere(folder, n, "kill")
@@ -145,7 +99,7 @@ def _everywhere(folder: Path, n: int, what: str) -> Outcome:
     for step in (1, 2):
         save(base, step)
     shutil.copytree(base, path)
-    every = moments_of(path, log)
+    every = moments_of(path, log, lambda: save(path, 3))
     moments = [i for i, needs_room in enumerate(every, 1) if needs_room or what == "kill"]
     moments = moments if n >= len(moments) else sorted(random.Random(0).sample(moments, n))
     survived = lost = 0

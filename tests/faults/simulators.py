@@ -1,5 +1,6 @@
 """Evaluations whose simulators die, hang or starve, or that are killed themselves."""
 
+import os
 import random
 import resource
 import signal
@@ -21,7 +22,7 @@ from eval import collect, rollout
 from eval.episodes import read_episodes
 from eval.pool import Pool
 from eval.suites import Trial
-from faults.fault import Outcome, killed, run, start
+from faults.fault import Outcome, killed, run, start, wait
 from faults.training import train, until
 from videopolicy.config import guarded
 from videopolicy.data.files import read_jsonl
@@ -128,24 +129,51 @@ def workers(folder: Path, n: int) -> Outcome:
     return Outcome(n, survived, 0, f"1 to {n + 1} simulators")
 
 
-def kill_evaluation(folder: Path, n: int) -> Outcome:
-    """kill -9 at random moments of an evaluation; the same command goes on; nothing is twice, missing or different."""
+def blind_simulators(folder: Path, n: int) -> Outcome:
+    """The first process of each opens no graphics context; the one in its place does."""
+    look, survived = {"kind": "describe", "image_size": SIZE, "task": None}, 0
+    for _ in range(n):
+        kept = os.environ.copy()
+        os.environ |= {"MUJOCO_GL": "glx", "PYOPENGL_PLATFORM": "glx", "DISPLAY": ":77"}
+        pool = Pool(1)
+        os.environ.clear()
+        os.environ |= kept
+        with pool:
+            ((_, seen),) = pool.run([look])
+            survived += pool.deaths == [1] and seen["camera"].size == (SIZE, SIZE)
+    return Outcome(n, survived, 0)
+
+
+def evaluation(folder: Path) -> Callable[[Path, int], None]:
+    """An evaluation of a trained policy, by its output and its number of simulators."""
     data, policy = collected(folder), folder / "policy"
     assert run(lambda: train(policy, data, 2), folder / "log") == 0, (folder / "log").read_text()
-    rng, survived, lost = random.Random(0), 0, 0
+    short = {"n_episodes": 2, "n_oracle": 1, "max_chunks": 2, "n_execute": 2}
 
     def evaluate(output: Path, n_workers: int) -> None:
-        cfg = rollout.Config(
-            output=output,
-            policies={"para": str(policy)},
-            n_episodes=2,
-            n_oracle=1,
-            max_chunks=2,
-            n_execute=2,
-            n_workers=n_workers,
-        )
+        cfg = rollout.Config(output=output, policies={"para": str(policy)}, n_workers=n_workers, **short)
         guarded(lambda: rollout.main(cfg))
 
+    return evaluate
+
+
+def two_evaluators(folder: Path, n: int) -> Outcome:
+    """A second one is refused in one line that names the first, which does not notice."""
+    evaluate, survived = evaluation(folder), 0
+    for i in range(n):
+        path, log = folder / f"run{i}", folder / f"log{i}"
+        first = start(lambda path=path: evaluate(path, 1), folder / "log")
+        until(lambda path=path: bool(read_jsonl(path / "episodes.jsonl")), first)
+        second = run(lambda path=path: evaluate(path, 1), log)
+        refused = second == 2 and f"process {first} on " in log.read_text().splitlines()[-1]
+        survived += wait(first, 300) == 0 and refused and len(read_episodes(path)) == 2 * 3
+    return Outcome(n, survived, 0)
+
+
+def kill_evaluation(folder: Path, n: int) -> Outcome:
+    """kill -9 at random moments of an evaluation; the same command goes on; nothing is twice, missing or different."""
+    evaluate = evaluation(folder)
+    rng, survived, lost = random.Random(0), 0, 0
     assert run(lambda: evaluate(folder / "plain", 1), folder / "log", 300) == 0, (folder / "log").read_text()
     plain = without_clock(read_episodes(folder / "plain"))
     path = folder / "run"

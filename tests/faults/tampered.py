@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import builders
+import safetensors.torch
 import torch
 from flows import config
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
 from videopolicy.training.stage_one import load_stage_one
 
+N_STEPS = 4
 Drawn = tuple[str, bytes]  # a file of a checkpoint, and what it now holds
 
 
@@ -33,19 +35,19 @@ def policies(folder: Path, n: int) -> Outcome:
 
 
 def resumed(folder: Path, n: int) -> Outcome:
-    """A run to train on: these, and moments and running means."""
-    path = _trained(folder)
-    base = folder / "base"
+    """A run to train on: these, moments, running means, and a window of steps that were not logged yet."""
+    path, base = _trained(folder), folder / "base"
+    assert checkpoint.read_state(checkpoint.find(path))["window"]["count"] == N_STEPS - 1
     shutil.copytree(path, base)
+    last = path / f"step_{N_STEPS:06d}"
 
     def trains() -> None:
         try:
-            light.main(_light(folder, 2))
-        except FloatingPointError:  # refused before anything was updated
-            pass
+            light.main(_light(folder))
+        except FloatingPointError:  # refused
+            assert not last.exists(), "weights that are not finite were saved"
         finally:
-            for left in [path / "step_000002", *path.glob("*.jsonl")]:
-                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+            shutil.rmtree(last, ignore_errors=True)
             shutil.copytree(base, path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("step_*"))
 
     return _fuzz(folder, path, n, trains)
@@ -62,14 +64,17 @@ def stage_one(folder: Path, n: int) -> Outcome:
     return _fuzz(folder, path, n, lambda: load_stage_one(path, backbone))
 
 
-def _light(folder: Path, n_steps: int) -> light.Config:
-    keys = {"head__kind": "para", "train__n_steps": n_steps, "train__save_every": 1, "train__val_every": 1000}
+def _light(folder: Path) -> light.Config:
+    keys = {"train__n_steps": N_STEPS, "train__log_every": N_STEPS, "train__save_every": 1, "train__val_every": 1000}
     return config(light.Config, "light", run=folder / "run", data__root=folder / "data", train__ema=0.9, **keys)
 
 
 def _trained(folder: Path) -> Path:
+    """A run whose last step is still to come."""
     builders.write_dataset(folder / "data")
-    assert run(lambda: light.main(_light(folder, 1)), folder / "log") == 0, (folder / "log").read_text()
+    assert run(lambda: light.main(_light(folder)), folder / "log") == 0, (folder / "log").read_text()
+    shutil.rmtree(folder / f"run/step_{N_STEPS:06d}")
+    (folder / "run/metrics.jsonl").write_text("")
     return folder / "run"
 
 
@@ -108,12 +113,32 @@ def _changes(before: dict[str, bytes], bomb: Path) -> st.SearchStrategy[Drawn]:
     tensors = st.sampled_from(sorted(set(before) - set(trees))).flatmap(
         lambda name: st.tuples(st.just(name), _tensors(before[name]) | st.just(pickled.getvalue()))
     )
-    return st.one_of(tree, tree, tensors)
+    return st.one_of(tree, tensors)
 
 
 def _tensors(contents: bytes) -> st.SearchStrategy[bytes]:
+    """Whole files of other tensors, and bytes that are none."""
     (length,) = struct.unpack("<Q", contents[:8])
-    header, rest = json.loads(contents[8 : 8 + length]), contents[8 + length :]
-    headers = changed(header).map(lambda h: struct.pack("<Q", len(as_bytes(h))) + as_bytes(h) + rest)
-    nan = st.just(contents[: 8 + length] + b"\xff" * len(rest))
-    return st.one_of(headers, damaged(contents[: 8 + length]).map(lambda x: x + rest), nan)
+    whole, rest = safetensors.torch.load(contents), contents[8 + length :]
+
+    def change(names: list[str], how: str) -> bytes:
+        tensors = dict(whole)
+        for name in names:
+            value = tensors.pop(name)
+            changed = {
+                "dropped": {},
+                "renamed": {f"{name}x": value},
+                "short": {name: torch.zeros(3)},
+                "long": {name: torch.zeros(*value.shape, 2)},
+                "whole numbers": {name: value.to(torch.int32)},
+                "half": {name: value.to(torch.float16)},
+                "not finite": {name: torch.full_like(value.float(), torch.nan)},
+                "huge": {name: torch.full_like(value.float(), 1e30)},
+            }
+            tensors |= changed[how]
+        return safetensors.torch.save(tensors)
+
+    kinds = ["dropped", "renamed", "short", "long", "whole numbers", "half", "not finite", "huge"]
+    some = st.lists(st.sampled_from(sorted(whole)), min_size=1, max_size=3, unique=True) | st.just(sorted(whole))
+    others = st.builds(change, some, st.sampled_from(kinds))
+    return st.one_of(others, others, others, damaged(contents[: 8 + length]).map(lambda x: x + rest))

@@ -16,6 +16,8 @@ def read_cameras(path: Path) -> dict[str, Camera]:
         with reading(path):
             try:
                 found[name] = Camera.from_json(entry)
+                if any(entry.get("distortion") or ()):
+                    raise BadInput(f"distortion is {entry['distortion']}; allowed: none; undistort pictures first")
             except Exception as error:
                 raise BadInput(f"camera {name!r}: {type(error).__name__}: {error}") from error
     return found

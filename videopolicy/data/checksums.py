@@ -1,4 +1,4 @@
-"""SHA-256 of every file of a dataset, kept beside it: a decoder notices half of the bytes that change in a video.
+"""SHA-256 of a dataset's files, but for its card and `info.json`: a decoder passes over half of all changes.
 
 meta/para_checksums.jsonl: {"files": {path in the dataset: sum}, "extra": sum of an episode's line} for what was written
 together; of several lines the last one counts.
@@ -14,9 +14,19 @@ from videopolicy.errors import BadInput
 FILE = "meta/para_checksums.jsonl"
 
 
-def record(root: Path, names: list[str], **more: object) -> None:
-    """Keep the sums of files as they are now."""
-    append_jsonl(root / FILE, {"files": {name: sha256(root / name) for name in names}, **more})
+def record(
+    root: Path, names: list[str], episode: int | None = None, extra: dict | None = None, at: Path | None = None
+) -> None:
+    """Keep the sums of files as they are now, and of what was said of an episode beside its tables.
+
+    `at`: where the one file is that is still to be put in its place.
+    """
+    line: dict = {"files": {name: sha256(at or root / name) for name in names}}
+    if episode is not None:
+        line["episode_index"] = episode
+    if extra is not None:
+        line["extra"] = of_extra(extra)
+    append_jsonl(root / FILE, line)
 
 
 def read(root: Path) -> tuple[dict[str, str], dict[int, str]]:

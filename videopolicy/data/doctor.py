@@ -3,7 +3,7 @@
 python -m videopolicy.data.doctor data/left_half
 python -m videopolicy.data.doctor data/left_half --repair
 
-Exit status: 0 sound, 1 not sound, 2 no dataset.
+Exit status: 0 sound, 1 not sound, 2 no dataset, or none that can be repaired.
 """
 
 import argparse
@@ -12,32 +12,31 @@ from pathlib import Path
 from videopolicy.config import guarded
 from videopolicy.data.files import lock_folder
 from videopolicy.data.findings import Findings, examine
-from videopolicy.data.format import read_info
 from videopolicy.data.repair import finish, repair
 
 
 def main(root: Path, mend: bool = False) -> Findings:
     """Print what is wrong with a dataset; with `mend`, then cut it back and say so."""
+    root = root.resolve()  # whoever stands in it is moved with it
     if mend:
-        return _mended(root)
+        finish(root)
     found = _examined(root)
-    if not found.sound and found.n_sound:
+    if mend and found.sound:
+        print("nothing to repair")
+    elif mend:
+        found = _mended(root)
+    elif not found.sound and found.n_sound:
         print(f"--repair cuts it back to {found.n_sound} episodes, and keeps the whole beside it")
     return found
 
 
 def _mended(root: Path) -> Findings:
-    """What a dataset is after its repair, during which nothing is recorded into it."""
-    finish(root)
-    read_info(root)  # or there is no folder to hold
+    """What a dataset is after its repair, while no other program that asks for its lock writes to it."""
     with lock_folder(root):
-        found = _examined(root)
+        found = examine(root)  # again: it may have been written to
         kept = repair(found)
-        if kept is None:
-            print("nothing to repair")
-            return found
         print(f"cut back to {found.n_sound} of {found.n_episodes} episodes; the whole is kept as {kept}")
-        return examine(root)
+        return _examined(root)
 
 
 def _examined(root: Path) -> Findings:

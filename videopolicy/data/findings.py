@@ -19,6 +19,7 @@ from videopolicy.data.format import (
     VECTORS,
     all_files,
     camera_keys,
+    check_row,
     episode_files,
     read_extras,
     read_info,
@@ -44,6 +45,7 @@ class Findings:
     key: str  # of the camera's pictures
     sums: dict[str, str] = field(default_factory=dict)
     rows: list[dict] = field(default_factory=list)
+    tasks: set[int] = field(default_factory=set)  # numbers of those there are
     of_episodes: dict[int, list[str]] = field(default_factory=dict)
     of_all: list[str] = field(default_factory=list)  # errors that no episode is free of
     of_counts: list[str] = field(default_factory=list)  # errors in what is only counted or summed up
@@ -87,21 +89,21 @@ def examine(root: Path) -> Findings:
         found.sums, extra_sums = checksums.read(root)
         camera = _shared(found)
         moving = cameras.moving(root / cameras.FILE)
+        found.rows = _rows(found)
+        extras = _extras(found, extra_sums)
     except BadInput as error:
         found.of_all.append(str(error))
         return found
     if not found.sums:
         found.warnings.append(f"no {checksums.FILE}: not every byte that changed in a video can be noticed")
-    found.rows = _rows(found)
-    extras = _extras(found, extra_sums)
-
     start = 0
     for e, row in enumerate(found.rows):
         try:
             with reading(root / EXTRAS):
                 own = Camera.from_json(extras[e]["camera"]) if moving else camera
-            with reading(root / episode_files(row, found.key)[0]):
-                _episode(found, e, start, own)
+            first = _episode(found, e, start, own)
+            if e == 0:  # with the camera that the markers were taken with
+                check_recording(root / MARKERS, camera, first)
         except BadInput as error:
             found.of_episodes.setdefault(e, []).append(str(error))
         start += row["length"]
@@ -118,7 +120,8 @@ def _shared(found: Findings) -> Camera:
     root, name = found.root, found.key.removeprefix("observation.images.")
     for shared in (cameras.FILE, MARKERS, TASKS):
         checksums.check(root, shared, found.sums)
-    read_table(root / TASKS)
+    with reading(root / TASKS):
+        found.tasks = set(read_table(root / TASKS)["task_index"].to_pylist())
     known = cameras.read_cameras(root / cameras.FILE)
     if name not in known:
         raise BadInput(f"{root}/{cameras.FILE} has no camera {name!r}; it has {sorted(known)}")
@@ -135,10 +138,8 @@ def _rows(found: Findings) -> list[dict]:
         try:
             more = read_table(path).to_pylist()
             with reading(path):
-                for e, row in enumerate(more, len(rows)):
-                    if row["episode_index"] != e:
-                        raise BadInput(f"row {e} is of episode {row['episode_index']}")
-                    episode_files(row, found.key), row["length"] + 0
+                for e, row in enumerate(more[: n - len(rows)], len(rows)):
+                    check_row(row, e, found.info)
         except BadInput as error:
             found.of_episodes[len(rows)] = [str(error)]
             return rows
@@ -151,7 +152,8 @@ def _rows(found: Findings) -> list[dict]:
 def _extras(found: Findings, sums: dict[int, str]) -> list[dict]:
     """What was said of each episode beside its tables, {} where nothing can be read."""
     path = found.root / EXTRAS
-    lines = path.read_bytes().splitlines() if path.is_file() else []
+    with reading(path):
+        lines = path.read_bytes().splitlines() if path.is_file() else []
     extras: list[dict] = []
     for e in range(len(found.rows)):
         try:
@@ -172,32 +174,45 @@ def _extras(found: Findings, sums: dict[int, str]) -> list[dict]:
     return extras
 
 
-def _episode(found: Findings, e: int, start: int, camera: Camera) -> None:
-    """Look at an episode, which follows `start` frames; `BadInput` for the first thing that is wrong with it."""
+def _episode(found: Findings, e: int, start: int, camera: Camera) -> np.ndarray:
+    """Look at an episode, which follows `start` frames; its first picture.
+
+    `BadInput` for the first thing that is wrong with it.
+    """
     root, row, fps = found.root, found.rows[e], found.info["fps"]
     files = episode_files(row, found.key)
-    for name in files:
+    for name in all_files(row, found.info):
         checksums.check(root, name, found.sums)
+        if not (root / name).is_file():
+            raise BadInput(f"{root / name} is missing")
     n, path = row["length"], root / files[0]
-    if (row["dataset_from_index"], row["dataset_to_index"]) != (start, start + n):
-        raise BadInput(f"its row says frames {row['dataset_from_index']} to {row['dataset_to_index']}, not {start} on")
+    with reading(root / files[2]):
+        span = row["dataset_from_index"], row["dataset_to_index"]
+        if span != (start, start + n):
+            raise BadInput(f"its row says frames {span[0]} to {span[1]}, not {start} on")
+        times = (row.get(f"videos/{found.key}/{name}_timestamp", x) for name, x in (("from", 0.0), ("to", n / fps)))
+        if not np.allclose(np.array([*times], float), [0.0, n / fps], atol=1e-4):
+            raise BadInput(f"its row says that its video does not last from 0 to {n / fps:.3f} s")
     table = read_table(path)
     with reading(path):
         wanted = {k for k, v in found.info["features"].items() if v["dtype"] != "video"}
         if set(table.column_names) != wanted:
             raise BadInput(f"it has columns {sorted(table.column_names)}, info.json {sorted(wanted)}")
         values = read_values(table, row, found.info["features"])
+        if (indices := set(table["episode_index"].to_pylist())) != {e}:
+            raise BadInput(f"its frames are of episodes {sorted(map(str, indices))}")
+        if not set(table["task_index"].to_pylist()) <= found.tasks:
+            raise BadInput(f"task_index is none of {sorted(found.tasks)}")
         for name, expected in (("frame_index", 0), ("index", start)):
             if table[name].to_pylist() != list(range(expected, expected + n)):
                 raise BadInput(f"{name} does not count on from {expected}")
         off = np.abs(np.array(table["timestamp"].to_pylist(), float) - np.arange(n) / fps)
         if not (off < 1e-4).all():
             raise BadInput(f"the timestamp of frame {int(off.argmax())} is off its 1/{fps} s by {off.max():.4f} s")
-    frames = read_video(root / files[1], n)
+    with reading(root / files[1]):
+        frames = read_video(root / files[1], n)
     if frames.shape[2:0:-1] != camera.size:
         raise BadInput(f"{root / files[1]} has pictures of {frames.shape[2:0:-1]}, its camera {camera.size}")
-    if e == 0:
-        check_recording(root / MARKERS, camera, frames[0])
     position = values[VECTORS[0]][:, :3]
     if not camera.position[2] > position[:, 2].max():
         high = f"{camera.position[2]:.3f} m, its end effector at {position[:, 2].max():.3f}"
@@ -206,6 +221,7 @@ def _episode(found: Findings, e: int, start: int, camera: Camera) -> None:
     if found.outside[e] == 1.0:
         found.warnings.append(f"episode {e}: its end effector is never in the image")
     _frozen(found, e, frames, position)
+    return frames[0]
 
 
 def _frozen(found: Findings, e: int, frames: np.ndarray, position: np.ndarray) -> None:

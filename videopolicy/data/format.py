@@ -67,8 +67,9 @@ def read_info(root: Path) -> dict:
         value = info.get(key)
         if type(value) is not int or value < least:
             raise BadInput(f"{root}/meta/info.json has {key} {value!r}; allowed: whole numbers from {least} on")
-    if isinstance(info.get("features"), dict) and any("/" in str(key) for key in info["features"]):
-        raise BadInput(f"{root}/meta/info.json has features {sorted(info['features'])}; allowed: names without /")
+    for key in info["features"] if isinstance(info.get("features"), dict) else ():
+        if "/" in key or not (key.isascii() and key.isprintable()):
+            raise BadInput(f"{root}/meta/info.json has a feature {key!a}; allowed: printable ASCII names without /")
     if not isinstance(info.get("features"), dict):
         raise BadInput(f"{root}/meta/info.json has features {info.get('features')!r}; allowed: an object")
     return info
@@ -111,6 +112,20 @@ def row_files(root: Path) -> list[Path]:
 def episode_rows(root: Path) -> Iterator[dict]:
     for path in row_files(root):
         yield from read_table(path).to_pylist()
+
+
+def check_row(row: dict, episode: int, info: dict) -> None:
+    """`BadInput` for what is no row of this episode: its number, its length, where its files are."""
+    if row.get("episode_index") != episode:
+        raise BadInput(f"row {episode} is of episode {row.get('episode_index')}")
+    if type(row.get("length")) is not int or row["length"] < 1:
+        raise BadInput(f"episode {episode} has length {row.get('length')!r}; allowed: whole numbers from 1 on")
+    key, *others = camera_keys(info) or [""]
+    known = [other for other in others if f"videos/{other}/chunk_index" in row]
+    for name in ("data", "meta/episodes", *(f"videos/{k}" for k in (key, *known))):
+        for index in (f"{name}/chunk_index", f"{name}/file_index"):
+            if type(row.get(index)) is not int or row[index] < 0:
+                raise BadInput(f"episode {episode} has {index} {row.get(index)!r}; allowed: whole numbers from 0 on")
 
 
 def episode_files(row: dict, key: str) -> tuple[str, str, str]:

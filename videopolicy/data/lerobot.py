@@ -15,8 +15,8 @@ from videopolicy.data.format import (
     EXTRAS,
     MARKERS,
     ROTATION,
-    VIDEO,
     camera_keys,
+    check_row,
     episode_files,
     read_extras,
     read_info,
@@ -81,8 +81,7 @@ class Dataset:
         return self._tables[episode].get(ROTATION)
 
     def video(self, episode: int) -> Path:
-        at = {name: self.rows[episode][f"videos/{self.key}/{name}_index"] for name in ("chunk", "file")}
-        return self.root / VIDEO.format(key=self.key, **at)
+        return self.root / episode_files(self.rows[episode], self.key)[1]
 
     def frames(
         self, episode: int, chosen: Int[np.ndarray, " chosen"] | None = None
@@ -124,7 +123,11 @@ class Dataset:
             if len(rows) >= n:  # of a crash, before info.json counted it
                 break
             self._check(str(path.relative_to(self.root)))
-            rows += read_table(path).to_pylist()
+            more = read_table(path).to_pylist()
+            with reading(path):
+                for e, row in enumerate(more[: n - len(rows)], len(rows)):
+                    check_row(row, e, self.info)
+            rows += more
         if len(rows) < n:
             raise BadInput(f"{self.root}: info.json counts {n} episodes, the tables {len(rows)}")
         return rows[:n]

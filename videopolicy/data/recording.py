@@ -85,7 +85,12 @@ class Writer:
         return self._extras_of(self.info)
 
     def write_markers(self, markers: Float[np.ndarray, "n 3"], shown: np.ndarray, hidden: np.ndarray) -> None:
-        """Keep the camera self-test's pictures with the data: known 3-D points, and the scene with and without them."""
+        """Keep the camera self-test's pictures with the data: known 3-D points, and the scene with and without them.
+
+        Where there are episodes already, those that they were recorded with stay.
+        """
+        if self.n_episodes and (self.root / MARKERS).exists():
+            return
         pair = np.stack([shown, hidden])
         replace(self.root / MARKERS, lambda path: np.savez_compressed(path, markers=markers, images=pair))
         checksums.record(self.root, [MARKERS])
@@ -139,9 +144,7 @@ class Writer:
         }
         replace(self.root / EPISODES.format(**place), lambda path: write_table(pa.Table.from_pylist([row]), path))
         extras = [*self.extras(), json.loads(json.dumps({"episode_index": i, **episode.extra}))]
-        checksums.record(
-            self.root, list(episode_files(row, self.key)), episode_index=i, extra=checksums.of_extra(extras[-1])
-        )
+        checksums.record(self.root, list(episode_files(row, self.key)), i, extras[-1])
         replace(
             self.root / EXTRAS,
             lambda path: path.write_text("".join(json.dumps(e) + "\n" for e in extras)),
@@ -225,7 +228,7 @@ class Writer:
             checksums.record(self.root, [name for name in shared if (self.root / name).exists()])
             for e, (row, extra) in enumerate(zip(rows, self._extras_of(info), strict=False)):
                 names = list(episode_files(row, self.key))
-                checksums.record(self.root, names, episode_index=e, extra=checksums.of_extra(extra))
+                checksums.record(self.root, names, e, extra)
 
     def _extras_of(self, info: dict) -> list[dict]:
         return read_extras(self.root)[: info["total_episodes"]]
@@ -237,10 +240,16 @@ class Writer:
 def summarize(root: Path, features: dict, n_episodes: int) -> None:
     """Write statistics over all episodes from those that their rows hold."""
     rows = [row for _, row in zip(range(n_episodes), episode_rows(root), strict=False)]
-    keys = [k for k in features if k in (*VECTORS, ROTATION) or k.startswith("observation.images.")]
+    keys = [k for k in features if rows and all(f"stats/{k}/{s}" in row for row in rows for s in STATS)]
     stats = {k: merge([{s: r[f"stats/{k}/{s}"] for s in STATS} for r in rows]) for k in keys}
-    replace(root / STATISTICS, lambda path: path.write_text(json.dumps(stats, indent=1)))
-    checksums.record(root, [STATISTICS])
+    # Never beside the sum of other ones: cut short, there are none, which is how a recording looks that has not ended.
+    (root / STATISTICS).unlink(missing_ok=True)
+
+    def write(path: Path) -> None:
+        path.write_text(json.dumps(stats, indent=1))
+        checksums.record(root, [STATISTICS], at=path)
+
+    replace(root / STATISTICS, write)
 
 
 def _vectors(values: np.ndarray) -> pa.Array:

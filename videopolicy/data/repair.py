@@ -8,9 +8,11 @@ from pathlib import Path
 from videopolicy.data import cameras, checksums
 from videopolicy.data.files import LOCK, make_folder, reading, replace, writing
 from videopolicy.data.findings import Findings, examine
-from videopolicy.data.format import EXTRAS, MARKERS, TASKS, all_files, aside_of
+from videopolicy.data.format import EXTRAS, MARKERS, STATISTICS, TASKS, all_files, aside_of
 from videopolicy.data.recording import summarize
 from videopolicy.errors import BadInput
+
+REWRITTEN = (LOCK, "meta/info.json", EXTRAS, STATISTICS, checksums.FILE, TASKS, cameras.FILE, MARKERS)
 
 
 def repair(found: Findings) -> Path | None:
@@ -37,9 +39,14 @@ def repair(found: Findings) -> Path | None:
 
 def finish(root: Path) -> None:
     """Put in place what a repair had examined when it was cut short between its last two steps."""
-    aside = aside_of(root)
-    if not root.exists() and aside.is_dir() and examine(aside).sound:
-        aside.rename(root.resolve())
+    root, aside = root.resolve(), aside_of(root)
+    left = [path.name for path in root.iterdir()] if root.is_dir() else []
+    if not set(left) <= {LOCK} or not aside.is_dir() or not examine(aside).sound:
+        return
+    with writing(root):
+        if root.is_dir():  # somebody tried to record meanwhile, and was told of the repair
+            shutil.rmtree(root)
+        aside.rename(root)
 
 
 def _beginning(found: Findings, aside: Path) -> None:
@@ -48,8 +55,7 @@ def _beginning(found: Findings, aside: Path) -> None:
     make_folder(aside / "meta")
     own = [all_files(row, found.info) for row in rows]
     shared = [TASKS, cameras.FILE, MARKERS]
-    cards = [path.name for path in found.root.iterdir() if path.is_file() and path.name != LOCK]
-    for name in (*shared, *cards, *(name for names in own for name in names)):
+    for name in (*shared, *_others(found.root), *(name for names in own for name in names)):
         (aside / name).parent.mkdir(parents=True, exist_ok=True)
         _link(found.root / name, aside / name)
     checksums.record(aside, shared)
@@ -57,8 +63,7 @@ def _beginning(found: Findings, aside: Path) -> None:
     if extras:
         replace(aside / EXTRAS, lambda path: path.write_bytes(b"".join(line + b"\n" for line in extras)))
     for e, names in enumerate(own):
-        more = {"extra": checksums.of_extra(json.loads(extras[e]))} if e < len(extras) else {}
-        checksums.record(aside, names, episode_index=e, **more)
+        checksums.record(aside, names, e, json.loads(extras[e]) if e < len(extras) else None)
     counts = {
         "total_episodes": len(rows),
         "total_frames": sum(row["length"] for row in rows),
@@ -69,10 +74,17 @@ def _beginning(found: Findings, aside: Path) -> None:
         summarize(aside, found.info["features"], len(rows))
 
 
+def _others(root: Path) -> list[str]:
+    """What lies beside the episodes and is not ours to know: a card, pictures, other tools' files; as it is."""
+    episodes = ("data/", "videos/", "meta/episodes/")
+    names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    return [n for n in names if not n.startswith(episodes) and n not in REWRITTEN]
+
+
 def _link(source: Path, target: Path) -> None:
     """The same file under another name where the disk can, otherwise a copy."""
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)
     except OSError:
-        with writing(target):
+        with reading(source), writing(target):
             shutil.copy2(source, target)

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from videopolicy.errors import BadInput
+
 
 class WeightAverage:
     """Exponential moving average. Early on it forgets faster, or it would hold on to the start.
@@ -40,8 +42,13 @@ class WeightAverage:
 
     @torch.no_grad()
     def load(self, means: dict[str, Tensor]) -> None:
+        """`BadInput` where they are not these weights'."""
         for name, mean in self.means.items():
-            mean.copy_(means[name])
+            found = means.get(name)
+            if found is None or found.shape != mean.shape or not found.isfinite().all():
+                what = "nothing" if found is None else tuple(found.shape)
+                raise BadInput(f"the mean of {name} is {what}; allowed: finite, {tuple(mean.shape)}")
+            mean.copy_(found)
 
     def _put(self, values: dict[str, Tensor]) -> None:
         for name, p in self.weights.items():

@@ -7,6 +7,7 @@ run/latest                                     the name of the newest one
 `saving.py` writes them, `restoring.py` puts back what they hold.
 """
 
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -23,17 +24,17 @@ FROZEN = ("backbone.vae.", "backbone.image_encoder.")  # never trained: they sta
 
 def steps(run: Path) -> list[Path]:
     """A run's checkpoints, oldest first; they may be damaged."""
-    found = [p for p in run.glob("step_*") if p.is_dir() and p.name[5:].isdigit()]
+    found = [p for p in run.glob("step_*") if re.fullmatch(r"step_[0-9]+", p.name) and p.is_dir()]
     return sorted(found, key=lambda p: int(p.name[5:]))  # by number: as text, step 1000000 precedes 999900
 
 
 def unfinished(run: Path) -> list[Path]:
-    """What saves that did not end have left in a run."""
-    return sorted(run.glob("step_*.tmp"))
+    """Folders that saves which did not end have left in a run."""
+    return sorted(p for p in run.glob("step_*.tmp") if p.is_dir())
 
 
 def sweep(run: Path) -> None:
-    """Remove it; for the process that holds the run."""
+    """Remove what saves that did not end have left in a run; for the process that holds the run."""
     for path in unfinished(run):
         shutil.rmtree(path)
     for path in run.glob("latest.*.tmp"):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from accelerate.tracking import GeneralTracker, TensorBoardTracker, WandBTracker
 from accelerate.utils import is_wandb_available
 
-from videopolicy.data.files import append_jsonl, read_jsonl, replace
+from videopolicy.data.files import append_jsonl, read_jsonl, reading, replace
 from videopolicy.errors import BadInput
 
 Tracker = Literal["tensorboard", "wandb", "none"]
@@ -19,9 +19,13 @@ class Metrics:
 
     def __init__(self, run: Path, step: int, tracker: Tracker, config: dict[str, Any]) -> None:
         self.path = run / "metrics.jsonl"
-        kept = [line for line in read_jsonl(self.path) if line.get("step", step) < step]
+        lines = read_jsonl(self.path)
+        with reading(self.path):
+            kept = [line for line in lines if line.get("step", step) < step]
+            self.spent = max((float(x["seconds"]) for x in kept if "seconds" in x), default=0.0)  # before resuming [s]
         replace(self.path, lambda path: path.write_text("".join(json.dumps(line) + "\n" for line in kept)))
-        self.spent = max((line["seconds"] for line in kept if "seconds" in line), default=0.0)  # before resuming [s]
+        if (run / "tensorboard").is_file():
+            raise BadInput(f"{run / 'tensorboard'} is a file; it must be a folder, or not there")
         self.tracker: GeneralTracker | None = None
         if tracker == "tensorboard":  # reads what is in the folder's `tensorboard`; later steps of before are dropped
             self.tracker = TensorBoardTracker("tensorboard", run, purge_step=step)

@@ -18,6 +18,7 @@ from videopolicy.batch import forget, mean_counts, settle
 from videopolicy.config import dump, to_dict
 from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.files import reading, replace
+from videopolicy.errors import BadInput
 from videopolicy.operations import Operations
 from videopolicy.processes import mean_over_processes
 from videopolicy.progress import Progress
@@ -70,7 +71,8 @@ def fit(
             accelerator.print(f"warning: {table}")
         restoring.load_model(found, model)
         if average is not None:
-            average.load(restoring.read_averaged(found))
+            with reading(found / checkpoint.AVERAGED):
+                average.load(restoring.read_averaged(found))
         before = checkpoint.read_state(found)
         start, commits = before["step"], before.get("commits", [])
         accelerator.print(f"resuming {run} at step {start}")
@@ -174,6 +176,8 @@ def _window(found: Path | None, rank: int, world: int) -> tuple[dict[str, float]
     with reading(found / checkpoint.STATE):
         if len(window["sums"]) != world:  # others now share the batch: their first line has fewer steps
             return {}, 0
+        if type(window["count"]) is not int or window["count"] < 0:
+            raise BadInput(f"window.count is {window['count']!r}; allowed: a whole number from 0 on")
         return {str(k): float(v) for k, v in zip(window["names"], window["sums"][rank], strict=True)}, window["count"]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from videopolicy.data.files import reading
 from videopolicy.errors import BadInput
 from videopolicy.training.checkpoint import AVERAGED, FROZEN, MODEL, OPTIMIZER, STATE, read_state
+from videopolicy.training.moments import check_moments
 
 
 def load_model(
@@ -64,32 +65,40 @@ def check_frozen(path: Path, state: dict, identity: str) -> None:
 
 
 def read_optimizer(path: Path, wanted: list[dict]) -> dict[str, Any]:
-    """An optimizer's state dictionary, for one with the parameter groups `wanted`; `BadInput` where they differ."""
+    """An optimizer's state dictionary, for one with the parameter groups `wanted`, whose rates and decay hold.
+
+    `BadInput` where the checkpoint's are of other parameters, or are no moments of these.
+    """
     before = read_state(path)
     state: dict[int, dict[str, Any]] = {}
     # Fused optimizers read moments in the order in which they lie in memory: it must be their parameter's, which may
     # have its channels last, while files have them first.
     parameters: list[Tensor] = [p for group in wanted for p in group["params"]]
     with reading(path / STATE):
-        groups = before["optimizer"]
-        if any(set(mine) - set(group) for group, mine in zip(groups, wanted, strict=False)):
-            raise BadInput(f"{path / STATE}: a group of the optimizer lacks some of {sorted(wanted[0])}")
-        theirs, ours = ([(g["name"], len(g["params"])) for g in x] for x in (groups, wanted))
+        theirs, ours = ([(g["name"], len(g["params"])) for g in x] for x in (before["optimizer"], wanted))
         if theirs != ours:
             raise BadInput(
                 f"{path} was trained with other parameters (group, number): {theirs}, not {ours}: by an older version?"
                 " It still acts and can be evaluated; to train on, name another run"
             )
+        numbers = before.get("numbers", {})
+        if not all(type(value) in (int, float) for value in numbers.values()):
+            raise BadInput(f"numbers is {numbers}; allowed: numbers by name")
     moments = _read(path / OPTIMIZER)
     with reading(path / OPTIMIZER):
-        for key, value in {**moments, **before.get("numbers", {})}.items():
+        for key, value in {**moments, **numbers}.items():
             index, *names, last = key.split(".")
+            if not int(index) < len(parameters):
+                raise BadInput(f"it holds moments of parameter {index}; allowed: 0 to {len(parameters) - 1}")
             place = state.setdefault(int(index), {})
             for name in names:
                 place = place.setdefault(name, {})
             if isinstance(value, Tensor) and value.shape == parameters[int(index)].shape:
                 value = torch.empty_like(parameters[int(index)], dtype=value.dtype, device="cpu").copy_(value)
             place[last] = value
+        check_moments(state, parameters, before["step"])
+    places = iter(range(len(parameters)))
+    groups = [{**group, "params": [next(places) for _ in group["params"]]} for group in wanted]
     return {"state": state, "param_groups": groups}
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ def save(
     tensors = {MODEL: {k: _copy(v) for k, v in model.items() if not k.startswith(FROZEN)}, OPTIMIZER: moments}
     if averaged is not None:
         tensors[AVERAGED] = {k: v.cpu().contiguous() for k, v in averaged.items()}
+    if bad := [k for name in (MODEL, AVERAGED) for k, v in tensors.get(name, {}).items() if not v.isfinite().all()]:
+        before_it = f"; {before[-1]} is as it was" if before else ""
+        raise FloatingPointError(f"step {step}: {bad[0]} is not finite; nothing was saved{before_it}")
     known = {"step": step, "optimizer": groups, "numbers": numbers, **state}
     needed = sum(value.nbytes for values in tensors.values() for value in values.values())
     with writing(temporary, kept, needed):
@@ -76,7 +80,10 @@ def _purge(run: Path, step: int) -> None:
     n_whole = 1
     for old in reversed([p for p in steps(run) if int(p.name[5:]) < step]):
         if n_whole >= N_KEPT:
-            shutil.rmtree(old)
+            try:
+                shutil.rmtree(old)
+            except OSError as error:  # the new one is saved: that is what counts
+                warnings.warn(f"cannot remove {old}: {error.strerror or error}", stacklevel=3)
         else:
             n_whole += damage(old) is None
 
