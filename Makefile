@@ -24,7 +24,7 @@ setup: .venv/ready  ## make .venv with the pinned packages, and check headless r
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11, or name it: make PYTHON=/path/to/python3.11"; exit 2; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "installing into .venv: two to five minutes, 8 GB"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sim,dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sim,robot,dev]' -c constraints.txt
 	$(BIN)/python scripts/check_gl.py
 	touch .venv/ready
 
@@ -86,7 +86,7 @@ OOD_FEWER := $(foreach n,8 16 32,para-$(n) regression-$(n))
 OOD_COPIES := para_copies regression_copies
 OOD_HEADS := attention_pool spatial_softmax tracks act
 .PHONY: ood ood-grid ood-heads ood-svd ood-svd-para ood-svd-global $(AXES:%=ood-%) ood-train $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_COPIES:%=ood-train-%) $(OOD_HEADS:%=ood-train-%)
-ood: $(AXES:%=ood-%)  ## the six out-of-distribution axes on the light backbone: hours on two cores, resumes when run again
+ood: $(AXES:%=ood-%)  ## the out-of-distribution axes on the light backbone: hours on two cores, resumes when run again
 	@$(RUN) python -m eval.ood runs/ood
 
 ood-grid: setup
@@ -127,7 +127,7 @@ test: setup .venv/zero lint  ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -m "not timing" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -m timing
 
-faults: setup  ## inject faults into every program, and print what it survived and what was lost; a quarter of an hour
+faults: setup  ## inject faults into training, collection, evaluation and every loader; print what was survived and what was lost; seven minutes
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests:. $(RUN) python -m faults
 
 lint: setup  ## ruff and mypy

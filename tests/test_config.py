@@ -205,9 +205,9 @@ def test_conda_installs_the_same_packages() -> None:
     """environment.yml adds Python and pip, and leaves everything else to pyproject.toml and constraints.txt."""
     *conda, inner = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert conda == ["python=3.11", "pip"]
-    assert inner == {"pip": ["-c constraints.txt", "-e .[sim,dev]"]}
+    assert inner == {"pip": ["-c constraints.txt", "-e .[sim,robot,dev]"]}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {"sim", "dev"} <= set(project["optional-dependencies"])
+    assert {"sim", "robot", "dev"} <= set(project["optional-dependencies"])
     assert "3.11" in project["requires-python"]
 
 

@@ -29,6 +29,7 @@ HEAVY = {  # each lives in one file, the simulator in two, so that replacing it 
     "robosuite": SIMULATOR,
     "mujoco": SIMULATOR,
     "h5py": {"eval/hdf5.py"},
+    "serial": {"robot/feetech.py"},
 }
 BROUGHT_BY = {"robosuite": "libero", "mujoco": "libero"}  # pinned by LIBERO; a second pin could only disagree
 FORBIDDEN = {
@@ -46,6 +47,8 @@ FORBIDDEN = {
     "videopolicy/camera.py": ("torch", "videopolicy.types", "videopolicy.data", "videopolicy.heads"),
     "videopolicy/training/": ("videopolicy.camera", "videopolicy.types"),
     "train_stages/": ("eval", "robot"),
+    "robot/": ("eval", "train_stages", "torch"),
+    "robot/twin/": ("robot.so100", "robot.safety", "robot.trajectory", "robot.calibration"),
     "eval/executors.py": ("torch", "videopolicy.heads", "videopolicy.backbones", "videopolicy.policy"),
 }
 

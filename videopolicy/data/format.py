@@ -117,7 +117,7 @@ def episode_rows(root: Path) -> Iterator[dict]:
 def check_row(row: dict, episode: int, info: dict) -> None:
     """`BadInput` for what is no row of this episode: its number, its length, where its files are."""
     if row.get("episode_index") != episode:
-        raise BadInput(f"row {episode} is of episode {row.get('episode_index')}")
+        raise BadInput(f"row {episode} is of episode {row.get('episode_index')}: is a table before it missing?")
     if type(row.get("length")) is not int or row["length"] < 1:
         raise BadInput(f"episode {episode} has length {row.get('length')!r}; allowed: whole numbers from 1 on")
     key, *others = camera_keys(info) or [""]

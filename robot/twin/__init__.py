@@ -1,0 +1,1 @@
+"""A simulated SO-100 behind a pseudo-terminal."""
