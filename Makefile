@@ -123,9 +123,13 @@ $(sort $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_COPIES:%=o
 	@$(RUN) $(LAUNCH) train_stages/light.py --config_path configs/ood/$(firstword $(subst -, ,$*)).yaml $(addprefix --data.n_train_episodes ,$(word 2,$(subst -, ,$*))) --run runs/ood/$(SET)/$* --data.select $(SET) --data.root data/$(if $(filter hemisphere,$(SET)),views,grid)
 
 # Files in the order of tests/conftest.py: by number of tests, as xdist would have them, the longest tests come last.
-test: setup .venv/zero lint  ## lint, types and all tests
-	OMP_NUM_THREADS=1 $(RUN) python -m pytest -m "not timing" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: setup .venv/zero  ## lint, types and all tests
+	@$(SUBMAKE) --no-print-directory -j2 lint tests
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -m timing
+
+.PHONY: tests
+tests:
+	OMP_NUM_THREADS=1 $(RUN) python -m pytest -m "not timing" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 faults: setup  ## inject faults into training, collection, evaluation and every loader; print what was survived and what was lost; seven minutes
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests:. $(RUN) python -m faults

@@ -2,6 +2,7 @@
 
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,8 +63,10 @@ class Arm:
     `connect` checks that this is the arm that was calibrated before anything is written to it.
     """
 
-    def __init__(self, bus: Bus, calibration: ArmCalibration, cfg: ArmConfig) -> None:
-        self.bus, self.calibration, self.cfg = bus, calibration, cfg
+    def __init__(
+        self, bus: Bus, calibration: ArmCalibration, cfg: ArmConfig, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.bus, self.calibration, self.cfg, self.now = bus, calibration, cfg, now
         self.joints = [calibration.joints[name] for name in NAMES]
         self.ids = [joint.id for joint in self.joints]
         self.limits = calibration.limits()
@@ -103,7 +106,7 @@ class Arm:
 
     def read(self) -> ArmState:
         """What all motors say now; of one that does not answer the last it said, with its time."""
-        answers, now = self.bus.sync_read(*PRESENT, self.ids), time.monotonic()
+        answers, now = self.bus.sync_read(*PRESENT, self.ids), self.now()
         state = self.state
         for i, (joint, answer) in enumerate(zip(self.joints, (answers[j] for j in self.ids), strict=True)):
             if answer is None:
@@ -157,7 +160,7 @@ class Arm:
         """Hold the arm where it is: goals are the present positions before any motor gets torque."""
         self.read()
         for i, (joint, heard) in enumerate(zip(self.joints, self.state.heard, strict=True)):
-            if time.monotonic() - heard > 0.1:
+            if self.now() - heard > 0.1:
                 raise MotorSilent(joint.id, NAMES[i], "before torque")
         goals = {j: _clipped(self.joints[i], self.bus.read(j, r.PRESENT_POSITION)) for i, j in enumerate(self.ids)}
         limits = {j: r.TORQUE_LIMIT.encode(self._torque(i)) for i, j in enumerate(self.ids)}

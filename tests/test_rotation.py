@@ -144,7 +144,7 @@ def test_rotations_are_asked_for_before_anything_is_trained(written_dataset: Pat
 
 def test_a_policy_learns_to_turn_the_hand(dataset: Path, tmp_path: Path) -> None:
     """Angles of the first frame's chunk of every episode, within a third of a bin's width."""
-    options = {"head__para__n_rotation": 24, "train__n_steps": 150, "train__batch_size": 4, "lr_head": 0.003}
+    options = {"head__para__n_rotation": 24, "train__n_steps": 130, "train__batch_size": 4, "lr_head": 0.003}
     cfg = config(light.Config, "light", run=tmp_path, data__root=dataset, data__n_val_episodes=0, **options)
     assert light.main(cfg)["rotation_deg"] < 8
     data = Dataset(dataset)

@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import arms
 import builders
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from faults.drawing import VALUES, Bomb, as_bytes, changed, columns, damaged, fuzz
 from faults.fault import Outcome
+from robot.calibration import read_calibration, write_calibration
 from train_stages import joint, light, video
 from videopolicy.backbones import image
 from videopolicy.config import load
@@ -111,6 +113,27 @@ def cameras(folder: Path, n: int) -> Outcome:
 
     whole = json.dumps(tree).encode()
     drawn = changed(tree).map(lambda t: as_bytes(t))
+    return fuzz(n, st.one_of(drawn, drawn, drawn, damaged(whole)), read, folder / "bomb")
+
+
+def calibrations(folder: Path, n: int) -> Outcome:
+    """An arm's calibration.json."""
+    path, arm = folder / "calibration.json", arms.calibration()
+    write_calibration(path, arm, {"table": [0.0, 0.0, 1.0, 0.0]})
+    whole = path.read_bytes()
+
+    def read(value: bytes) -> None:
+        path.write_bytes(value)
+        try:
+            found, _ = read_calibration(path)
+        except BadInput as error:
+            if str(path) not in str(error):
+                raise RuntimeError(f"names no file: {error}") from error
+            return
+        assert np.isfinite(found.limits()).all()
+        assert set(found.lerobot()) == set(found.joints)
+
+    drawn = st.sampled_from([json.loads(whole), arm.lerobot()]).flatmap(changed).map(lambda t: as_bytes(t))
     return fuzz(n, st.one_of(drawn, drawn, drawn, damaged(whole)), read, folder / "bomb")
 
 

@@ -1,0 +1,205 @@
+"""One tick of control after another: the newest chunk, the arm's state, a goal that may be sent.
+
+No thread and no clock of its own: `robot/loop.py` calls `tick` fifty times a second, tests as they like. What is sent
+goes through `robot/safety.py`; what goes wrong ends in a hold, then at rest, and torque goes off at rest alone, or by
+`emergency_stop`.
+"""
+
+import threading
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from jaxtyping import Float
+
+from robot.calibration import NAMES
+from robot.feetech import BusError, BusLost
+from robot.safety import Held, Safety
+from robot.so100 import Arm
+from robot.trajectory import Trajectory
+from videopolicy.errors import BadInput
+from videopolicy.types import ActionChunk
+
+
+@dataclass(frozen=True)
+class ControlConfig:
+    rate: float = 50.0  # ticks a second
+    hold_after: float = 0.5  # [s] without a waypoint, after which that is called a hold
+    park_after: float = 2.0  # [s] without a waypoint, after which the arm goes to its rest
+    stale: float = 0.1  # [s] that a motor may be silent
+    servo_speed: float = 4.0  # [rad/s] that a servo may use to reach a tick's goal; the goals keep to safety.speed
+    servo_acceleration: float = 40.0  # [rad/s2]
+    rest_deg: tuple[float, ...] = (0.0, -150.0, 150.0, 60.0, 0.0)  # folded: what the arm does not fall from
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rate <= 200:
+            raise BadInput(f"control.rate is {self.rate}; allowed: 1 to 200 a second")
+        if not 0 < self.hold_after <= self.park_after:
+            raise BadInput(
+                f"control.hold_after is {self.hold_after}; allowed: above 0, to park_after {self.park_after}"
+            )
+        if len(self.rest_deg) != 5:
+            raise BadInput(f"control.rest_deg has {len(self.rest_deg)} angles; allowed: 5")
+
+
+class Mode(Enum):
+    RUN = "run"  # towards waypoints
+    HOLD = "hold"  # there are none, or something is wrong: it stays where it is
+    PARK = "park"  # to its rest
+    OFF = "off"  # at rest, without torque
+    STOPPED = "stopped"  # torque off at once
+    LOST = "lost"  # the bus is gone
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What one tick saw and did; a row of the telemetry."""
+
+    tick: int
+    now: float  # [s]
+    mode: str
+    queue: float  # [s] of waypoints that are left; below 0: so long ago the last one was
+    age: float  # [s] of the picture behind the chunk in force
+    target: list[float]  # wished tool point [m], NaN without
+    goal: list[float]  # joint angles sent [rad], NaN where none were
+    position: list[float]  # as read [rad]
+    opening: float
+    load: list[float]
+    temperature: list[float]
+    errors: list[int]
+    silent: float  # [s] of the motor that was heard of longest ago
+    retries: int
+    held: int  # flags of the safety filter
+    why: str  # in words, why it does not run
+
+
+class Control:
+    """For one arm whose torque is on, from where it is."""
+
+    def __init__(self, arm: Arm, safety: Safety, trajectory: Trajectory, cfg: ControlConfig) -> None:
+        self.arm, self.safety, self.trajectory, self.cfg = arm, safety, trajectory, cfg
+        self.mode, self.why = Mode.HOLD, "no chunk yet"
+        self.n_ticks = 0
+        self.n_held = 0  # ticks at which the queue was empty after it had begun to run
+        self._rest = np.radians(cfg.rest_deg)
+        self._opening = arm.state.opening
+        self._newest: tuple[ActionChunk, float] | None = None
+        self._captured = np.nan
+        self._last_waypoint: float | None = None
+        self._parking = False
+        self._lock = threading.Lock()
+
+    def submit(self, chunk: ActionChunk, captured: float) -> None:
+        """A chunk made of the picture taken at `captured`, for the next tick; of several the newest counts.
+
+        From any thread.
+        """
+        with self._lock:
+            self._newest = (chunk, captured)
+
+    def park(self, why: str) -> None:
+        """Go to rest from the next tick on, whatever chunks come."""
+        self._parking, self.why = True, why
+
+    def emergency_stop(self, why: str) -> list[str]:
+        """Torque off now, on the wire and confirmed; the arm falls. Names of joints that did not confirm."""
+        self.mode, self.why = Mode.STOPPED, why
+        return self.arm.torque_off()
+
+    @property
+    def ended(self) -> bool:
+        return self.mode in (Mode.OFF, Mode.STOPPED, Mode.LOST)
+
+    def tick(self, now: float) -> Tick:
+        """Read, decide, send. Never raises for what the arm or its bus do: that becomes a mode, and words."""
+        if self.ended:
+            return self._row(now, None)
+        goal = None
+        try:
+            self.arm.read()
+            self._take(now)
+            goal = self._decide(now)
+            if self.mode is Mode.OFF:
+                self.arm.torque_off()
+            else:
+                speeds = self.cfg.servo_speed, self.cfg.servo_acceleration
+                self.arm.command(goal, self._opening, *speeds)
+        except BusLost as error:
+            self.mode, self.why = Mode.LOST, str(error)
+        except BusError as error:  # somebody else speaks: let go of the bus, and say so
+            self.emergency_stop(str(error))
+        self.n_ticks += 1
+        return self._row(now, goal)
+
+    def _take(self, now: float) -> None:
+        with self._lock:
+            newest, self._newest = self._newest, None
+        if newest is None or self._parking:
+            return
+        chunk, captured = newest
+        if not all(np.isfinite(x).all() for x in (chunk.position, chunk.gripper)):
+            self.why = "a chunk with numbers that are not finite was dropped"
+            return
+        if self.trajectory.add(chunk, captured, now):
+            self._captured = captured
+
+    def _decide(self, now: float) -> Float[np.ndarray, " 5"]:
+        """The mode, and the joint angles to send in it."""
+        seconds, target = 1 / self.cfg.rate, self.trajectory.at(now)
+        self.safety.flags = Held.NOTHING
+        if trouble := self._trouble(now):
+            self._parking = self._parking or "silent" not in trouble
+            self.mode, self.why = Mode.HOLD, trouble
+            if "silent" in trouble:
+                return self.safety.hold(seconds)
+        if self._parking:
+            return self._go_to_rest(seconds)
+        if target is not None and target.left >= 0:
+            self.mode, self.why, self._last_waypoint = Mode.RUN, "", now
+            self._opening = float(target.opening > 0.5)
+            return self.safety.wish(target.position, 0.0, seconds)
+        if self._last_waypoint is not None:
+            self.n_held += self.mode is Mode.RUN
+            idle = now - self._last_waypoint
+            if idle > self.cfg.park_after:
+                self.park(f"no waypoint for {idle:.1f} s")
+            elif idle > self.cfg.hold_after or self.mode is not Mode.RUN:
+                self.mode, self.why = Mode.HOLD, f"no waypoint for {idle:.1f} s"
+        if target is not None:
+            return self.safety.wish(target.position, 0.0, seconds)
+        return self.safety.hold(seconds)
+
+    def _go_to_rest(self, seconds: float) -> Float[np.ndarray, " 5"]:
+        self.mode = Mode.PARK
+        goal = self.safety.angles(self._rest, seconds)
+        if np.abs(self.arm.state.position - self._rest).max() < np.radians(3):
+            self.mode = Mode.OFF
+        return goal
+
+    def _trouble(self, now: float) -> str:
+        """What forbids to go on; "" for nothing."""
+        silent = [n for n, heard in zip(NAMES, self.arm.state.heard, strict=True) if now - heard > self.cfg.stale]
+        if silent:
+            return f"{', '.join(silent)} silent for more than {1000 * self.cfg.stale:.0f} ms"
+        return "; ".join(self.arm.state.troubles(self.arm.cfg))
+
+    def _row(self, now: float, goal: np.ndarray | None) -> Tick:
+        state, target = self.arm.state, self.trajectory.at(now)
+        return Tick(
+            tick=self.n_ticks,
+            now=now,
+            mode=self.mode.value,
+            queue=target.left if target is not None else np.nan,
+            age=now - self._captured,
+            target=(target.position if target is not None else np.full(3, np.nan)).tolist(),
+            goal=(np.full(5, np.nan) if goal is None else goal).tolist(),
+            position=state.position.tolist(),
+            opening=state.opening,
+            load=state.load.tolist(),
+            temperature=state.temperature.tolist(),
+            errors=list(state.errors),
+            silent=float(now - state.heard.min()),
+            retries=self.arm.bus.counts["retry"],
+            held=self.safety.flags.value,
+            why=self.why,
+        )

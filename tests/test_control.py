@@ -1,0 +1,261 @@
+"""Real-time execution on emulated motors, in a time of its own: whatever happens, the arm ends safe, and says why."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import arms
+import numpy as np
+import pytest
+
+from robot import loop, telemetry
+from robot import registers as r
+from robot.control import Control, ControlConfig, Mode, Tick
+from robot.feetech import Bus
+from robot.kinematics import Kinematics
+from robot.packets import BROADCAST, SYNC_WRITE, WRITE
+from robot.safety import Safety, SafetyConfig
+from robot.so100 import Arm, ArmConfig
+from robot.trajectory import Trajectory
+from robot.twin import mishaps
+from robot.twin.line import Line
+from videopolicy.errors import BadInput
+from videopolicy.types import ActionChunk
+
+REST = (0.1, -1.7, 1.6, 1.2, 0.0, 0.5)
+PERIOD, N = 0.2, 12
+
+
+class FakeClock:
+    """Sleeping takes no time; the emulated motors move meanwhile."""
+
+    def __init__(self, line: Line) -> None:
+        self.time, self.line = 100.0, line
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep_until(self, moment: float) -> None:
+        while self.time < moment:
+            step = min(0.01, moment - self.time)
+            self.time += step
+            with self.line.lock:
+                for servo in self.line.servos.values():
+                    servo.advance(step)
+                    if servo.setpoint is not None:
+                        servo.velocity = (servo.setpoint - servo.actual) / step
+                        servo.actual = servo.setpoint
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    with arms.line(tmp_path, REST) as line:
+        yield line
+
+
+@pytest.fixture
+def clock(line: Line) -> FakeClock:
+    return FakeClock(line)
+
+
+@pytest.fixture
+def control(line: Line, clock: FakeClock) -> Iterator[Control]:
+    with Bus(str(line.port), arms.MOTORS) as bus:
+        arm = Arm(bus, arms.calibration(), ArmConfig(), clock.now)
+        arm.connect()
+        arm.torque_on()
+        safety = Safety(SafetyConfig(), Kinematics(limits=arm.limits), arm.limits, arm.state.position.copy())
+        yield Control(arm, safety, Trajectory(), ControlConfig())
+
+
+def tool(control: Control) -> np.ndarray:
+    return control.safety.kinematics.forward(control.arm.state.position).position
+
+
+def chunk(start: np.ndarray, velocity: tuple = (-0.02, 0.03, 0.0), opening: float = 0.0) -> ActionChunk:
+    t = PERIOD * np.arange(1, N + 1)[:, None]
+    return ActionChunk(start + t * np.array(velocity), np.full(N, opening), PERIOD)
+
+
+def go(control: Control, clock: FakeClock, seconds: float) -> list[Tick]:
+    rows: list[Tick] = []
+    end = clock.time + seconds
+    due = clock.time
+    while clock.time < end and not control.ended:
+        due += 0.02
+        clock.sleep_until(due)
+        rows.append(control.tick(clock.now()))
+        control.arm.bus.ping(1)  # what was sent has arrived
+    return rows
+
+
+def test_the_arm_follows_its_chunks(control: Control, clock: FakeClock) -> None:
+    """From where it is; a chunk of a picture 0.3 s old is in force in the next tick, and nothing stops between two."""
+    start = tool(control)
+    control.submit(chunk(start), clock.time)
+    rows = go(control, clock, 1.2)
+    assert {row.mode for row in rows} == {"run"}
+    captured = clock.time - 0.3
+    control.submit(chunk(np.array(rows[-16].target)), captured)
+    rows += go(control, clock, 1.5)
+    assert {row.mode for row in rows} == {"run"}
+    assert control.n_held == 0
+    after = next(i for i, row in enumerate(rows) if row.age < 0.5 and i > 40)
+    assert rows[after].age == pytest.approx(0.32, abs=0.011)  # one tick after it came
+    goals = np.array([row.goal for row in rows])
+    assert np.abs(np.diff(goals, axis=0)).max() < 1.0 * 0.02 + 1e-9
+    np.testing.assert_allclose(tool(control), rows[-1].target, atol=0.006)
+    assert control.arm.state.opening < 0.05
+
+
+def test_without_waypoints_it_holds_then_parks_then_lets_go(control: Control, clock: FakeClock, line: Line) -> None:
+    control.submit(chunk(tool(control)), clock.time)
+    rows = go(control, clock, 12.0)
+    modes = [row.mode for row in rows]
+    assert [m for i, m in enumerate(modes) if i == 0 or modes[i - 1] != m] == ["run", "hold", "park", "off"]
+    held = [row for row in rows if row.mode == "hold"]
+    assert held[0].queue == pytest.approx(-0.5, abs=0.03)
+    assert "no waypoint for" in held[0].why
+    np.testing.assert_allclose(np.degrees(rows[-1].position), ControlConfig().rest_deg, atol=3)
+    assert [servo.get(r.TORQUE_ENABLE) for servo in line.servos.values()] == [0] * 6
+
+
+@pytest.mark.parametrize("gap", [0.1, 0.2, 0.3])
+def test_a_slow_policy_does_not_stop_the_motion(control: Control, clock: FakeClock, gap: float) -> None:
+    """Chunks come `gap` seconds after their pictures, each as soon as the one before: no tick is without a waypoint."""
+    rows: list[Tick] = []
+    for _ in range(12):
+        captured, seen = clock.time, tool(control)
+        rows += go(control, clock, gap)
+        control.submit(chunk(seen, (0.0, 0.01, 0.0)), captured)
+    rows += go(control, clock, 0.1)
+    first = next(i for i, row in enumerate(rows) if row.mode == "run")
+    assert {row.mode for row in rows[first:]} == {"run"}
+    assert control.n_held == 0
+
+
+def test_what_comes_too_late_or_is_not_finite_is_dropped(control: Control, clock: FakeClock) -> None:
+    control.submit(chunk(tool(control)), clock.time - 10.0)
+    rows = go(control, clock, 0.1)
+    assert control.trajectory.n_late == 1
+    bad = chunk(tool(control))
+    bad.position[3, 1] = np.nan
+    control.submit(bad, clock.time)
+    rows += go(control, clock, 0.1)
+    assert {row.mode for row in rows} == {"hold"}
+    assert "not finite was dropped" in rows[-1].why
+    np.testing.assert_allclose(rows[-1].goal, rows[0].goal)
+
+
+def test_a_chunk_out_of_reach_moves_to_what_is_allowed(control: Control, clock: FakeClock, line: Line) -> None:
+    control.submit(chunk(tool(control), (0.0, 0.0, -0.2)), clock.time)
+    rows = go(control, clock, 2.0)
+    assert max(row.held for row in rows) > 0
+    lowest = min(control.safety.kinematics.forward(np.array(row.position)).position[2] for row in rows)
+    assert lowest > SafetyConfig().low[2] - 0.002
+
+
+def test_a_motor_that_falls_silent_stops_the_arm(control: Control, clock: FakeClock, line: Line) -> None:
+    """It holds, says which, and goes on when the motor is heard again."""
+    control.submit(chunk(tool(control)), clock.time)
+    go(control, clock, 0.3)
+    line.always[3] = mishaps.silent
+    rows = go(control, clock, 0.3)
+    assert rows[0].mode == "run"
+    assert rows[-1].mode == "hold"
+    assert rows[-1].why == "elbow_flex silent for more than 100 ms"
+    del line.always[3]
+    assert go(control, clock, 0.2)[-1].mode == "run"
+
+
+@pytest.mark.parametrize("kind", ["overload", "heat"])
+def test_what_would_burn_is_parked(control: Control, clock: FakeClock, line: Line, kind: str) -> None:
+    control.submit(chunk(tool(control)), clock.time)
+    go(control, clock, 0.3)
+    if kind == "overload":
+        line.always[5] = mishaps.error(32)
+    else:
+        line.servos[5].memory[r.PRESENT_TEMPERATURE.address] = 72
+    rows = go(control, clock, 8.0)
+    assert {row.why for row in rows} == {"wrist_roll: overload" if kind == "overload" else "wrist_roll: 72 C"}
+    assert rows[-1].mode == "off"
+    assert [servo.get(r.TORQUE_ENABLE) for servo in line.servos.values()] == [0] * 6
+
+
+def test_a_lost_bus_ends_it(control: Control, clock: FakeClock, line: Line) -> None:
+    control.submit(chunk(tool(control)), clock.time)
+    go(control, clock, 0.2)
+    line.unplug()
+    rows: list[Tick] = [control.tick(clock.now())]
+    assert rows[-1].mode == "lost"
+    assert "is gone" in rows[-1].why
+    assert control.ended
+
+
+def test_the_loop_keeps_time_and_a_record(control: Control, clock: FakeClock, line: Line, tmp_path: Path) -> None:
+    control.submit(chunk(tool(control)), clock.time)
+    asked = clock.time + 2.0
+    with telemetry.Telemetry(tmp_path / "log") as record:
+        cadence = loop.run(control, clock, record.add, park=lambda: clock.time > asked)
+    table = telemetry.read(tmp_path / "log")
+    assert len(table) == cadence.n_ticks > 100
+    assert cadence.rate == pytest.approx(50.0, rel=1e-3)
+    assert cadence.n_skipped == 0
+    assert table["mode"].to_pylist()[-1] == "off"
+    assert table["tick"].to_pylist() == sorted(table["tick"].to_pylist())
+    assert "50.000 Hz" in str(cadence)
+
+
+def test_stopping_lets_go_at_once(control: Control, clock: FakeClock, line: Line) -> None:
+    control.submit(chunk(tool(control)), clock.time)
+    asked = clock.time + 0.5
+    line.heard.clear()
+    rows: list[Tick] = []
+    loop.run(control, clock, rows.append, stopped=lambda: clock.time > asked)
+    assert control.mode is Mode.STOPPED
+    assert rows[-1].now == pytest.approx(asked, abs=0.03)
+    codes = [(p.id, p.code, p.parameters) for _, p in line.heard]
+    off = codes.index((BROADCAST, WRITE, b"\x28\x00"))
+    assert not [x for x in codes[off + 1 :] if x[1] in (WRITE, SYNC_WRITE)]
+
+
+def test_a_program_that_fails_lets_go_of_the_arm(control: Control, clock: FakeClock, line: Line) -> None:
+    def write(_row: Tick) -> None:
+        raise ZeroDivisionError("somebody's fault")
+
+    with pytest.raises(ZeroDivisionError):
+        loop.run(control, clock, write)
+    assert control.mode is Mode.STOPPED
+    assert [servo.get(r.TORQUE_ENABLE) for servo in line.servos.values()] == [0] * 6
+
+
+def test_no_goal_outside_the_limits_is_ever_on_the_wire(control: Control, clock: FakeClock, line: Line) -> None:
+    """A monitor of the bus, over chunks of nonsense."""
+    rng = np.random.default_rng(0)
+    line.heard.clear()
+    for _ in range(25):
+        wild = ActionChunk(rng.normal(0, 0.4, (N, 3)), rng.random(N), PERIOD)
+        control.submit(wild, clock.time)
+        go(control, clock, 0.1)
+    ranges = {j.id: (j.range_min, j.range_max) for j in arms.calibration().joints.values()}
+    n_goals = 0
+    for _, packet in line.heard:
+        if packet.code == SYNC_WRITE and packet.parameters[0] == r.ACCELERATION.address:
+            for at in range(2, len(packet.parameters), 8):
+                motor, data = packet.parameters[at], packet.parameters[at + 1 : at + 8]
+                low, high = ranges[motor]
+                assert low <= r.GOAL_POSITION.decode(data[1:3]) <= high
+                n_goals += 1
+    assert n_goals > 500
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"rate": 0.0}, "control.rate is 0.0"),
+        ({"hold_after": 3.0}, "hold_after is 3.0"),
+        ({"rest_deg": (0.0,)}, "1 angles"),
+    ],
+)
+def test_a_configuration_without_sense_is_refused(keys: dict, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        ControlConfig(**keys)
