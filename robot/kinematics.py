@@ -49,7 +49,7 @@ class Kinematics:
         r = RADIAL + UPPER * np.cos(first) + LOWER * np.cos(second) + self.hand * np.cos(pitch)
         z = UP + UPPER * np.sin(first) + LOWER * np.sin(second) + self.hand * np.sin(pitch)
         position = np.array([PAN[0] + r * np.cos(pan), PAN[1] + r * np.sin(pan), z])
-        return Pose(position, _wrapped(pitch), roll)
+        return Pose(position, float(_wrapped(np.array(pitch))), roll)
 
     def inverse(self, pose: Pose) -> Float[np.ndarray, " 5"]:
         """Joint angles of a tool in front of the pan axis; `Unreachable` says what stands in the way.
@@ -69,12 +69,13 @@ class Kinematics:
             )
         cosine = (away**2 + UPPER**2 - LOWER**2) / (2 * away * UPPER)
         inner, towards = np.arccos(np.clip(cosine, -1, 1)), np.arctan2(up, along)
-        problems = []
+        problems, middle = [], self.limits.mean(1)
         for first in (towards + inner, towards - inner):  # the elbow above the line to the wrist, or below it
             second = np.arctan2(up - UPPER * np.sin(first), along - UPPER * np.cos(first))
-            lift = _wrapped(UPPER_BEND - first)
-            elbow = _wrapped(LOWER_BEND - second - lift)
-            q = np.array([pan, lift, elbow, _wrapped(-pose.pitch - lift - elbow), pose.roll])
+            lift = UPPER_BEND - first
+            elbow = LOWER_BEND - second - lift
+            q = np.array([pan, lift, elbow, -pose.pitch - lift - elbow, pose.roll])
+            q = middle + _wrapped(q - middle)  # of equal angles the one nearest to the joint's range
             outside = (q < self.limits[:, 0] - ROUNDING) | (q > self.limits[:, 1] + ROUNDING)
             if not outside.any():
                 return np.clip(q, self.limits[:, 0], self.limits[:, 1])
@@ -107,8 +108,8 @@ class Kinematics:
         return T
 
 
-def _wrapped(angle: float) -> float:
-    return float((angle + np.pi) % (2 * np.pi) - np.pi)
+def _wrapped(angle: np.ndarray) -> np.ndarray:
+    return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def _said(pose: Pose) -> str:
