@@ -131,7 +131,7 @@ test: setup .venv/zero  ## lint, types and all tests
 tests:
 	OMP_NUM_THREADS=1 $(RUN) python -m pytest -m "not timing" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-faults: setup  ## inject faults into training, collection, evaluation and every loader; print what was survived and what was lost; seven minutes
+faults: setup  ## inject faults into training, collection, evaluation and every loader; print what was survived and what was lost; nine minutes
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests:. $(RUN) python -m faults
 
 lint: setup  ## ruff and mypy
