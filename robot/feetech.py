@@ -73,6 +73,7 @@ class Bus:
     def __init__(self, port: str, names: dict[int, str], n_tries: int = N_TRIES) -> None:
         self.port, self.names, self.n_tries = port, names, n_tries
         self.return_delay = 500e-6  # [s] of a motor before it answers; the factory's until it is known
+        self.slack = SLACK
         self.counts: Counter[str] = Counter()
         self._reader = Reader()
         self._owed: dict[int, set[int]] = {}  # motor to lengths of answers that it may still give
@@ -168,7 +169,7 @@ class Bus:
         """Send a request, and gather the answers, of `size` bytes each, that are there in time."""
         sent = self._send(request)
         n_bytes = sent + len(motors) * (size + 6)
-        end = time.monotonic() + n_bytes * BYTE + len(motors) * self.return_delay + SLACK
+        end = time.monotonic() + n_bytes * BYTE + len(motors) * self.return_delay + self.slack
         answers: dict[int, Answer] = {}
         foreign, corrupt = 0, self._reader.n_corrupt
         while len(answers) < len(motors):

@@ -60,6 +60,7 @@ def clock(line: Line) -> FakeClock:
 @pytest.fixture
 def control(line: Line, clock: FakeClock) -> Iterator[Control]:
     with Bus(str(line.port), arms.MOTORS) as bus:
+        bus.slack = arms.SLACK
         arm = Arm(bus, arms.calibration(), ArmConfig(), clock.now)
         arm.connect()
         arm.torque_on()

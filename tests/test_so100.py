@@ -31,6 +31,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
 @pytest.fixture
 def arm(line: Line) -> Iterator[Arm]:
     with Bus(str(line.port), arms.MOTORS) as bus:
+        bus.slack = arms.SLACK
         yield Arm(bus, arms.calibration(), ArmConfig())
 
 
