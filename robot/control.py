@@ -147,11 +147,12 @@ class Control:
         """The mode, and the joint angles to send in it."""
         seconds, target = 1 / self.cfg.rate, self.trajectory.at(now)
         self.safety.flags = Held.NOTHING
-        if trouble := self._trouble(now):
-            self._parking = self._parking or "silent" not in trouble
-            self.mode, self.why = Mode.HOLD, trouble
-            if "silent" in trouble:
-                return self.safety.hold(seconds)
+        if silent := self._silent(now):
+            self.mode = Mode.HOLD
+            self.why = f"{', '.join(silent)} silent for more than {1000 * self.cfg.stale:.0f} ms"
+            return self.safety.hold(seconds)
+        if troubles := self.arm.state.troubles(self.arm.cfg):
+            self.park("; ".join(troubles))
         if self._parking:
             return self._go_to_rest(seconds)
         if target is not None and target.left >= 0:
@@ -176,12 +177,9 @@ class Control:
             self.mode = Mode.OFF
         return goal
 
-    def _trouble(self, now: float) -> str:
-        """What forbids to go on; "" for nothing."""
-        silent = [n for n, heard in zip(NAMES, self.arm.state.heard, strict=True) if now - heard > self.cfg.stale]
-        if silent:
-            return f"{', '.join(silent)} silent for more than {1000 * self.cfg.stale:.0f} ms"
-        return "; ".join(self.arm.state.troubles(self.arm.cfg))
+    def _silent(self, now: float) -> list[str]:
+        """Joints whose motors have not been heard of for too long."""
+        return [n for n, heard in zip(NAMES, self.arm.state.heard, strict=True) if now - heard > self.cfg.stale]
 
     def _row(self, now: float, goal: np.ndarray | None) -> Tick:
         state, target = self.arm.state, self.trajectory.at(now)

@@ -4,7 +4,7 @@ In order: finite; workspace box and table; reach and inverse kinematics; joint l
 acceleration of the joints. Behind them stand the servos' own limits (`so100.py`). A stage mends or holds, and says so.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Flag, auto
 
 import numpy as np
@@ -58,7 +58,6 @@ class Safety:
     limits: Float[np.ndarray, "5 2"]  # of the joints [rad]
     start: Float[np.ndarray, " 5"]
     flags: Held = Held.NOTHING  # of the last wish
-    pitch: float = field(init=False)  # of the hand, in the last wish [rad]
 
     def __post_init__(self) -> None:
         margin = np.radians(self.cfg.margin_deg)
@@ -66,7 +65,6 @@ class Safety:
         self._limiter = Limiter(self.start, self.cfg.speed, self.cfg.acceleration)
         self._goal = self.start.copy()  # what the limiter goes to
         self._pitches = np.radians(np.arange(self.cfg.pitches_deg[0], self.cfg.pitches_deg[1] + 0.1, 2.5))
-        self.pitch = np.radians(self.cfg.pitch_deg)
 
     def wish(self, position: Float[np.ndarray, " 3"], roll: float, seconds: float) -> Float[np.ndarray, " 5"]:
         """Joint goals for a tool that is wished to be at `position` in the base frame, `seconds` after the last."""
@@ -80,7 +78,7 @@ class Safety:
             self.flags |= Held.BOX
         try:
             wanted = Pose(inside, np.radians(self.cfg.pitch_deg), roll)
-            q, self.pitch = self.kinematics.relaxed(wanted, self._pitches)
+            q, _ = self.kinematics.relaxed(wanted, self._pitches)
             if np.linalg.norm(self.kinematics.forward(q).position - inside) > self.cfg.residual:
                 raise Unreachable
         except Unreachable:

@@ -1,4 +1,4 @@
-"""LeRobot's dataset format v3.0 as written here: paths, columns, features. See docs/DATA_FORMAT.md."""
+"""LeRobot's format v3.0 as written here: paths, columns, features, rows and tables. See docs/DATA_FORMAT.md."""
 
 from collections.abc import Iterator
 from pathlib import Path
