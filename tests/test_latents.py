@@ -18,6 +18,7 @@ from videopolicy.data.lerobot import Dataset
 from videopolicy.data.video import write_video
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
+from videopolicy.training.cache import StoredMaps
 from videopolicy.training.latents import attach_latents
 from videopolicy.training.objectives import VideoObjective, clean, draw
 
@@ -171,3 +172,20 @@ def test_a_cache_that_does_not_fit_is_refused(backbone: SVDBackbone, small_datas
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(BadInput, match=r"episode_000001_\w+.npy is damaged: .*; remove it"):
         attach_latents(backbone, Accelerator(), clips(small_dataset))
+    np.save(path, np.asfortranarray(np.zeros((4, 3, 2), np.float16)))
+    with pytest.raises(BadInput, match="is damaged: its frames do not lie one after another"):
+        attach_latents(backbone, Accelerator(), clips(small_dataset))
+
+
+def test_stored_maps_are_what_was_stored(tmp_path: Path) -> None:
+    """Any frames in any order; a file that shrank after it was looked at is named."""
+    values = np.random.default_rng(0).normal(size=(5, 3, 2)).astype(np.float16)
+    np.save(tmp_path / "maps.npy", values)
+    maps = StoredMaps(tmp_path / "maps.npy")
+    for frames in ([0, 1, 2], [4, 0, 4], []):
+        np.testing.assert_array_equal(maps[np.array(frames, int)], values[frames])
+    with (tmp_path / "maps.npy").open("r+b") as file:
+        file.truncate(file.seek(0, 2) - 2)
+    np.testing.assert_array_equal(maps[np.array([3])], values[[3]])
+    with pytest.raises(BadInput, match="maps.npy ends before frame 4; remove it"):
+        maps[np.array([4])]

@@ -6,7 +6,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,7 @@ def _digest(video: Path, _size: int, _changed: int) -> str:
 
 def _write(path: Path, values: np.ndarray) -> None:
     with path.open("wb") as file:
-        np.save(file, values)
+        np.save(file, np.ascontiguousarray(values))  # frame after frame, as they are read
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,10 @@ class StoredMaps:
     def check(self, n_frames: int) -> None:
         """`BadInput` where the file is damaged, or not of an episode of `n_frames`."""
         try:
-            found = len(np.load(self.path, mmap_mode="r", allow_pickle=False))
+            stored = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            if not stored.flags.c_contiguous:
+                raise ValueError("its frames do not lie one after another")
+            found = len(stored)
         except (ValueError, EOFError) as error:
             raise BadInput(f"{self.path} is damaged: {error}; remove it, it will be made again") from error
         except OSError as error:
@@ -92,5 +95,18 @@ class StoredMaps:
                 f"{self.path} holds {found} frames, its episode {n_frames}; remove it, it will be made again"
             )
 
+    @cached_property
+    def _layout(self) -> tuple[int, tuple[int, ...], np.dtype]:
+        """Where the first frame begins, a frame's shape and its type: read once, it costs more than the frames."""
+        stored = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return stored.offset, stored.shape[1:], stored.dtype
+
     def __getitem__(self, frames: Int[np.ndarray, " chosen"]) -> Float[np.ndarray, "chosen ..."]:
-        return np.load(self.path, mmap_mode="r", allow_pickle=False)[frames]
+        begin, shape, kind = self._layout
+        values = np.empty((len(frames), *shape), kind)
+        with self.path.open("rb", buffering=0) as file:  # a mapping's page faults cost more than these reads
+            for frame, value in zip(frames, values, strict=True):
+                file.seek(begin + int(frame) * value.nbytes)
+                if file.readinto(value.reshape(-1)) != value.nbytes:
+                    raise BadInput(f"{self.path} ends before frame {frame}; remove it, it will be made again")
+        return values
