@@ -187,5 +187,5 @@ def test_stored_maps_are_what_was_stored(tmp_path: Path) -> None:
     with (tmp_path / "maps.npy").open("r+b") as file:
         file.truncate(file.seek(0, 2) - 2)
     np.testing.assert_array_equal(maps[np.array([3])], values[[3]])
-    with pytest.raises(BadInput, match="maps.npy ends before frame 4; remove it"):
+    with pytest.raises(BadInput, match=r"maps\.npy ends before frame 4; remove it"):
         maps[np.array([4])]
