@@ -118,6 +118,42 @@ ood-svd: ood-grid  ## the video model with either head from left to right
 ood-svd-para ood-svd-global: ood-svd-%:
 	@$(RUN) $(LAUNCH) train_stages/joint.py --config_path configs/demo/joint_$*.yaml --run runs/ood_svd/joint_$* --init_from runs/ood_svd/video $(ON_LEFT)
 
+# The arm, simulated: calibrated, shown a task, trained, deployed, through its serial port and its camera. The camera is
+# then moved and calibrated again, five more demonstrations are recorded before it, and the room is changed.
+ROBOT = $(RUN) python -m eval.step runs/demo_robot
+ROBOT_POLICIES := para regression
+ROBOT_DEMO := configs/robot/demo.yaml
+ROBOT_MOVED := configs/robot/moved.yaml
+.PHONY: demo-robot robot-train $(ROBOT_POLICIES:%=robot-train-%) robot-trials $(ROBOT_POLICIES:%=robot-trials-%)
+demo-robot: setup  ## the SO-100's twin: calibrate, record, train both heads, deploy before another camera and in another room; resumes
+	@$(ROBOT) joints --output runs/demo_robot/calibration.json $(ROBOT_DEMO) -- python -m robot.calibrate joints --robot $(ROBOT_DEMO)
+	@$(ROBOT) table --after joints $(ROBOT_DEMO) -- python -m robot.calibrate table --robot $(ROBOT_DEMO)
+	@$(ROBOT) camera --after table $(ROBOT_DEMO) -- python -m robot.calibrate extrinsics --with_intrinsics --robot $(ROBOT_DEMO)
+	@$(ROBOT) camera_error --after camera --output runs/demo_robot/calibration_error.json $(ROBOT_DEMO) -- python -m robot.truth $(ROBOT_DEMO) --output runs/demo_robot/calibration_error.json
+	@$(ROBOT) record --after camera --output data/demo_robot/meta/info.json $(ROBOT_DEMO) -- python -m robot.show --robot $(ROBOT_DEMO) --output data/demo_robot --n_episodes 20
+	@$(ROBOT) train --after record $(ROBOT_POLICIES:%=--output runs/demo_robot/%/latest) $(ROBOT_POLICIES:%=configs/robot/%.yaml) -- $(SUBMAKE) --no-print-directory -j2 robot-train
+	@$(ROBOT) move --after camera --output runs/demo_robot/calibration_moved.json $(ROBOT_MOVED) -- cp runs/demo_robot/calibration.json runs/demo_robot/calibration_moved.json
+	@$(ROBOT) camera_moved --after move --output runs/demo_robot/calibration_moved_markers.npz $(ROBOT_MOVED) -- python -m robot.calibrate extrinsics --robot $(ROBOT_MOVED)
+	@$(ROBOT) camera_moved_error --after camera_moved --output runs/demo_robot/calibration_moved_error.json $(ROBOT_MOVED) -- python -m robot.truth $(ROBOT_MOVED) --output runs/demo_robot/calibration_moved_error.json
+	@$(ROBOT) copy --after record --output data/demo_robot_25/meta/info.json -- cp -rT data/demo_robot data/demo_robot_25
+	@$(ROBOT) record_more --after copy --after camera_moved $(ROBOT_MOVED) -- python -m robot.show --robot $(ROBOT_MOVED) --output data/demo_robot_25 --n_episodes 25
+	@$(ROBOT) train_more --after record_more $(ROBOT_POLICIES:%=--output runs/demo_robot/%_25/latest) $(ROBOT_POLICIES:%=configs/robot/%.yaml) -- $(SUBMAKE) --no-print-directory -j2 robot-train MORE=_25
+	@$(ROBOT) trials --after train --after train_more $(ROBOT_DEMO) $(ROBOT_MOVED) -- $(SUBMAKE) --no-print-directory -j2 robot-trials
+	@$(RUN) python -m robot.summary runs/demo_robot
+
+robot-train: $(ROBOT_POLICIES:%=robot-train-%)
+$(ROBOT_POLICIES:%=robot-train-%): robot-train-%:
+	@$(RUN) $(LAUNCH) train_stages/light.py --config_path configs/robot/$*.yaml --run runs/demo_robot/$*$(MORE) --data.root data/demo_robot$(MORE)
+
+N_TRIALS := 40
+TRIALS = OMP_NUM_THREADS=1 $(RUN) python -m robot.trials --eeprom runs/demo_robot/twin/eeprom --n $(N_TRIALS) --output runs/demo_robot/trials
+robot-trials: $(ROBOT_POLICIES:%=robot-trials-%)
+$(ROBOT_POLICIES:%=robot-trials-%): robot-trials-%:
+	@$(TRIALS) --robot $(ROBOT_DEMO) --policy $*=runs/demo_robot/$* --condition in_distribution
+	@$(TRIALS) --robot $(ROBOT_MOVED) --policy $*=runs/demo_robot/$* --condition new_viewpoint
+	@$(TRIALS) --robot $(ROBOT_MOVED) --policy $*=runs/demo_robot/$*_25 --condition new_viewpoint_5_demos
+	@$(TRIALS) --robot $(ROBOT_DEMO) --policy $*=runs/demo_robot/$* --condition new_environment
+
 ood-train: $(OOD_POLICIES:%=ood-train-%)
 $(sort $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_COPIES:%=ood-train-%) $(OOD_HEADS:%=ood-train-%)): ood-train-%:
 	@$(RUN) $(LAUNCH) train_stages/light.py --config_path configs/ood/$(firstword $(subst -, ,$*)).yaml $(addprefix --data.n_train_episodes ,$(word 2,$(subst -, ,$*))) --run runs/ood/$(SET)/$* --data.select $(SET) --data.root data/$(if $(filter hemisphere,$(SET)),views,grid)

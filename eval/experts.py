@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from eval.pool import Pool
-from eval.statistics import wilson95
 from eval.tasks import Task, find_tasks
 from videopolicy.config import dump, launch
 from videopolicy.errors import BadInput
+from videopolicy.rates import wilson95
 
 IMAGE_SIZE = 64  # [pixels]; nobody looks
 

@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eval.positions import X_RANGE, Y_RANGE
-from eval.statistics import wilson95
 from videopolicy.data.video import read_video, write_video
+from videopolicy.rates import wilson95
 from videopolicy.viz.draw import labelled_grid
 
 COLOURS = {"para": "#1b7f4d", "regression": "#b5472f", "para+camera": "#7cc29b", "regression+camera": "#e0a090"}

@@ -18,7 +18,7 @@ from eval import figures
 from eval.episodes import read_episodes
 from eval.lifting import policy_sensitivity
 from eval.sheets import heatmap_sheet
-from eval.statistics import paired, rates, table, wilson95_grouped
+from eval.statistics import paired, table, wilson95_grouped
 from eval.suites import SPLITS, TRAINED_ON, Split
 from videopolicy.camera import Camera
 from videopolicy.config import from_dict, launch_on_folder
@@ -28,6 +28,7 @@ from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import selected
 from videopolicy.errors import BadInput
 from videopolicy.provenance import provenance
+from videopolicy.rates import rates
 from videopolicy.training import checkpoint
 
 TITLES = {

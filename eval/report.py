@@ -14,11 +14,12 @@ import numpy as np
 from eval.episodes import read_episodes
 from eval.figures import embed_figure, embed_file, rate_figure, rollout_grid
 from eval.lifting import policy_sensitivity
-from eval.statistics import rates, table
+from eval.statistics import table
 from videopolicy.config import launch_on_folder
 from videopolicy.data.files import read_json, read_jsonl
 from videopolicy.errors import BadInput
 from videopolicy.provenance import provenance
+from videopolicy.rates import rates
 from videopolicy.training import checkpoint
 
 SPLITS = ("seen", "unseen")  # halves of the table

@@ -17,7 +17,6 @@ import torch
 from eval.episodes import FILE, finished
 from eval.pool import Pool
 from eval.positions import Shift
-from eval.statistics import rates
 from eval.suites import SPLITS, TRAINED_ON, Split, Trial, trials
 from eval.tasks import Task, TaskTrial, find_tasks, task_trials
 from videopolicy.backbones.unet import Compile
@@ -35,6 +34,7 @@ from videopolicy.heads.para import ParaHead
 from videopolicy.policy import FeaturePolicy, load
 from videopolicy.progress import Progress
 from videopolicy.provenance import code_digest, commit
+from videopolicy.rates import rates
 from videopolicy.training import checkpoint
 from videopolicy.types import ActionChunk
 

@@ -1,4 +1,4 @@
-"""Success rates with their n and intervals."""
+"""What is made of success rates: intervals of groups, paired tests, curves."""
 
 from collections.abc import Collection, Sequence
 
@@ -7,12 +7,6 @@ from jaxtyping import Float
 from scipy.stats import binomtest, norm
 
 N_RESAMPLES = 2000
-
-
-def wilson95(k: int, n: int) -> tuple[float, float]:
-    """Wilson 95 % interval of k successes in n, in per cent."""
-    interval = binomtest(k, n).proportion_ci(0.95, method="wilson")
-    return round(100 * interval.low, 1), round(100 * interval.high, 1)
 
 
 def wilson95_grouped(placed: Sequence[bool], groups: Sequence[int]) -> tuple[float, float]:
@@ -43,19 +37,6 @@ def bootstrap95(values: Float[np.ndarray, " n"], groups: np.ndarray, seed: int =
     sums, counts = (np.array([f(g) for g in members]) for f in (np.nansum, lambda g: np.isfinite(g).sum()))
     draws = np.random.default_rng(seed).integers(len(members), size=(N_RESAMPLES, len(members)))
     return np.percentile(sums[draws].sum(1) / np.maximum(counts[draws].sum(1), 1), [2.5, 97.5]).tolist()
-
-
-def rates(outcomes: list[str]) -> dict:
-    """n, and in per cent: placed (P), grasped but not placed (G), weighted P + 0.5 G, and P's Wilson interval."""
-    n = len(outcomes)
-    place, grasp = (sum(o == name for o in outcomes) for name in ("place", "grasp"))
-    return {
-        "n": n,
-        "place": round(100 * place / n, 1),
-        "grasp": round(100 * grasp / n, 1),
-        "weighted": round(100 * (place + 0.5 * grasp) / n, 1),
-        "wilson95": list(wilson95(place, n)),
-    }
 
 
 def table(rows: list[dict], names: dict[str, int]) -> str:

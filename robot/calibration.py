@@ -20,6 +20,7 @@ GRIPPER = "gripper"
 NAMES = (*JOINTS, GRIPPER)
 MAX_OFFSET = 2047  # [ticks] that the register holds
 LEAST_RANGE = 200  # [ticks] of a joint that was moved through it
+SAME = 6  # [ticks] that a zero may be elsewhere and still be the same
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Joint:
     def opened(self, opening: float) -> int:
         """Ticks of a gripper's opening."""
         return round(self.zero + float(np.clip(opening, 0, 1)) * (self._open - self.zero))
+
+    def means(self, other: "Joint") -> bool:
+        """Whether its angles are another calibration's of the same motor, however either is homed."""
+        apart = self.zero + self.homing_offset - other.zero - other.homing_offset
+        return self.sign == other.sign and abs((apart + TURN / 2) % TURN - TURN / 2) <= SAME
 
     @property
     def _open(self) -> int:

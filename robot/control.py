@@ -26,6 +26,7 @@ class ControlConfig:
     rate: float = 50.0  # ticks a second
     hold_after: float = 0.5  # [s] without a waypoint, after which that is called a hold
     park_after: float = 2.0  # [s] without a waypoint, after which the arm goes to its rest
+    give_up_after: float = 10.0  # [s] that a lost bus is waited for, to switch torque off
     stale: float = 0.1  # [s] that a motor may be silent
     servo_speed: float = 4.0  # [rad/s] that a servo may use to reach a tick's goal; the goals keep to safety.speed
     servo_acceleration: float = 40.0  # [rad/s2]
@@ -80,13 +81,16 @@ class Control:
         self.arm, self.safety, self.trajectory, self.cfg = arm, safety, trajectory, cfg
         self.mode, self.why = Mode.HOLD, "no chunk yet"
         self.n_ticks = 0
+        self.unconfirmed: list[str] = []  # joints that were let go of and did not confirm it
         self.n_held = 0  # ticks at which the queue was empty after it had begun to run
         self._rest = np.radians(cfg.rest_deg)
         self._opening = arm.state.opening
         self._newest: tuple[ActionChunk, float] | None = None
         self._captured = np.nan
         self._last_waypoint: float | None = None
+        self._lost_until: float | None = None  # [s] when a lost bus is given up
         self._parking = False
+        self._paused = self._blame = ""
         self._lock = threading.Lock()
 
     def submit(self, chunk: ActionChunk, captured: float) -> None:
@@ -101,18 +105,26 @@ class Control:
         """Go to rest from the next tick on, whatever chunks come."""
         self._parking, self.why = True, why
 
+    def pause(self, why: str) -> None:
+        """Forget all waypoints and stay: what they were made from is too old. The next chunk goes on."""
+        with self._lock:
+            self._newest, self._paused = None, why
+
     def emergency_stop(self, why: str) -> list[str]:
         """Torque off now, on the wire and confirmed; the arm falls. Names of joints that did not confirm."""
-        self.mode, self.why = Mode.STOPPED, why
-        return self.arm.torque_off()
+        self._let_go(Mode.STOPPED, why)
+        return self.unconfirmed
 
     @property
     def ended(self) -> bool:
-        return self.mode in (Mode.OFF, Mode.STOPPED, Mode.LOST)
+        given_up = self.mode is Mode.LOST and self._lost_until is None
+        return given_up or self.mode in (Mode.OFF, Mode.STOPPED)
 
     def tick(self, now: float) -> Tick:
         """Read, decide, send. Never raises for what the arm or its bus do: that becomes a mode, and words."""
-        if self.ended:
+        if self.mode is Mode.LOST:
+            self._try_again(now)
+        if self.ended or self.mode is Mode.LOST:
             return self._row(now, None)
         goal = None
         try:
@@ -120,20 +132,45 @@ class Control:
             self._take(now)
             goal = self._decide(now)
             if self.mode is Mode.OFF:
-                self.arm.torque_off()
+                self._let_go(Mode.OFF, self.why)
             else:
                 speeds = self.cfg.servo_speed, self.cfg.servo_acceleration
                 self.arm.command(goal, self._opening, *speeds)
         except BusLost as error:
-            self.mode, self.why = Mode.LOST, str(error)
+            self.mode, self.why, self._lost_until = Mode.LOST, str(error), now + self.cfg.give_up_after
         except BusError as error:  # somebody else speaks: let go of the bus, and say so
             self.emergency_stop(str(error))
         self.n_ticks += 1
         return self._row(now, goal)
 
+    def _let_go(self, mode: Mode, why: str) -> None:
+        self.mode, self.why, self.unconfirmed = mode, why, self.arm.torque_off()
+        if self.unconfirmed:
+            self.why += f"; {', '.join(self.unconfirmed)} did not confirm that torque is off"
+
+    def _try_again(self, now: float) -> None:
+        """The bus is gone and the motors hold what they were told last: let go of them as soon as it is back."""
+        if self._lost_until is None:
+            return
+        try:
+            self.arm.bus.reopen()
+        except BusError:
+            if now > self._lost_until:
+                self._lost_until, self.unconfirmed = None, list(NAMES)
+                self.why += (
+                    f"; not back within {self.cfg.give_up_after:.0f} s, and no motor confirmed that torque is off"
+                )
+            return
+        self._let_go(Mode.STOPPED, f"{self.why}; it came back, and torque was switched off")
+
     def _take(self, now: float) -> None:
         with self._lock:
             newest, self._newest = self._newest, None
+            paused, self._paused = self._paused, ""
+        if paused:
+            self.trajectory.clear()
+            self.mode, self._blame = Mode.HOLD, paused
+            self._last_waypoint = now if self._last_waypoint is None else self._last_waypoint
         if newest is None or self._parking:
             return
         chunk, captured = newest
@@ -141,7 +178,7 @@ class Control:
             self.why = "a chunk with numbers that are not finite was dropped"
             return
         if self.trajectory.add(chunk, captured, now):
-            self._captured = captured
+            self._captured, self._blame = captured, ""
 
     def _decide(self, now: float) -> Float[np.ndarray, " 5"]:
         """The mode, and the joint angles to send in it."""
@@ -162,10 +199,11 @@ class Control:
         if self._last_waypoint is not None:
             self.n_held += self.mode is Mode.RUN
             idle = now - self._last_waypoint
+            why = f"no waypoint for {idle:.1f} s" + f": {self._blame}" * bool(self._blame)
             if idle > self.cfg.park_after:
-                self.park(f"no waypoint for {idle:.1f} s")
+                self.park(why)
             elif idle > self.cfg.hold_after or self.mode is not Mode.RUN:
-                self.mode, self.why = Mode.HOLD, f"no waypoint for {idle:.1f} s"
+                self.mode, self.why = Mode.HOLD, why
         if target is not None:
             return self.safety.wish(target.position, 0.0, seconds)
         return self.safety.hold(seconds)

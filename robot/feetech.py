@@ -67,21 +67,25 @@ class Bus:
     """A port and the motors on it, `names` by identity. Use as a context manager; one thread at a time.
 
     `counts` says how often something was not as it should be: "timeout" of a motor, "corrupt" packets, "late",
-    "double" and "foreign" answers, "stale" bytes from before a request, "retry".
+    "double" and "foreign" answers, "stale" bytes from before a request, "retry"; "withheld" writes of a `dry` bus,
+    which only asks.
     """
 
-    def __init__(self, port: str, names: dict[int, str], n_tries: int = N_TRIES) -> None:
-        self.port, self.names, self.n_tries = port, names, n_tries
+    def __init__(self, port: str, names: dict[int, str], n_tries: int = N_TRIES, dry: bool = False) -> None:
+        self.port, self.names, self.n_tries, self.dry = port, names, n_tries, dry
         self.return_delay = 500e-6  # [s] of a motor before it answers; the factory's until it is known
         self.slack = SLACK
         self.counts: Counter[str] = Counter()
         self._reader = Reader()
         self._owed: dict[int, set[int]] = {}  # motor to lengths of answers that it may still give
         self._foreign_in_a_row = 0
+        self._open()
+
+    def _open(self) -> None:
         try:
-            self._serial = serial.Serial(port, BAUD, timeout=0, write_timeout=0.5, exclusive=True)
+            self._serial = serial.Serial(self.port, BAUD, timeout=0, write_timeout=0.5, exclusive=True)
         except serial.SerialException as error:
-            raise BusError(_why(port, error)) from error
+            raise BusError(_why(self.port, error)) from error
         self._file = self._serial.fileno()
         with self._line():
             fcntl.ioctl(self._file, termios.TIOCEXCL)  # also against those who do not ask for a lock
@@ -98,6 +102,13 @@ class Bus:
                 fcntl.ioctl(self._file, termios.TIOCNXCL)
             self._serial.close()
 
+    def reopen(self) -> None:
+        """After `BusLost`, where the port is there again; `BusError` where it is not."""
+        self.close()
+        self._reader.clear()
+        self._owed.clear()
+        self._open()
+
     # -- one motor -----------------------------------------------------------------------------------------------
 
     def ping(self, motor: int) -> Answer | None:
@@ -111,17 +122,22 @@ class Bus:
         return self._one(request, register.size, f"reading register {register.address}").value(register)
 
     def write(self, motor: int, register: Register, value: int) -> Answer:
+        if self._withheld():
+            return Answer(b"", 0)
         request = Packet(motor, packets.WRITE, bytes([register.address]) + register.encode(value))
         return self._one(request, 0, f"writing register {register.address}")
 
     def prepare(self, motor: int, address: int, data: bytes) -> Answer:
         """Have a motor keep what it is to write when `act` says so."""
+        if self._withheld():
+            return Answer(b"", 0)
         request = Packet(motor, packets.REG_WRITE, bytes([address]) + data)
         return self._one(request, 0, f"preparing register {address}")
 
     def act(self) -> None:
         """All motors write what they were given by `prepare`."""
-        self._send(Packet(BROADCAST, packets.ACTION))
+        if not self._withheld():
+            self._send(Packet(BROADCAST, packets.ACTION))
 
     # -- several motors ------------------------------------------------------------------------------------------
 
@@ -140,11 +156,18 @@ class Bus:
 
     def sync_write(self, address: int, values: dict[int, bytes]) -> None:
         """The same registers of several motors, which do not answer."""
-        self._send(packets.sync_write(address, values))
+        if not self._withheld():
+            self._send(packets.sync_write(address, values))
 
     def broadcast(self, register: Register, value: int) -> None:
         """A register of every motor there is, known or not; none answers."""
-        self._send(Packet(BROADCAST, packets.WRITE, bytes([register.address]) + register.encode(value)))
+        if not self._withheld():
+            self._send(Packet(BROADCAST, packets.WRITE, bytes([register.address]) + register.encode(value)))
+
+    def _withheld(self) -> bool:
+        """Whether something that changes a motor must not be sent."""
+        self.counts["withheld"] += self.dry
+        return self.dry
 
     # -- the line ------------------------------------------------------------------------------------------------
 

@@ -94,8 +94,10 @@ class Safety:
         return self._towards(mended, seconds)
 
     def hold(self, seconds: float) -> Float[np.ndarray, " 5"]:
-        """Joint goals that come to rest where the arm is going to."""
-        return self._towards(self._goal, seconds)
+        """Joint goals that come to rest as soon as the acceleration allows."""
+        limiter = self._limiter
+        braking = limiter.velocity * np.linalg.norm(limiter.velocity) / (2 * limiter.acceleration)
+        return self._towards(np.clip(limiter.position + braking, self._low, self._high), seconds)
 
     def _towards(self, goal: np.ndarray, seconds: float) -> np.ndarray:
         self._goal = goal.copy()

@@ -26,6 +26,10 @@ class Trajectory:
         """`n_blend`: waypoints of a new chunk that are blended with the old one's; `latency` of the arm [s]."""
         self.n_blend, self.latency = n_blend, latency
         self.n_late = 0  # chunks all of whose waypoints had passed
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all waypoints."""
         self.times: np.ndarray = np.empty(0)
         self.positions: np.ndarray = np.empty((0, 3))
         self.openings: np.ndarray = np.empty(0)

@@ -6,49 +6,21 @@ from pathlib import Path
 import arms
 import numpy as np
 import pytest
+from arms import PERIOD, FakeClock, N, chunk, go, tool
 
-from robot import loop, telemetry
 from robot import registers as r
 from robot.control import Control, ControlConfig, Mode, Tick
-from robot.feetech import Bus
-from robot.kinematics import Kinematics
-from robot.packets import BROADCAST, SYNC_WRITE, WRITE
-from robot.safety import Safety, SafetyConfig
-from robot.so100 import Arm, ArmConfig
-from robot.trajectory import Trajectory
+from robot.packets import SYNC_WRITE
+from robot.safety import SafetyConfig
 from robot.twin import mishaps
 from robot.twin.line import Line
 from videopolicy.errors import BadInput
 from videopolicy.types import ActionChunk
 
-REST = (0.1, -1.7, 1.6, 1.2, 0.0, 0.5)
-PERIOD, N = 0.2, 12
-
-
-class FakeClock:
-    """Sleeping takes no time; the emulated motors move meanwhile."""
-
-    def __init__(self, line: Line) -> None:
-        self.time, self.line = 100.0, line
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep_until(self, moment: float) -> None:
-        while self.time < moment:
-            step = min(0.01, moment - self.time)
-            self.time += step
-            with self.line.lock:
-                for servo in self.line.servos.values():
-                    servo.advance(step)
-                    if servo.setpoint is not None:
-                        servo.velocity = (servo.setpoint - servo.actual) / step
-                        servo.actual = servo.setpoint
-
 
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[Line]:
-    with arms.line(tmp_path, REST) as line:
+    with arms.line(tmp_path, arms.REST) as line:
         yield line
 
 
@@ -59,34 +31,8 @@ def clock(line: Line) -> FakeClock:
 
 @pytest.fixture
 def control(line: Line, clock: FakeClock) -> Iterator[Control]:
-    with Bus(str(line.port), arms.MOTORS) as bus:
-        bus.slack = arms.SLACK
-        arm = Arm(bus, arms.calibration(), ArmConfig(), clock.now)
-        arm.connect()
-        arm.torque_on()
-        safety = Safety(SafetyConfig(), Kinematics(limits=arm.limits), arm.limits, arm.state.position.copy())
-        yield Control(arm, safety, Trajectory(), ControlConfig())
-
-
-def tool(control: Control) -> np.ndarray:
-    return control.safety.kinematics.forward(control.arm.state.position).position
-
-
-def chunk(start: np.ndarray, velocity: tuple = (-0.02, 0.03, 0.0), opening: float = 0.0) -> ActionChunk:
-    t = PERIOD * np.arange(1, N + 1)[:, None]
-    return ActionChunk(start + t * np.array(velocity), np.full(N, opening), PERIOD)
-
-
-def go(control: Control, clock: FakeClock, seconds: float) -> list[Tick]:
-    rows: list[Tick] = []
-    end = clock.time + seconds
-    due = clock.time
-    while clock.time < end and not control.ended:
-        due += 0.02
-        clock.sleep_until(due)
-        rows.append(control.tick(clock.now()))
-        control.arm.bus.ping(1)  # what was sent has arrived
-    return rows
+    with arms.driven(line, clock) as control:
+        yield control
 
 
 def test_the_arm_follows_its_chunks(control: Control, clock: FakeClock) -> None:
@@ -182,51 +128,53 @@ def test_what_would_burn_is_parked(control: Control, clock: FakeClock, line: Lin
     assert [servo.get(r.TORQUE_ENABLE) for servo in line.servos.values()] == [0] * 6
 
 
-def test_a_lost_bus_ends_it(control: Control, clock: FakeClock, line: Line) -> None:
+def test_a_lost_bus_is_let_go_of_when_it_is_back(control: Control, clock: FakeClock, line: Line) -> None:
     control.submit(chunk(tool(control)), clock.time)
     go(control, clock, 0.2)
     line.unplug()
-    rows: list[Tick] = [control.tick(clock.now())]
+    rows = [control.tick(clock.now()), control.tick(clock.now() + 0.02)]
     assert rows[-1].mode == "lost"
     assert "is gone" in rows[-1].why
-    assert control.ended
-
-
-def test_the_loop_keeps_time_and_a_record(control: Control, clock: FakeClock, line: Line, tmp_path: Path) -> None:
-    control.submit(chunk(tool(control)), clock.time)
-    asked = clock.time + 2.0
-    with telemetry.Telemetry(tmp_path / "log") as record:
-        cadence = loop.run(control, clock, record.add, park=lambda: clock.time > asked)
-    table = telemetry.read(tmp_path / "log")
-    assert len(table) == cadence.n_ticks > 100
-    assert cadence.rate == pytest.approx(50.0, rel=1e-3)
-    assert cadence.n_skipped == 0
-    assert table["mode"].to_pylist()[-1] == "off"
-    assert table["tick"].to_pylist() == sorted(table["tick"].to_pylist())
-    assert "50.000 Hz" in str(cadence)
-
-
-def test_stopping_lets_go_at_once(control: Control, clock: FakeClock, line: Line) -> None:
-    control.submit(chunk(tool(control)), clock.time)
-    asked = clock.time + 0.5
-    line.heard.clear()
-    rows: list[Tick] = []
-    loop.run(control, clock, rows.append, stopped=lambda: clock.time > asked)
+    assert not control.ended
+    assert [servo.get(r.TORQUE_ENABLE) for servo in line.servos.values()] == [1] * 6
+    line.plug()
+    rows.append(control.tick(clock.now() + 0.04))
     assert control.mode is Mode.STOPPED
-    assert rows[-1].now == pytest.approx(asked, abs=0.03)
-    codes = [(p.id, p.code, p.parameters) for _, p in line.heard]
-    off = codes.index((BROADCAST, WRITE, b"\x28\x00"))
-    assert not [x for x in codes[off + 1 :] if x[1] in (WRITE, SYNC_WRITE)]
-
-
-def test_a_program_that_fails_lets_go_of_the_arm(control: Control, clock: FakeClock, line: Line) -> None:
-    def write(_row: Tick) -> None:
-        raise ZeroDivisionError("somebody's fault")
-
-    with pytest.raises(ZeroDivisionError):
-        loop.run(control, clock, write)
-    assert control.mode is Mode.STOPPED
+    assert "it came back, and torque was switched off" in rows[-1].why
+    assert control.unconfirmed == []
     assert [servo.get(r.TORQUE_ENABLE) for servo in line.servos.values()] == [0] * 6
+
+
+def test_a_lost_bus_that_stays_away_is_given_up(control: Control, clock: FakeClock, line: Line) -> None:
+    line.unplug()
+    control.tick(clock.now())
+    row = control.tick(clock.now() + control.cfg.give_up_after + 0.1)
+    assert control.ended
+    assert row.why.endswith("not back within 10 s, and no motor confirmed that torque is off")
+    assert len(control.unconfirmed) == 6
+
+
+def test_who_does_not_confirm_is_named(control: Control, clock: FakeClock, line: Line) -> None:
+    line.always[2] = mishaps.silent
+    assert control.emergency_stop("enough") == ["shoulder_lift"]
+    assert control.why == "enough; shoulder_lift did not confirm that torque is off"
+
+
+def test_waypoints_are_forgotten_when_pictures_are_old(control: Control, clock: FakeClock) -> None:
+    """It stays where it is at once, says why, goes on with the next chunk, and rests where none comes."""
+    control.submit(chunk(tool(control)), clock.time)
+    go(control, clock, 0.3)
+    control.pause("no picture for 0.6 s")
+    rows = go(control, clock, 0.6)
+    assert {row.mode for row in rows} == {"hold"}
+    assert rows[-1].why.endswith("no picture for 0.6 s")
+    np.testing.assert_allclose(rows[-1].goal, rows[-10].goal, atol=1e-6)
+    control.submit(chunk(tool(control)), clock.time)
+    assert go(control, clock, 0.2)[-1].mode == "run"
+    control.pause("no picture for 0.6 s")
+    rows = go(control, clock, 8.0)
+    assert rows[-1].mode == "off"
+    assert "no picture for 0.6 s" in rows[-1].why
 
 
 def test_no_goal_outside_the_limits_is_ever_on_the_wire(control: Control, clock: FakeClock, line: Line) -> None:

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from eval.statistics import bootstrap95, paired, sign_flips, wilson95, wilson95_grouped
+from eval.statistics import bootstrap95, paired, sign_flips, wilson95_grouped
+from videopolicy.rates import wilson95
 
 
 @pytest.mark.parametrize(("k", "n"), [(1, 40), (20, 40), (33, 100)])

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -27,7 +28,8 @@ HEAVY = {  # each lives in one file, the simulator in two, so that replacing it 
     "draccus": {"videopolicy/config.py"},
     "libero": {"eval/simulation.py"},
     "robosuite": SIMULATOR,
-    "mujoco": SIMULATOR,
+    "mujoco": SIMULATOR | {"robot/twin/world.py"},
+    "cv2": {f"robot/{n}.py" for n in ("board", "calibrate", "camera", "hand_eye", "markers", "mounting", "sources")},
     "h5py": {"eval/hdf5.py"},
     "serial": {"robot/feetech.py"},
 }
@@ -47,8 +49,8 @@ FORBIDDEN = {
     "videopolicy/camera.py": ("torch", "videopolicy.types", "videopolicy.data", "videopolicy.heads"),
     "videopolicy/training/": ("videopolicy.camera", "videopolicy.types"),
     "train_stages/": ("eval", "robot"),
-    "robot/": ("eval", "train_stages", "torch"),
-    "robot/twin/": ("robot.so100", "robot.safety", "robot.trajectory", "robot.calibration"),
+    "robot/": ("eval", "train_stages"),
+    "robot/twin/": ("robot.so100", "robot.safety", "robot.trajectory", "robot.calibration", "robot.connection"),
     "eval/executors.py": ("torch", "videopolicy.heads", "videopolicy.backbones", "videopolicy.policy"),
 }
 
@@ -57,6 +59,7 @@ def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Full names of all modules and names that a file imports, at any depth."""
     found = set()
@@ -94,6 +97,24 @@ def test_dependencies_point_down(place: str) -> None:
 def test_heavy_packages_are_imported_in_their_own_files_only(package: str) -> None:
     users = {name(p) for p in library() if any(reaches(i, package) for i in imports(p))}
     assert users == HEAVY[package]
+
+
+def test_the_arm_runs_without_torch() -> None:
+    """A policy computes in a process of its own; simulators live in processes that never import torch."""
+    reached = {name(p) for p in library() if name(p).startswith("robot/") and _reaches_torch(p)}
+    assert reached == {"robot/policy_server.py"}
+
+
+def _reaches_torch(path: Path, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether importing a file imports torch, at any depth within the project."""
+    found = imports(path)
+    if any(reaches(i, "torch") for i in found):
+        return True
+    files = {ROOT / f"{i.replace('.', '/')}.py" for i in found} | {
+        ROOT / f"{i.rpartition('.')[0].replace('.', '/')}.py" for i in found
+    }
+    new = [p for p in files if p.is_file() and name(p) not in seen]
+    return any(_reaches_torch(p, seen | {name(path), *map(name, new)}) for p in new)
 
 
 LATE = {"videopolicy/training/engine.py"}  # imports what only those have who ask for it

@@ -84,6 +84,9 @@ class Servo:
                 self._put(r.TORQUE_ENABLE, 1)  # a goal switches it on
             self._hold()
 
+    def heat(self, celsius: int) -> None:
+        self._put(r.PRESENT_TEMPERATURE, celsius)
+
     def prepare(self, address: int, data: bytes) -> None:
         self._prepared = (address, data)
 
@@ -97,7 +100,7 @@ class Servo:
         if self.setpoint is None:
             return
         low, high = self.get(r.MIN_POSITION), self.get(r.MAX_POSITION)
-        goal = min(max(self.get(r.GOAL_POSITION), low), high) + self.get(r.HOMING_OFFSET)
+        goal = min(max(self.get(r.GOAL_POSITION), low), high) + self._beginning()
         unit = FINE if self.get(r.PHASE) & 4 else COARSE
         fastest = abs(self.get(r.GOAL_VELOCITY)) * unit or 3400.0  # what it turns at without a load
         gain = 100.0 * self.get(r.ACCELERATION) or 1e6
@@ -125,8 +128,13 @@ class Servo:
         if self.setpoint is None:
             self.setpoint = self.actual
 
+    def _beginning(self) -> int:
+        """[ticks] of `actual` where the present turn's positions begin: they are 0 to 4095, and jump at the seam."""
+        offset = self.get(r.HOMING_OFFSET)
+        return offset + (round(self.actual) - offset) // TURN * TURN
+
     def _refresh(self) -> None:
-        self._put(r.PRESENT_POSITION, round(self.actual) - self.get(r.HOMING_OFFSET))
+        self._put(r.PRESENT_POSITION, round(self.actual) - self._beginning())
         self._put(r.PRESENT_VELOCITY, round(self.velocity))
         self._put(r.PRESENT_LOAD, max(-1000, min(1000, round(1000 * self.load))))
         self._put(r.PRESENT_CURRENT, round(abs(self.load) * 400))

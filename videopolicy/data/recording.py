@@ -67,11 +67,13 @@ class Writer:
         task: str,
         moving: bool = False,
         rotations: bool = False,
+        robot: str = "panda",
     ) -> None:
         """`moving`: every episode has its own camera, `Episode.extra["camera"]`; `camera` is that of the first.
 
-        `rotations`: every episode has its `rotation`.
+        `rotations`: every episode has its `rotation`. `robot`: what LeRobot is told of it.
         """
+        self.robot = robot
         self.root, self.fps, self.task, self.moving, self.rotations = root, fps, task, moving, rotations
         self.key, self.camera_name = f"observation.images.{camera_name}", camera_name
         self.info = self._open(camera)
@@ -198,7 +200,7 @@ class Writer:
         checksums.record(self.root, [TASKS, cameras.FILE])
         info = {
             "codebase_version": VERSION,
-            "robot_type": "panda",
+            "robot_type": self.robot,
             "fps": self.fps,
             "total_episodes": 0,
             "total_frames": 0,

@@ -1,0 +1,295 @@
+"""Calibrate an arm and its camera, one step after the other; what is found goes into the robot's calibration.json.
+
+python -m robot.calibrate joints --robot configs/robot_so100.yaml
+
+board: draw the board that is to be printed. joints: lead the arm by hand. table: touch the table with the tool.
+intrinsics, extrinsics: the arm shows the board to the camera, or the camera to the board, by itself. check: draw the
+gripper into a picture, where calibration says that it is.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from robot import hand_eye, moving
+from robot.board import BoardConfig, intrinsics
+from robot.calibration import ArmCalibration, read_calibration, write_calibration
+from robot.camera import CameraError, Lens
+from robot.clock import Clock
+from robot.connection import Eye, connect, kinematics_of
+from robot.control import ControlConfig
+from robot.feetech import Bus, BusError
+from robot.hand_eye import ROOM, HandEye, Mount, View, candidates, presenting
+from robot.homing import home
+from robot.kinematics import JOINTS, WRIST, Kinematics
+from robot.mounting import MountedCamera, lens_to_json, read_lens, read_mounted, read_table_height
+from robot.operator import Operator, wait
+from robot.safety import SafetyConfig
+from robot.settings import read_settings
+from robot.so100 import Arm
+from robot.table import Table, fit
+from videopolicy.config import guarded
+from videopolicy.data.files import reading, replace
+from videopolicy.errors import BadInput
+
+Image = UInt8[np.ndarray, "h w 3"]
+
+N_VIEWS, LEAST_VIEWS, MOST_POSES = 24, 15, 100
+N_TOUCHES = 6
+STILL = np.radians(0.3)  # that a joint may move while a picture is taken
+OPEN, SQUEEZE = 0.5, 0.08  # openings: for the board to be put in; less than where the gripper met it
+CLEARANCE = 0.75  # share of the room under the tool that is kept on the way from pose to pose
+
+BOARD = {
+    "fixed": (
+        "Hold the board between the fingers, its printed side to the camera, the rest of it beyond the fingertips. The"
+        " gripper closes on it, then the arm moves by itself: keep away from it."
+    ),
+    "wrist": (
+        "Lay the board flat on the table, 20 cm in front of the arm's base, its printed side up. The arm then moves by"
+        " itself: keep away from it."
+    ),
+}
+AWAY = {
+    "fixed": "Take hold of the board: the gripper opens.",
+    "wrist": "Take the board off the table.",
+}
+
+
+@dataclass(frozen=True)
+class Station:
+    """An arm at a table, before a camera, and somebody beside it."""
+
+    arm: Arm
+    kinematics: Kinematics
+    clock: Clock
+    operator: Operator
+    take: Callable[[], Image]  # a picture, RGB and as the lens makes it, taken after it was asked for
+    safety: SafetyConfig  # heights in the base frame
+    control: ControlConfig
+
+
+def joints(bus: Bus, operator: Operator, clock: Clock, path: Path) -> ArmCalibration:
+    """Home the arm and write its file. The rest of the file stays, unless it was found with other zeros."""
+    old, rest = read_calibration(path) if path.is_file() else (None, {})
+    found = home(bus, operator, clock)
+    if old is not None and (moved := [n for n in JOINTS if not found.joints[n].means(old.joints[n])]):
+        if dropped := [part for part in ("camera", "table") if part in rest]:
+            print(f"{', '.join(moved)} counts from another zero than before: calibrate {' and '.join(dropped)} again")
+        rest = {key: value for key, value in rest.items() if key not in ("camera", "table")}
+    write_calibration(path, found, rest)
+    for name, joint in found.joints.items():
+        print(f"{name:14} {joint.range_min:4} to {joint.range_max:4}, zero {joint.zero:7.1f}, sign {joint.sign:+d}")
+    return found
+
+
+def show(station: Station, mount: Mount, board: BoardConfig, n_views: int = N_VIEWS) -> list[View]:
+    """Have the arm show the board to the camera from many sides; the arm ends at rest, without torque.
+
+    `BadInput` where it was seen too rarely; errors of the arm as `moving.drive`.
+    """
+    arm, clock, operator = station.arm, station.clock, station.operator
+    floor = station.safety.low[2] + CLEARANCE * ROOM[mount]
+    views: list[View] = []
+    seen: list[np.ndarray] = []
+    n_poses = 0
+    if mount == "wrist":
+        wait(operator, clock, "board", BOARD[mount])
+    with moving.powered(arm, station.kinematics, station.safety, station.control, clock) as safety:
+        narrow = Kinematics(station.kinematics.hand - WRIST, moving.usable(safety))
+        up, grip = presenting(mount, narrow, station.safety), 0.0
+        moving.drive(arm, safety, clock, up, OPEN if mount == "fixed" else 0.0)
+        if mount == "fixed":
+            operator.ask("board", BOARD[mount])
+            moving.hold(arm, safety, clock, OPEN, operator.done)
+            moving.hold(arm, safety, clock, 0.0, _after(clock, 1.0))
+            grip = max(0.0, arm.state.opening - SQUEEZE)
+        for aim, q in candidates(mount, narrow, station.safety, seen):
+            if len(views) == n_views or n_poses == MOST_POSES:
+                break
+            if moving.lowest(narrow, arm.state.position, q) < floor:
+                continue
+            moving.drive(arm, safety, clock, q, grip)
+            n_poses += 1
+            if (view := _look(station, board)) is not None:
+                views.append(view)
+                seen.append(aim)
+                print(f"\r{len(views)} views in {n_poses} poses", end="", flush=True)
+        print()
+        if mount == "fixed":
+            moving.drive(arm, safety, clock, up, grip)
+            operator.ask("off_table", AWAY[mount])
+            moving.hold(arm, safety, clock, grip, operator.done)
+            moving.hold(arm, safety, clock, OPEN, _after(clock, 2.0))
+    if mount == "wrist":
+        wait(operator, clock, "off_table", AWAY[mount])
+    if len(views) < LEAST_VIEWS:
+        raise BadInput(
+            f"the board was seen in {len(views)} of {n_poses} poses; allowed: at least {LEAST_VIEWS}: is it the"
+            f" configuration's ({board.n_columns} x {board.n_rows} squares, {board.dictionary}), its printed side to"
+            " the camera, in good light, with nothing between?"
+        )
+    return views
+
+
+def find_lens(path: Path, views: list[View], board: BoardConfig, size: tuple[int, int]) -> Lens:
+    """Find the lens, and write it into the file; a camera's place that is there already keeps the lens it had."""
+    lens, rms = intrinsics(board, [view.corners for view in views], size)
+    arm, rest = read_calibration(path)
+    write_calibration(path, arm, {**rest, "lens": lens_to_json(lens, rms)})
+    print(
+        f"focal length {lens.K[0, 0]:.1f} px, centre ({lens.K[0, 2]:.1f}, {lens.K[1, 2]:.1f}) px; corners are off by"
+        f" {rms:.2f} px (rms)"
+    )
+    return lens
+
+
+def known_lens(path: Path, size: tuple[int, int]) -> Lens:
+    """The one that was found before; `BadInput` where there is none of pictures of this size."""
+    _, rest = read_calibration(path)
+    if "lens" not in rest:
+        raise BadInput(f"{path} has no lens: run robot.calibrate intrinsics on this arm, or give --with_intrinsics")
+    with reading(path):
+        lens = read_lens(rest["lens"], "lens")
+    if lens.size != size:
+        raise BadInput(f"{path} has a lens for pictures of {lens.size}; allowed: the camera's {size}")
+    return lens
+
+
+def place_camera(path: Path, mount: Mount, views: list[View], lens: Lens, board: BoardConfig) -> HandEye:
+    """Find where the camera is, and write it into the file."""
+    found = hand_eye.calibrate(mount, views, lens, board)
+    arm, rest = read_calibration(path)
+    camera = MountedCamera(lens.K, lens.distortion, lens.size, mount, found.T, found.reprojection_px)
+    write_calibration(path, arm, {**rest, "camera": camera.to_json()})
+    x, y, z = found.T[:3, 3]
+    where = "base" if mount == "fixed" else "hand"
+    print(f"{found}; the camera is at ({x:.3f}, {y:.3f}, {z:.3f}) m in the {where} frame")
+    return found
+
+
+def touch(
+    arm: Arm, kinematics: Kinematics, clock: Clock, operator: Operator, path: Path, n_points: int = N_TOUCHES
+) -> Table:
+    """Have somebody touch the table with the tool of the torque-free arm, and write its height into the file."""
+    if left := arm.torque_off():
+        raise RuntimeError(f"{', '.join(left)} did not confirm that torque is off: cut the arm's power")
+    points = np.empty((n_points, 3))
+    for i in range(n_points):
+        text = f"Point {i + 1} of {n_points}: with the gripper closed, touch the table with its tip"
+        wait(operator, clock, f"touch_{i + 1}", text + ", each time somewhere else, near and far.")
+        moving.read(arm, clock)
+        points[i] = kinematics.forward(arm.state.position).position
+    table = fit(points)
+    calibration, rest = read_calibration(path)
+    write_calibration(path, calibration, {**rest, "table": {"height": table.height, "tilt_deg": table.tilt_deg}})
+    print(
+        f"the table is at {1000 * table.height:+.1f} mm in the base frame, tilted by {table.tilt_deg:.2f} deg; points"
+        f" lie up to {1000 * table.residual:.1f} mm off it"
+    )
+    return table
+
+
+def check(station: Station, path: Path, output: Path) -> Float[np.ndarray, " 2"]:
+    """Draw where the gripper must be into a picture, and return where its tool point is [px]."""
+    _, camera, _ = read_mounted(path)
+    image = station.take()
+    moving.read(station.arm, station.clock)
+    if image.shape[1::-1] != camera.size:
+        raise BadInput(f"the picture is {image.shape[1::-1]}; allowed: {camera.size}, which was calibrated")
+    drawn, tool = camera.draw_tool(image, station.kinematics.hand_to_base(station.arm.state.position))
+    encoded = cv2.imencode(".png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))[1].tobytes()
+    replace(output, lambda temporary: temporary.write_bytes(encoded))
+    inside = bool(np.isfinite(tool).all() and (tool >= 0).all() and (tool < camera.size).all())
+    where = f"at ({tool[0]:.1f}, {tool[1]:.1f}) px" if inside else "outside the picture"
+    print(
+        f"the tool point is {where}; reprojection when calibrated: {camera.reprojection_px:.2f} px; drawn in {output}"
+    )
+    return tool
+
+
+def picture(eye: Eye, clock: Clock, timeout: float = 2.0) -> Image:
+    """A picture taken from now on; `CameraError` where there is none in time."""
+    asked = clock.now()
+    frame = eye.newest(asked)
+    until = time.monotonic() + timeout
+    while frame.captured < asked:
+        frame = eye.wait(frame.number, max(until - time.monotonic(), 0.0))
+    return frame.image
+
+
+def _look(station: Station, board: BoardConfig) -> View | None:
+    """What the camera sees of the board; None where that is too little, or the arm moved."""
+    before = station.arm.state.position.copy()
+    image = station.take()
+    moving.read(station.arm, station.clock)
+    after = station.arm.state.position
+    corners = board.detect(image)
+    if corners is None or np.abs(after - before).max() > STILL:
+        return None
+    return View(station.kinematics.hand_to_base((before + after) / 2), corners)
+
+
+def _after(clock: Clock, seconds: float) -> Callable[[], bool]:
+    end = clock.now() + seconds
+    return lambda: clock.now() >= end
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("board", "joints", "table", "intrinsics", "extrinsics", "check"))
+    parser.add_argument("--robot", type=Path, required=True, help="a robot's YAML file")
+    parser.add_argument("--with_intrinsics", action="store_true", help="extrinsics: find the lens from the same views")
+    parser.add_argument("--output", type=Path, help="the PNG that board and check write; board.png or check.png")
+    args = parser.parse_args()
+    settings = read_settings(args.robot)
+    path, output = settings.calibration, args.output or Path(f"{args.what}.png")
+    if args.what == "board":
+        settings.board.save(output)
+        print(f"{output}: print it in its true size, its squares {1000 * settings.board.square:g} mm wide")
+        return
+    with connect(settings) as robot:
+        if args.what == "joints":
+            joints(robot.bus, robot.operator, robot.clock, path)
+            return
+        calibration, rest = read_calibration(path)
+        calibration.need_signs(path)
+        arm = robot.arm(calibration)
+        kinematics = kinematics_of(arm)
+        if args.what == "table":
+            touch(arm, kinematics, robot.clock, robot.operator, path)
+            return
+        eye, height = robot.camera(), read_table_height(rest["table"]) if "table" in rest else 0.0
+
+        def take() -> Image:
+            return picture(eye, robot.clock)
+
+        station = Station(arm, kinematics, robot.clock, robot.operator, take, robot.safety(height), settings.control)
+        if args.what == "check":
+            check(station, path, output)
+            return
+        size = (settings.camera.width, settings.camera.height)
+        anew = args.what == "intrinsics" or args.with_intrinsics
+        lens = None if anew else known_lens(path, size)
+        views = show(station, settings.mount, settings.board)
+        lens = lens or find_lens(path, views, settings.board, size)
+        if args.what == "extrinsics":
+            place_camera(path, settings.mount, views, lens, settings.board)
+
+
+def work() -> None:
+    """What goes wrong with the arm or its camera, in a line."""
+    try:
+        main()
+    except (BusError, CameraError, RuntimeError) as error:
+        raise BadInput(str(error)) from error
+
+
+if __name__ == "__main__":
+    guarded(work)

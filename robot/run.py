@@ -1,0 +1,121 @@
+"""Run a policy on the arm, or on its twin, in real time.
+
+python -m robot.run --policy runs/x --robot configs/robot_so100.yaml [--dry_run] [--seconds 60] [--log runs/robot]
+
+Ctrl-C takes the arm to its rest, and then its torque off; `stop` and Enter lets go of it at once.
+"""
+
+import argparse
+import select
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+
+from robot import loop
+from robot.camera import CameraError
+from robot.connection import Connection, connect, kinematics_of
+from robot.control import Control, Tick
+from robot.deliberation import Deliberation
+from robot.feetech import BusError
+from robot.mounting import read_mounted
+from robot.policy_process import PolicyGone, PolicyProcess
+from robot.safety import Safety
+from robot.settings import read_settings
+from robot.telemetry import Telemetry
+from robot.trajectory import Trajectory
+from videopolicy.config import guarded
+from videopolicy.data.files import make_folder
+from videopolicy.errors import BadInput
+
+
+@dataclass
+class Requests:
+    """What the person at the keyboard wants."""
+
+    park: bool = False
+    stop: bool = False
+
+    def signal(self, _number: int, _frame: FrameType | None) -> None:
+        if not self.park:
+            print("going to rest; `stop` and Enter lets go at once", flush=True)
+        self.park = True
+
+    def look(self) -> bool:
+        """Whether to stop at once: the line `stop` was typed."""
+        if sys.stdin and sys.stdin.isatty() and select.select([sys.stdin], [], [], 0)[0]:
+            self.stop |= sys.stdin.readline().strip() == "stop"
+        return self.stop
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--policy", type=Path, required=True, help="a run of train_stages/light.py or joint.py")
+    parser.add_argument("--robot", type=Path, required=True, help="a robot's YAML file")
+    parser.add_argument("--dry_run", action="store_true", help="do everything but send: the arm stays as it is")
+    parser.add_argument("--seconds", type=float, default=60.0, help="after which the arm goes to its rest")
+    parser.add_argument("--log", type=Path, default=Path("runs/robot"), help="folder of the telemetry, by date")
+    parser.add_argument("--device", default="cpu", help="that the policy computes on")
+    args = parser.parse_args()
+    if not args.seconds > 0:
+        raise BadInput(f"--seconds is {args.seconds}; allowed: above 0")
+    settings = read_settings(args.robot)
+    if settings.twin is not None and settings.twin.lockstep:
+        raise BadInput("twin.lockstep is true; allowed: false, for a run in real time")
+    with connect(settings, dry=args.dry_run) as robot, PolicyProcess(args.policy, device=args.device) as policy:
+        run(robot, policy, args.seconds, args.log / time.strftime("%Y-%m-%d_%H-%M-%S"))
+
+
+def run(robot: Connection, policy: PolicyProcess, seconds: float, log: Path) -> Control:
+    """Until the control has ended; `robot.settings.calibration` says what is known of the arm."""
+    settings, clock = robot.settings, robot.clock
+    calibration, mounted, table = read_mounted(settings.calibration)
+    arm = robot.arm(calibration)
+    kinematics = kinematics_of(arm)
+    safety = Safety(robot.safety(table), kinematics, arm.limits, arm.state.position.copy())
+    control = Control(arm, safety, Trajectory(), settings.control)
+    thinking = Deliberation(control, policy, robot.camera(mounted.lens), mounted, table)
+    if thinking.think(clock.now()) is None:  # also so that the first one that counts is not the slow first one
+        raise BadInput(f"no chunk before the start: {control.why}")
+    make_folder(log)
+    wishes = Requests()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, wishes.signal)
+    began = clock.now()
+    said = ["", ""]
+
+    def write(row: Tick) -> None:
+        telemetry.add(row)
+        if [row.mode, row.why] != said and (row.mode != said[0] or row.mode != "hold"):
+            print(f"{row.now - began:7.2f} s  {row.mode:7} {row.why}", flush=True)
+        said[:] = [row.mode, row.why]
+
+    arm.torque_on()
+    with Telemetry(log) as telemetry:
+        thread = thinking.thread(clock)
+        cadence = loop.run(control, clock, write, wishes.look, lambda: wishes.park or clock.now() - began > seconds)
+    thread.join(policy.patience + 1)
+    print(cadence)
+    if thinking.latencies:
+        late = 1000 * np.array(thinking.latencies)
+        print(f"{len(late)} chunks, {np.median(late):.0f} ms after their pictures, at most {late.max():.0f} ms")
+    print(f"held {control.n_held} times for want of a waypoint; bus: {dict(arm.bus.counts)}; telemetry in {log}")
+    if control.unconfirmed:
+        raise BadInput(f"{', '.join(control.unconfirmed)} did not confirm that torque is off: cut the arm's power")
+    return control
+
+
+def work() -> None:
+    """What goes wrong before the loop begins, or in it, in a line."""
+    try:
+        main()
+    except (BusError, CameraError, PolicyGone) as error:
+        raise BadInput(str(error)) from error
+
+
+if __name__ == "__main__":
+    guarded(work)

@@ -1,0 +1,84 @@
+"""What came of the demo on the twin: a table, summary.json and report.html.
+
+python -m robot.summary runs/demo_robot
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from robot.trials import CONDITIONS, LIMIT, ON
+from videopolicy.config import guarded
+from videopolicy.data.files import read_json, read_jsonl, replace
+from videopolicy.errors import BadInput
+from videopolicy.provenance import provenance
+from videopolicy.rates import wilson95
+
+# Of the method's own paper, on a real arm: per cent of pixel-aligned actions and of ACT.
+PAPER = {
+    "in_distribution": (97, 9),
+    "new_viewpoint": (52, 0),
+    "new_viewpoint_5_demos": (87, 4),
+    "new_environment": (94, 0),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    args = parser.parse_args()
+    found = summary(args.folder)
+    replace(args.folder / "summary.json", lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
+    page = Environment(loader=PackageLoader("robot", ""), undefined=StrictUndefined, autoescape=True)
+    html = page.get_template("summary.html.j2").render(summary=found, paper=PAPER, limit=LIMIT, on=1000 * ON)
+    replace(args.folder / "report.html", lambda path: path.write_text(html))
+    print(f"{'condition':24}{'policy':12}{'n':>4}{'place %':>9}{'Wilson 95 %':>15}{'grasp %':>9}   on a real arm")
+    for row in found["rows"]:
+        low, high = row["wilson95"]
+        real = "" if row["paper"] is None else f"{row['paper']:6} %"
+        print(
+            f"{row['condition']:24}{row['policy']:12}{row['n']:4}{row['place']:9.1f}{f'{low:.1f}-{high:.1f}':>15}"
+            f"{row['grasp']:9.1f}   {real}"
+        )
+    print(f"{args.folder / 'report.html'}, {args.folder / 'summary.json'}")
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """`BadInput` where there are no trials, or where an episode stands twice."""
+    rows = []
+    for condition in CONDITIONS:
+        files = sorted((folder / "trials" / condition).glob("*.jsonl"))
+        rows += [row(condition, path.stem, read_jsonl(path), path) for path in files]
+    if not rows:
+        raise BadInput(f"no trials in {folder / 'trials'}: python -m robot.trials")
+    names = {"first": "calibration_error.json", "moved": "calibration_moved_error.json"}
+    cameras = {name: read_json(folder / file) for name, file in names.items() if (folder / file).exists()}
+    steps = read_jsonl(folder / "steps.jsonl") if (folder / "steps.jsonl").exists() else []
+    seconds = {step["name"]: step["seconds"] for step in steps if step["status"] == 0}
+    return {"rows": rows, "calibration": cameras, "seconds": seconds, **provenance()}
+
+
+def row(condition: str, policy: str, lines: list[dict], where: Path) -> dict[str, Any]:
+    n = len(lines)
+    if len({line["episode"] for line in lines}) != n or n == 0:
+        raise BadInput(f"{where} has {n} lines of {len({line['episode'] for line in lines})} episodes; remove it")
+    n_placed = sum(line["place"] for line in lines)
+    n_grasped = sum(line["grasp"] for line in lines)
+    paper = dict(zip(("para", "regression"), PAPER[condition], strict=True)).get(policy)
+    return {
+        "condition": condition,
+        "policy": policy,
+        "n": n,
+        "place": round(100 * n_placed / n, 1),
+        "grasp": round(100 * n_grasped / n, 1),
+        "wilson95": list(wilson95(n_placed, n)),
+        "stopped": sum(line["mode"] in ("park", "off", "stopped", "lost") for line in lines),
+        "paper": paper,
+    }
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,68 @@
+"""The loop in real time and its record, in a time of its own; what ends it lets go of the arm."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import arms
+import pytest
+from arms import FakeClock, chunk, tool
+
+from robot import loop, telemetry
+from robot import registers as r
+from robot.control import Control, Mode, Tick
+from robot.packets import BROADCAST, SYNC_WRITE, WRITE
+from robot.twin.line import Line
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    with arms.line(tmp_path, arms.REST) as line:
+        yield line
+
+
+@pytest.fixture
+def clock(line: Line) -> FakeClock:
+    return FakeClock(line)
+
+
+@pytest.fixture
+def control(line: Line, clock: FakeClock) -> Iterator[Control]:
+    with arms.driven(line, clock) as control:
+        yield control
+
+
+def test_the_loop_keeps_time_and_a_record(control: Control, clock: FakeClock, line: Line, tmp_path: Path) -> None:
+    control.submit(chunk(tool(control)), clock.time)
+    asked = clock.time + 2.0
+    with telemetry.Telemetry(tmp_path / "log") as record:
+        cadence = loop.run(control, clock, record.add, park=lambda: clock.time > asked)
+    table = telemetry.read(tmp_path / "log")
+    assert len(table) == cadence.n_ticks > 100
+    assert cadence.rate == pytest.approx(50.0, rel=1e-3)
+    assert cadence.n_skipped == 0
+    assert table["mode"].to_pylist()[-1] == "off"
+    assert table["tick"].to_pylist() == sorted(table["tick"].to_pylist())
+    assert "50.000 Hz" in str(cadence)
+
+
+def test_stopping_lets_go_at_once(control: Control, clock: FakeClock, line: Line) -> None:
+    control.submit(chunk(tool(control)), clock.time)
+    asked = clock.time + 0.5
+    line.heard.clear()
+    rows: list[Tick] = []
+    loop.run(control, clock, rows.append, stopped=lambda: clock.time > asked)
+    assert control.mode is Mode.STOPPED
+    assert rows[-1].now == pytest.approx(asked, abs=0.03)
+    codes = [(p.id, p.code, p.parameters) for _, p in line.heard]
+    off = codes.index((BROADCAST, WRITE, b"\x28\x00"))
+    assert not [x for x in codes[off + 1 :] if x[1] in (WRITE, SYNC_WRITE)]
+
+
+def test_a_program_that_fails_lets_go_of_the_arm(control: Control, clock: FakeClock, line: Line) -> None:
+    def write(_row: Tick) -> None:
+        raise ZeroDivisionError("somebody's fault")
+
+    with pytest.raises(ZeroDivisionError):
+        loop.run(control, clock, write)
+    assert control.mode is Mode.STOPPED
+    assert [servo.get(r.TORQUE_ENABLE) for servo in line.servos.values()] == [0] * 6
