@@ -17,15 +17,15 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from robot import hand_eye, moving
+from robot import hand_eye, markers, moving
 from robot.board import BoardConfig, intrinsics
 from robot.calibration import ArmCalibration, read_calibration, write_calibration
-from robot.camera import CameraError, Lens
+from robot.camera import Lens
 from robot.clock import Clock
 from robot.connection import Eye, connect, kinematics_of
 from robot.control import ControlConfig
-from robot.feetech import Bus, BusError
-from robot.hand_eye import ROOM, HandEye, Mount, View, candidates, presenting
+from robot.feetech import Bus
+from robot.hand_eye import HandEye, Mount, View
 from robot.homing import home
 from robot.kinematics import JOINTS, WRIST, Kinematics
 from robot.mounting import MountedCamera, lens_to_json, read_lens, read_mounted, read_table_height
@@ -40,7 +40,7 @@ from videopolicy.errors import BadInput
 
 Image = UInt8[np.ndarray, "h w 3"]
 
-N_VIEWS, LEAST_VIEWS, MOST_POSES = 24, 15, 100
+N_VIEWS, LEAST_VIEWS, MOST_POSES = 24, 15, 120
 N_TOUCHES = 6
 STILL = np.radians(0.3)  # that a joint may move while a picture is taken
 OPEN, SQUEEZE = 0.5, 0.08  # openings: for the board to be put in; less than where the gripper met it
@@ -56,10 +56,7 @@ BOARD = {
         " itself: keep away from it."
     ),
 }
-AWAY = {
-    "fixed": "Take hold of the board: the gripper opens.",
-    "wrist": "Take the board off the table.",
-}
+AWAY = {"fixed": "Take hold of the board: the gripper opens.", "wrist": "Take the board off the table."}
 
 
 @dataclass(frozen=True)
@@ -95,32 +92,35 @@ def show(station: Station, mount: Mount, board: BoardConfig, n_views: int = N_VI
     `BadInput` where it was seen too rarely; errors of the arm as `moving.drive`.
     """
     arm, clock, operator = station.arm, station.clock, station.operator
-    floor = station.safety.low[2] + CLEARANCE * ROOM[mount]
+    floor = station.safety.low[2] + CLEARANCE * moving.ROOM[mount]
     views: list[View] = []
     seen: list[np.ndarray] = []
-    n_poses = 0
+    n_poses, mirrored = 0, False
     if mount == "wrist":
         wait(operator, clock, "board", BOARD[mount])
     with moving.powered(arm, station.kinematics, station.safety, station.control, clock) as safety:
         narrow = Kinematics(station.kinematics.hand - WRIST, moving.usable(safety))
-        up, grip = presenting(mount, narrow, station.safety), 0.0
+        up, grip = moving.presenting(mount, narrow, station.safety), 0.0
         moving.drive(arm, safety, clock, up, OPEN if mount == "fixed" else 0.0)
         if mount == "fixed":
             operator.ask("board", BOARD[mount])
             moving.hold(arm, safety, clock, OPEN, operator.done)
             moving.hold(arm, safety, clock, 0.0, _after(clock, 1.0))
             grip = max(0.0, arm.state.opening - SQUEEZE)
-        for aim, q in candidates(mount, narrow, station.safety, seen):
+        for aim, q in moving.candidates(mount, narrow, station.safety, seen):
             if len(views) == n_views or n_poses == MOST_POSES:
                 break
             if moving.lowest(narrow, arm.state.position, q) < floor:
                 continue
             moving.drive(arm, safety, clock, q, grip)
             n_poses += 1
-            if (view := _look(station, board)) is not None:
+            view, mirrored = _look(station, board)
+            if view is not None:
                 views.append(view)
                 seen.append(aim)
                 print(f"\r{len(views)} views in {n_poses} poses", end="", flush=True)
+            elif mirrored and not views:
+                break
         print()
         if mount == "fixed":
             moving.drive(arm, safety, clock, up, grip)
@@ -129,6 +129,8 @@ def show(station: Station, mount: Mount, board: BoardConfig, n_views: int = N_VI
             moving.hold(arm, safety, clock, OPEN, _after(clock, 2.0))
     if mount == "wrist":
         wait(operator, clock, "off_table", AWAY[mount])
+    if mirrored and not views:
+        raise BadInput("pictures show the board mirrored; allowed: as it is: does the camera mirror, or the print?")
     if len(views) < LEAST_VIEWS:
         raise BadInput(
             f"the board was seen in {len(views)} of {n_poses} poses; allowed: at least {LEAST_VIEWS}: is it the"
@@ -143,10 +145,8 @@ def find_lens(path: Path, views: list[View], board: BoardConfig, size: tuple[int
     lens, rms = intrinsics(board, [view.corners for view in views], size)
     arm, rest = read_calibration(path)
     write_calibration(path, arm, {**rest, "lens": lens_to_json(lens, rms)})
-    print(
-        f"focal length {lens.K[0, 0]:.1f} px, centre ({lens.K[0, 2]:.1f}, {lens.K[1, 2]:.1f}) px; corners are off by"
-        f" {rms:.2f} px (rms)"
-    )
+    f, u, v = lens.K[[0, 0, 1], [0, 2, 2]]
+    print(f"focal length {f:.1f} px, centre ({u:.1f}, {v:.1f}) px; corners are off by {rms:.2f} px (rms)")
     return lens
 
 
@@ -162,16 +162,33 @@ def known_lens(path: Path, size: tuple[int, int]) -> Lens:
     return lens
 
 
-def place_camera(path: Path, mount: Mount, views: list[View], lens: Lens, board: BoardConfig) -> HandEye:
-    """Find where the camera is, and write it into the file."""
-    found = hand_eye.calibrate(mount, views, lens, board)
+def place_camera(
+    path: Path, mount: Mount, views: list[View], lens: Lens, board: BoardConfig, refine_lens: bool = False
+) -> HandEye:
+    """Find where the camera is, with `refine_lens` its lens too, and write it into the file."""
+    found = hand_eye.calibrate(mount, views, lens, board, refine_lens)
+    lens = found.lens
     arm, rest = read_calibration(path)
     camera = MountedCamera(lens.K, lens.distortion, lens.size, mount, found.T, found.reprojection_px)
-    write_calibration(path, arm, {**rest, "camera": camera.to_json()})
+    kept = {**rest, "lens": lens_to_json(lens, found.reprojection_px)} if refine_lens else rest
+    write_calibration(path, arm, {**kept, "camera": camera.to_json()})
     x, y, z = found.T[:3, 3]
-    where = "base" if mount == "fixed" else "hand"
-    print(f"{found}; the camera is at ({x:.3f}, {y:.3f}, {z:.3f}) m in the {where} frame")
+    print(
+        f"{found}; it is at ({x:.3f}, {y:.3f}, {z:.3f}) m in the frame of the {'base' if mount == 'fixed' else 'hand'}"
+    )
     return found
+
+
+def keep_markers(path: Path, views: list[View], found: HandEye, board: BoardConfig) -> None:
+    """Keep one of the pictures beside the file: what was seen of the board in it, and where the arm held that."""
+    for view in sorted(views, key=lambda view: -len(view.corners.ids)):
+        assert view.image is not None
+        image = found.lens.undistorted(view.image)
+        if (corners := board.detect(image)) is not None:
+            T_base_board = view.T_base_hand @ found.T_board
+            points = board.points[corners.ids] @ T_base_board[:3, :3].T + T_base_board[:3, 3]
+            markers.write(path, image, corners.uv, points)
+            return
 
 
 def touch(
@@ -182,8 +199,8 @@ def touch(
         raise RuntimeError(f"{', '.join(left)} did not confirm that torque is off: cut the arm's power")
     points = np.empty((n_points, 3))
     for i in range(n_points):
-        text = f"Point {i + 1} of {n_points}: with the gripper closed, touch the table with its tip"
-        wait(operator, clock, f"touch_{i + 1}", text + ", each time somewhere else, near and far.")
+        text = f"Point {i + 1} of {n_points}, all over the table: touch it with the closed gripper's tip."
+        wait(operator, clock, f"touch_{i + 1}", text)
         moving.read(arm, clock)
         points[i] = kinematics.forward(arm.state.position).position
     table = fit(points)
@@ -224,16 +241,16 @@ def picture(eye: Eye, clock: Clock, timeout: float = 2.0) -> Image:
     return frame.image
 
 
-def _look(station: Station, board: BoardConfig) -> View | None:
-    """What the camera sees of the board; None where that is too little, or the arm moved."""
+def _look(station: Station, board: BoardConfig) -> tuple[View | None, bool]:
+    """What the camera sees of the board, where that is enough and the arm stood still; whether it sees it mirrored."""
     before = station.arm.state.position.copy()
     image = station.take()
     moving.read(station.arm, station.clock)
     after = station.arm.state.position
     corners = board.detect(image)
     if corners is None or np.abs(after - before).max() > STILL:
-        return None
-    return View(station.kinematics.hand_to_base((before + after) / 2), corners)
+        return None, corners is None and board.detect(np.ascontiguousarray(image[:, ::-1])) is not None
+    return View(station.kinematics.hand_to_base((before + after) / 2), corners, image), False
 
 
 def _after(clock: Clock, seconds: float) -> Callable[[], bool]:
@@ -265,7 +282,9 @@ def main() -> None:
         if args.what == "table":
             touch(arm, kinematics, robot.clock, robot.operator, path)
             return
-        eye, height = robot.camera(), read_table_height(rest["table"]) if "table" in rest else 0.0
+        with reading(path):
+            height = read_table_height(rest["table"]) if "table" in rest else 0.0
+        eye = robot.camera()
 
         def take() -> Image:
             return picture(eye, robot.clock)
@@ -280,14 +299,16 @@ def main() -> None:
         views = show(station, settings.mount, settings.board)
         lens = lens or find_lens(path, views, settings.board, size)
         if args.what == "extrinsics":
-            place_camera(path, settings.mount, views, lens, settings.board)
+            found = place_camera(path, settings.mount, views, lens, settings.board, refine_lens=anew)
+            if settings.mount == "fixed":
+                keep_markers(path, views, found, settings.board)
 
 
 def work() -> None:
     """What goes wrong with the arm or its camera, in a line."""
     try:
         main()
-    except (BusError, CameraError, RuntimeError) as error:
+    except RuntimeError as error:  # BusError and CameraError among them
         raise BadInput(str(error)) from error
 
 

@@ -1,7 +1,7 @@
 """Everything that one robot is reached by, opened together: bus, clock, camera, hand; of an arm or its twin."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 from robot.calibration import NAMES, ArmCalibration
 from robot.camera import Frame, Lens
 from robot.clock import Clock, MonotonicClock
-from robot.feetech import Bus
+from robot.feetech import Bus, BusError
 from robot.kinematics import Kinematics
 from robot.operator import Operator, Terminal
 from robot.safety import SafetyConfig
@@ -20,6 +20,7 @@ from robot.sources import open_camera
 from robot.twin.hand import Hand
 from robot.twin.remote import LockstepCamera, LockstepClock, Twin
 
+PATIENT = 2.0  # [s]
 MOTORS = {i: name for i, name in enumerate(NAMES, 1)}
 
 
@@ -75,13 +76,19 @@ def connect(settings: Settings, dry: bool = False) -> Iterator[Connection]:
             twin = stack.enter_context(start(settings))
             port = str(twin.port)
         bus = stack.enter_context(Bus(port, MOTORS, dry=dry))
+        # In lockstep no answer is ever late: a machine that is busy must not change what happens.
+        bus.slack = PATIENT if twin is not None and twin.lockstep else settings.slack
         clock: Clock = MonotonicClock()
-        operator: Operator = Terminal()
-        if twin is not None:
-            operator = Hand(twin, settings.mount)
-            if twin.lockstep:
-                clock = LockstepClock(twin, lambda: bus.ping(1))
+        operator: Operator = Terminal() if twin is None else Hand(twin, settings.mount)
+        if twin is not None and twin.lockstep:
+            clock = LockstepClock(twin, lambda: _arrived(bus))
         yield Connection(settings, bus, clock, operator, twin, stack)
+
+
+def _arrived(bus: Bus) -> None:
+    """Return when what was sent has arrived; a bus that is gone is its user's matter."""
+    with suppress(BusError):
+        bus.ping(1)
 
 
 def start(settings: Settings) -> Twin:

@@ -61,6 +61,7 @@ class Tick:
     mode: str
     queue: float  # [s] of waypoints that are left; below 0: so long ago the last one was
     age: float  # [s] of the picture behind the chunk in force
+    since: float  # [s] when that chunk came, NaN before the first
     target: list[float]  # wished tool point [m], NaN without
     goal: list[float]  # joint angles sent [rad], NaN where none were
     position: list[float]  # as read [rad]
@@ -85,8 +86,8 @@ class Control:
         self.n_held = 0  # ticks at which the queue was empty after it had begun to run
         self._rest = np.radians(cfg.rest_deg)
         self._opening = arm.state.opening
-        self._newest: tuple[ActionChunk, float] | None = None
-        self._captured = np.nan
+        self._newest: tuple[ActionChunk, float, float] | None = None
+        self._captured = self._since = np.nan
         self._last_waypoint: float | None = None
         self._lost_until: float | None = None  # [s] when a lost bus is given up
         self._parking = False
@@ -99,7 +100,7 @@ class Control:
         From any thread.
         """
         with self._lock:
-            self._newest = (chunk, captured)
+            self._newest = (chunk, captured, self.arm.now())
 
     def park(self, why: str) -> None:
         """Go to rest from the next tick on, whatever chunks come."""
@@ -173,12 +174,12 @@ class Control:
             self._last_waypoint = now if self._last_waypoint is None else self._last_waypoint
         if newest is None or self._parking:
             return
-        chunk, captured = newest
+        chunk, captured, came = newest
         if not all(np.isfinite(x).all() for x in (chunk.position, chunk.gripper)):
             self.why = "a chunk with numbers that are not finite was dropped"
             return
         if self.trajectory.add(chunk, captured, now):
-            self._captured, self._blame = captured, ""
+            self._captured, self._since, self._blame = captured, came, ""
 
     def _decide(self, now: float) -> Float[np.ndarray, " 5"]:
         """The mode, and the joint angles to send in it."""
@@ -227,6 +228,7 @@ class Control:
             mode=self.mode.value,
             queue=target.left if target is not None else np.nan,
             age=now - self._captured,
+            since=self._since,
             target=(target.position if target is not None else np.full(3, np.nan)).tolist(),
             goal=(np.full(5, np.nan) if goal is None else goal).tolist(),
             position=state.position.tolist(),

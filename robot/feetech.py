@@ -25,6 +25,8 @@ BAUD = 1_000_000
 BYTE = 10 / BAUD  # [s]
 SLACK = 0.005  # [s] that an answer may take beyond its own length and the motors' return delay: USB, scheduling
 N_TRIES = 3
+FORGET = 0.3  # [s] after which an answer that has not come does not come
+LONGEST = 100  # [bytes] of registers that are asked for, to prove that a motor owes nothing
 N_FOREIGN = 3  # requests in a row with answers that nobody asked for: there is another master
 INVALID = 0x80  # an error byte with this bit is noise
 
@@ -77,7 +79,9 @@ class Bus:
         self.slack = SLACK
         self.counts: Counter[str] = Counter()
         self._reader = Reader()
-        self._owed: dict[int, set[int]] = {}  # motor to lengths of answers that it may still give
+        self._owed: dict[
+            int, dict[int, float]
+        ] = {}  # motor to lengths of answers that it may still give, and since when
         self._foreign_in_a_row = 0
         self._open()
 
@@ -181,10 +185,15 @@ class Bus:
 
     def _free(self, motors: list[int]) -> list[int]:
         """Those that owe no answer, after those that do were asked for proof."""
+        now = time.monotonic()
+        for motor in motors:
+            still = {size: since for size, since in self._owed.get(motor, {}).items() if now - since < FORGET}
+            if motor in self._owed:
+                self._owed[motor] = still or {0: now}  # it is asked for proof all the same
         owing = [motor for motor in motors if motor in self._owed]
         if owing:
             sizes = set().union(*(self._owed[motor] for motor in owing))
-            size = next(n for n in range(1, 100) if n not in sizes)
+            size = next((n for n in range(1, LONGEST) if n not in sizes), LONGEST)
             self._ask(packets.sync_read(0, size, owing), owing, size)
         return [motor for motor in motors if motor not in self._owed]
 
@@ -219,7 +228,7 @@ class Bus:
                 self._owed.pop(motor, None)
             else:
                 self.counts["timeout"] += 1
-                self._owed.setdefault(motor, set()).add(size)
+                self._owed.setdefault(motor, {})[size] = time.monotonic()
         return answers
 
     def _send(self, request: Packet) -> int:

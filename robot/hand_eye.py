@@ -2,26 +2,21 @@
 
 A wrist camera looks at a board that lies still; a fixed one at a board in the gripper. Turned inside out, the second is
 the first: with A = T_base_hand, or its inverse for a fixed camera, A_i X T_cam_board_i = Y in all views. X is the
-camera's place on the hand (or in the base frame), Y the board's in the base frame (or on the hand). `candidates` are
-poses of the hand that show the board from many sides.
+camera's place on the hand (or in the base frame), Y the board's in the base frame (or on the hand).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from scipy.linalg import block_diag
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
-from scipy.stats import qmc
 
 from robot.board import BoardConfig, Corners, project
 from robot.camera import Lens
-from robot.kinematics import PAN, Kinematics, Pose, Unreachable
-from robot.safety import SafetyConfig
 from videopolicy.errors import BadInput, choices
 
 Mount = Literal["fixed", "wrist"]
@@ -31,40 +26,11 @@ Pair = tuple[np.ndarray, np.ndarray]  # X, Y
 LEAST_POSES = 6
 LEAST_TURN = np.radians(8)  # rms between two poses, about the second of their main axes
 OUTLIER, LEAST_OUTLIER = 5.0, 0.5  # times the median view's error; [px]
+NEAR = np.radians(118)  # of each other: poses that Daniilidis' method is given
 CLEAR = 2.0  # times that a board's mirrored twin must fit worse, for its pose to be used as a start
 HAND_ERROR = (*np.radians([0.1] * 3), *[5e-4] * 3)  # [rad], [m] of where joints say that the hand is, up to a factor
 LEAST_ERROR = 0.02  # [px] of a corner
 MAX_PX = 10.0  # of reprojection: beyond it something is wrong, not merely inexact
-
-# Aims: radius from the pan axis [m], pan, share of the height that there is above the table, pitch, roll [rad].
-ROOM = {"fixed": 0.16, "wrist": 0.08}  # [m] under the tool: for a board in the hand, or for the camera
-SEARCH = {
-    "fixed": [
-        (0.24, 0.0, 0.5, pitch, roll)
-        for i, pitch in enumerate(np.radians([-45, -15, 15, 40]))
-        for roll in np.radians(np.linspace(-157.5, 157.5, 8))[:: 1 if i % 2 == 0 else -1]
-    ],
-    "wrist": [
-        *(
-            (r, pan, h, pitch, 0.0)
-            for h in (0.2, 0.6)
-            for r in (0.17, 0.25)
-            for pitch in np.radians([-90, -65, -40])
-            for pan in np.radians([-20, 0, 20])
-        ),
-        *(
-            (0.2, pan, 0.3, pitch, roll)
-            for roll in np.radians([60, -60, 120, -120, 175])
-            for pitch in np.radians([-60, -40])
-            for pan in np.radians([-15, 15])
-        ),
-    ],
-}
-AROUND = {  # an aim from which the board was seen
-    "fixed": np.array([0.08, np.radians(35), 0.4, np.radians(25), np.radians(35)]),
-    "wrist": np.array([0.06, np.radians(20), 0.3, np.radians(20), np.radians(45)]),
-}
-N_AROUND = 400
 
 
 @dataclass(frozen=True)
@@ -73,6 +39,7 @@ class View:
 
     T_base_hand: Transform
     corners: Corners
+    image: UInt8[np.ndarray, "h w 3"] | None = None  # as the lens made it
 
 
 @dataclass(frozen=True)
@@ -80,6 +47,7 @@ class HandEye:
     mount: Mount
     T: Transform  # fixed: T_base_cam; wrist: T_hand_cam
     T_board: Transform  # fixed: T_hand_board; wrist: T_base_board
+    lens: Lens
     reprojection_px: float  # rms over all corners
     reprojection_mm: float  # the same, at the board's distance
     n_views: int  # that were used
@@ -105,9 +73,11 @@ def wrist(T_base_hand: list[Transform], T_cam_board: list[Transform], method: in
     return _closed(T_base_hand, T_cam_board, method)
 
 
-def calibrate(mount: Mount, views: list[View], lens: Lens, board: BoardConfig) -> HandEye:
+def calibrate(mount: Mount, views: list[View], lens: Lens, board: BoardConfig, refine_lens: bool = False) -> HandEye:
     """Closed form, then the least reprojection error of all corners; views that do not agree are left out.
 
+    `refine_lens`: move the lens as well, its `HandEye.lens`. The arm knows how far it moved the board, which tells the
+    focal length better than the board's size in pictures does.
     In the end errors are weighed by what they come from: a hand that is not quite where its joints say moves all
     corners of a view together. `BadInput` where the poses are too few or too much alike, or where nothing explains what
     was seen.
@@ -127,7 +97,11 @@ def calibrate(mount: Mount, views: list[View], lens: Lens, board: BoardConfig) -
         seen, located = [seen[i] for i in agree], [located[i] for i in agree]
         park, daniilidis = _two(seen, located)
         pair = _refined(pair, seen, lens, board)
-    pair = _refined(pair, seen, lens, board, _whitening(mount, pair, seen, located, lens, board))
+    weights = _whitening(mount, pair, seen, located, lens, board)
+    pair = _refined(pair, seen, lens, board, weights)
+    if refine_lens:
+        pair, lens = _refined_lens(pair, seen, lens, board, weights)
+        pair = _refined(pair, seen, lens, board, _whitening(mount, pair, seen, located, lens, board))
 
     errors = _errors(pair, seen, lens, board)
     counts = np.array([len(view.corners.ids) for view in seen])
@@ -141,7 +115,7 @@ def calibrate(mount: Mount, views: list[View], lens: Lens, board: BoardConfig) -
     mm = 1000 * px * float(np.median(depths)) / float(np.sqrt(lens.K[0, 0] * lens.K[1, 1]))
     angle = float(np.degrees(Rotation.from_matrix(park[0][:3, :3].T @ daniilidis[0][:3, :3]).magnitude()))
     distance = 1000 * float(np.linalg.norm(park[0][:3, 3] - daniilidis[0][:3, 3]))
-    return HandEye(mount, *pair, px, mm, len(seen), len(views) - len(seen), distance, angle)
+    return HandEye(mount, *pair, lens, px, mm, len(seen), len(views) - len(seen), distance, angle)
 
 
 def check_poses(T_base_hand: list[Transform]) -> None:
@@ -160,46 +134,6 @@ def check_poses(T_base_hand: list[Transform]) -> None:
         )
 
 
-def candidates(
-    mount: Mount, kinematics: Kinematics, cfg: SafetyConfig, seen: list[np.ndarray]
-) -> Iterator[tuple[np.ndarray, Float[np.ndarray, " 5"]]]:
-    """Aims, and the joint angles that take them, within the workspace and the limits of `kinematics`.
-
-    First a search all over; then around those aims that the caller puts into `seen` meanwhile, for ever wider.
-    """
-    low, high = np.array(cfg.low) + [0, 0, ROOM[mount]], np.array(cfg.high)
-    if not high[2] - low[2] > 0.02:
-        raise BadInput(
-            f"safety.high is {cfg.high}; allowed: a height of {low[2] + 0.02:.3f} m or more, to show the board"
-        )
-    steps = 2 * qmc.Halton(5, scramble=False).random(N_AROUND + 1)[1:] - 1
-    for i in range(len(SEARCH[mount]) + N_AROUND):
-        k = i - len(SEARCH[mount])
-        if k >= 0 and not seen:
-            return
-        aim = np.array(SEARCH[mount][i]) if k < 0 else seen[k % len(seen)] + steps[k] * AROUND[mount]
-        radius, pan, share, pitch, roll = aim
-        z = low[2] + share * (high[2] - low[2])
-        position = np.array([PAN[0] + radius * np.cos(pan), PAN[1] + radius * np.sin(pan), z])
-        if (position < low).any() or (position > high).any():
-            continue
-        try:
-            q = kinematics.inverse(Pose(position, float(pitch), float(roll)))
-        except Unreachable:
-            continue
-        yield aim, q
-
-
-def presenting(mount: Mount, kinematics: Kinematics, cfg: SafetyConfig) -> Float[np.ndarray, " 5"]:
-    """Joint angles with the hand up and ahead, where somebody reaches it; `BadInput` where the arm does not."""
-    z = (cfg.low[2] + ROOM[mount] + cfg.high[2]) / 2
-    wanted = Pose(np.array([PAN[0] + 0.24, 0.0, z]), np.radians(-30))
-    try:
-        return kinematics.relaxed(wanted, np.radians([-60, -45, -30, -15, 0]))[0]
-    except Unreachable as error:
-        raise BadInput(f"the arm cannot show the board: {error}; allowed: a lower safety.high, wider ranges") from error
-
-
 def _two(seen: list[View], located: list[tuple[Transform, float]]) -> tuple[Pair, Pair]:
     """Park's and Daniilidis' solutions, from views that say which way the board is tilted where there are enough."""
     clear = [i for i, (_, ratio) in enumerate(located) if ratio > CLEAR]
@@ -210,17 +144,32 @@ def _two(seen: list[View], located: list[tuple[Transform, float]]) -> tuple[Pair
 
 def _closed(A: list[Transform], T_cam_board: list[Transform], method: int) -> Pair:
     check_poses(A)
+    used = _near_each_other(A) if method == cv2.CALIB_HAND_EYE_DANIILIDIS else list(range(len(A)))
     R, t = cv2.calibrateHandEye(
-        [T[:3, :3] for T in A],
-        [T[:3, 3] for T in A],
-        [T[:3, :3] for T in T_cam_board],
-        [T[:3, 3] for T in T_cam_board],
+        [A[i][:3, :3] for i in used],
+        [A[i][:3, 3] for i in used],
+        [T_cam_board[i][:3, :3] for i in used],
+        [T_cam_board[i][:3, 3] for i in used],
         method=method,
     )
     X = _transform(Rotation.from_matrix(R).as_rotvec(), t[:, 0])
     boards = np.stack([a @ X @ b for a, b in zip(A, T_cam_board, strict=True)])
     mean = Rotation.from_matrix(boards[:, :3, :3]).mean()
     return X, _transform(mean.as_rotvec(), np.median(boards[:, :3, 3], axis=0))
+
+
+def _near_each_other(A: list[Transform]) -> list[int]:
+    """Many poses of which no two are 120 deg apart: beyond that OpenCV mixes up Daniilidis' signs."""
+    turns = Rotation.from_matrix(np.stack([T[:3, :3] for T in A]))
+    apart = np.stack([(turn.inv() * turns).magnitude() for turn in turns])
+    best: list[int] = []
+    for row in apart:
+        used: list[int] = []
+        for i in np.argsort(row).tolist():
+            if (apart[i, used] < NEAR).all():
+                used.append(i)
+        best = max(best, used, key=len)
+    return sorted(best)
 
 
 def _refined(
@@ -239,6 +188,29 @@ def _refined(
 
     steps = np.tile([0.01] * 3 + [0.003] * 3, 2)  # [rad], [m] that matter about as much
     found = least_squares(residuals, np.zeros(12), x_scale=steps, loss="soft_l1", f_scale=scale)
+    return moved(found.x)
+
+
+def _refined_lens(
+    pair: Pair, seen: list[View], lens: Lens, board: BoardConfig, weights: Float[np.ndarray, "n n"]
+) -> tuple[Pair, Lens]:
+    """Both transforms and the lens: one focal length, its centre, two radial coefficients."""
+    uv = np.concatenate([view.corners.uv for view in seen])
+
+    def moved(x: np.ndarray) -> tuple[Pair, Lens]:
+        K, distortion = lens.K.copy(), lens.distortion.copy()
+        K[[0, 1], [0, 1]] *= np.exp(x[12])
+        K[:2, 2] += x[13:15]
+        distortion[:2] += x[15:]
+        both = pair[0] @ _transform(x[:3], x[3:6]), pair[1] @ _transform(x[6:9], x[9:12])
+        return both, replace(lens, K=K, distortion=distortion)
+
+    def residuals(x: np.ndarray) -> np.ndarray:
+        both, other = moved(x)
+        return weights @ (_projected(both, seen, other, board) - uv).ravel()
+
+    steps = np.concatenate([np.tile([0.01] * 3 + [0.003] * 3, 2), [0.01, 5.0, 5.0, 0.05, 0.05]])
+    found = least_squares(residuals, np.zeros(17), x_scale=steps, loss="soft_l1", f_scale=3.0)
     return moved(found.x)
 
 

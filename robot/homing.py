@@ -24,6 +24,7 @@ ROLL = "wrist_roll"  # turns all the way round: it has no stops
 TREMBLE = 30  # [ticks] that a hand may move while it holds still
 WIDTH_DEG = 6.0  # that a measured range may differ from the published one
 ZERO_DEG = 20.0  # that the zero pose, set by eye, may differ from the zero between the stops
+ROLL_DEG = 90.0  # that the hand may be rolled where it is homed
 LEAST_TURN_DEG, LEAST_OPENING = 15.0, 0.3  # that a joint, and the gripper, must move to show which way they count
 CLOSED = 0.3  # share of its range that the gripper may be open in the zero pose
 SILENCE = 50  # looks in a row at which a motor may be missing while ranges are recorded
@@ -175,6 +176,11 @@ def _zero(name: str, sign: int, low: int, high: int, at: int) -> float:
             raise BadInput(f"{name} was open by {opening:.2f} of its range in the zero pose; allowed: at most {CLOSED}")
         return float(closed)
     if name == ROLL:
+        if abs(angle := _degrees(at - MIDDLE)) > ROLL_DEG:
+            raise BadInput(
+                f"{name} was {abs(angle):.0f} deg from where it was homed in the zero pose; allowed: {ROLL_DEG:g}: home"
+                " it with the hand not rolled"
+            )
         return float(at)
     published = np.degrees(LIMITS[JOINTS.index(name)])
     width, wanted = _degrees(high - low), float(np.ptp(published))

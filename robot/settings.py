@@ -6,6 +6,7 @@ from typing import Literal
 
 from robot.board import BoardConfig
 from robot.control import ControlConfig
+from robot.feetech import SLACK
 from robot.safety import SafetyConfig
 from robot.so100 import ArmConfig
 from robot.sources import CameraConfig
@@ -39,6 +40,7 @@ class TwinConfig:
 @dataclass(frozen=True)
 class Settings:
     port: str = "/dev/ttyACM0"  # of a twin: its own, whatever stands here
+    slack: float = SLACK  # [s] that a motor's answer may come late: more for a twin, which shares its machine
     calibration: Path = Path("calibration.json")
     mount: Mount = "fixed"  # of the camera: somewhere in the room, or on the wrist
     camera: CameraConfig = CameraConfig()
@@ -49,6 +51,8 @@ class Settings:
     twin: TwinConfig | None = None
 
     def __post_init__(self) -> None:
+        if not 0.001 <= self.slack <= 0.5:
+            raise BadInput(f"slack is {self.slack}; allowed: 0.001 to 0.5 s")
         if self.mount not in Mount.__args__:  # type: ignore[attr-defined]
             raise choices("mount", self.mount, Mount.__args__)  # type: ignore[attr-defined]
         if (self.camera.source == "twin") != (self.twin is not None):

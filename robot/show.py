@@ -16,7 +16,7 @@ from robot.settings import read_settings
 from robot.trials import READY, arrange
 from robot.twin.hand import jaw, lead, path, pick_and_place
 from robot.twin.remote import Twin
-from robot.twin.scenes import DEMONSTRATIONS, scene
+from robot.twin.scenes import Scene, demonstrated
 from videopolicy.config import guarded
 from videopolicy.errors import BadInput
 
@@ -39,15 +39,16 @@ def main() -> None:
     with connect(settings) as robot:
         recorder = Recorder(robot, args.output, TASK, args.fps)
         assert robot.twin is not None
+        scenes = demonstrated(args.n_episodes)
         while recorder.writer.n_episodes < args.n_episodes:
             number = recorder.writer.n_episodes
-            print(f"episode {number}: {show(robot.twin, recorder, DEMONSTRATIONS + number)}", flush=True)
+            print(f"episode {number}: {show(robot.twin, recorder, scenes[number], number)}", flush=True)
         recorder.writer.finish()
 
 
-def show(twin: Twin, recorder: Recorder, seed: int) -> str:
+def show(twin: Twin, recorder: Recorder, chosen: Scene, seed: int) -> str:
     """One demonstration; how regular its pictures came."""
-    clock, chosen = recorder.robot.clock, scene(seed)
+    clock = recorder.robot.clock
     begin = np.array([[BACK, *READY, jaw(OPEN)]])
     lead(twin, begin)
     clock.sleep_until(clock.now() + BACK + 0.5)

@@ -1,7 +1,9 @@
-"""The board: corners found where they were drawn, lenses recovered, and views that tell nothing refused."""
+"""The board: corners found where they were drawn, lenses recovered; and what is kept of a camera."""
 
+import json
 from pathlib import Path
 
+import arms
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +11,12 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from robot.board import BoardConfig, Corners, intrinsics, project
+from robot.calibrate import known_lens
+from robot.calibration import write_calibration
 from robot.camera import Lens
+from robot.hand_eye import Mount
+from robot.kinematics import Kinematics
+from robot.mounting import MountedCamera, lens_to_json, read_mounted
 from videopolicy.errors import BadInput
 
 SIZE = (640, 480)
@@ -163,3 +170,76 @@ def test_boards_without_sense_are_refused(keys: dict, words: str) -> None:
         BoardConfig(**keys)
     with pytest.raises(BadInput, match="pixels_per_square is 5; allowed: 10 to 2000"):
         BOARD.draw(5)
+
+
+# -- what is kept of a camera ----------------------------------------------------------------------------------------
+
+PLACE = np.eye(4)
+PLACE[:3, :3], PLACE[:3, 3] = Rotation.from_euler("xyz", [160, 10, 20], degrees=True).as_matrix(), (0.3, 0.1, 0.5)
+KEPT = MountedCamera(LENS.K, np.array([-0.1, 0.02, 0, 0, 0]), SIZE, "fixed", PLACE, 0.4)
+HAND = Kinematics().hand_to_base(np.array([0.3, -1.5, 1.3, 0.6, 0.5]))
+
+
+@pytest.mark.parametrize("mount", ["fixed", "wrist"])
+def test_mounted_cameras_come_back(tmp_path: Path, mount: Mount) -> None:
+    """And see the world, whose floor is the table, from where they are."""
+    kept = MountedCamera(LENS.K, np.zeros(5), SIZE, mount, PLACE, 0.4)
+    path = tmp_path / "calibration.json"
+    write_calibration(path, arms.calibration(), {"camera": kept.to_json(), "table": {"height": -0.01}})
+    calibration, found, height = read_mounted(path)
+    assert (calibration, height) == (arms.calibration(), -0.01)
+    assert found.to_json() == kept.to_json()
+    camera = found.camera(HAND, height)
+    expected = HAND @ PLACE if mount == "wrist" else PLACE
+    np.testing.assert_allclose(camera.T_world_cam[:3, 3], expected[:3, 3] + [0, 0, 0.01])
+    np.testing.assert_allclose(camera.T_world_cam[:3, :3], expected[:3, :3])
+    ahead = (expected @ [0.05, 0.02, 0.4, 1])[None, :3]
+    np.testing.assert_allclose(found.pixels(ahead, HAND), [[610 * 0.125 + 322, 610 * 0.05 + 236]])
+    np.testing.assert_allclose(camera.project(ahead + [0, 0, 0.01]), found.pixels(ahead, HAND))
+    assert np.isnan(found.pixels((expected @ [0, 0, -0.5, 1])[None, :3], HAND)).all()
+
+
+WRONG: list[tuple[str, str, object, str]] = [
+    ("camera", "K", [[1, 0], [0, 1]], "camera.K is .*; allowed: finite numbers, 3 x 3"),
+    ("camera", "K", [[-600, 0, 1], [0, 600, 1], [0, 0, 1]], "camera.K is .*fx and fy above 0"),
+    ("camera", "distortion", [0, 0, 0, 0, float("nan")], "camera.distortion is .*; allowed: finite numbers, 5"),
+    ("camera", "size", [640, 480.5], r"camera.size is \[640, 480.5\]; allowed: a width and a height"),
+    ("camera", "mount", "roof", "camera.mount is 'roof'; allowed: 'fixed', 'wrist'"),
+    ("camera", "T", np.diag([1, 1, 2, 1]).tolist(), "camera.T is .*; allowed: a rotation and a translation"),
+    ("camera", "reprojection_px", "good", "camera.reprojection_px is 'good'; allowed: a finite number"),
+    ("camera", "reprojection_px", -1, "camera.reprojection_px is -1.0; allowed: 0 or above"),
+    ("table", "height", None, "table.height is None; allowed: a finite number"),
+]
+
+
+@pytest.mark.parametrize(("part", "key", "value", "words"), WRONG)
+def test_wrong_cameras_are_refused(tmp_path: Path, part: str, key: str, value: object, words: str) -> None:
+    path = tmp_path / "calibration.json"
+    rest = {"camera": KEPT.to_json(), "table": {"height": 0.0}}
+    rest[part][key] = value
+    write_calibration(path, arms.calibration(), rest)
+    with pytest.raises(BadInput, match=words) as caught:
+        read_mounted(path)
+    assert str(path) in str(caught.value)
+    write_calibration(path, arms.calibration(), rest | {part: [1]})
+    with pytest.raises(BadInput, match=rf"{part} is \[1\]; allowed: an object"):
+        read_mounted(path)
+
+
+def test_what_is_missing_is_told(tmp_path: Path) -> None:
+    """By the command that makes it."""
+    path = tmp_path / "calibration.json"
+    write_calibration(path, arms.calibration(), {"lens": lens_to_json(LENS, 0.1)})
+    assert known_lens(path, SIZE).K.tolist() == LENS.K.tolist()
+    with pytest.raises(BadInput, match=r"lens for pictures of \(640, 480\); allowed: the camera's \(320, 240\)"):
+        known_lens(path, (320, 240))
+    with pytest.raises(BadInput, match=r"calibration.json has no camera: run robot.calibrate extrinsics"):
+        read_mounted(path)
+    write_calibration(path, arms.calibration(), {"camera": KEPT.to_json()})
+    with pytest.raises(BadInput, match=r"has no table: run robot.calibrate table"):
+        read_mounted(path)
+    with pytest.raises(BadInput, match=r"has no lens: run robot.calibrate intrinsics on this arm, or give --with_int"):
+        known_lens(path, SIZE)
+    path.write_text(json.dumps(arms.calibration().lerobot()))
+    with pytest.raises(BadInput, match=r"has no sign of shoulder_pan"):
+        read_mounted(path)

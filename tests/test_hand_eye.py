@@ -9,8 +9,9 @@ from test_board import BOARD, LENS, SIZE
 from robot import hand_eye
 from robot.board import Corners, project
 from robot.camera import Lens
-from robot.hand_eye import AROUND, ROOM, SEARCH, HandEye, Mount, View, calibrate, candidates, check_poses, presenting
+from robot.hand_eye import HandEye, Mount, View, calibrate, check_poses
 from robot.kinematics import LIMITS, Kinematics, Pose, Unreachable
+from robot.moving import AROUND, ROOM, SEARCH, candidates, presenting
 from robot.safety import SafetyConfig
 from robot.table import fit
 from videopolicy.errors import BadInput

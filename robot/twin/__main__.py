@@ -20,8 +20,9 @@ from robot.twin import assembly
 from robot.twin.commands import Commands
 from robot.twin.control import ControlServer
 from robot.twin.line import Line
+from robot.twin.model import looking
 from robot.twin.shutter import Shutter
-from robot.twin.world import Mounted, World, looking
+from robot.twin.world import Mounted, World
 from videopolicy.data.files import make_folder
 
 SLICE = 0.004  # [s] that physics is ahead of the clock at most

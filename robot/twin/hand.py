@@ -91,7 +91,7 @@ class Hand:
     """Does what `robot.calibrate` asks a person to do: an `Operator`."""
 
     def __init__(self, twin: Twin, mount: str = "fixed") -> None:
-        """`mount` of the camera: before a fixed one the board goes into the gripper, under one on the wrist on the table."""
+        """`mount` of the camera: before a fixed one the board goes into the hand, under one on the wrist it lies."""
         self.twin, self._place = twin, "hand" if mount == "fixed" else "table"
 
     def ask(self, step: str, text: str) -> None:
@@ -100,6 +100,9 @@ class Hand:
             self.twin.ask("lead", path=None)
             self.twin.ask("board", at=self._place if step == "board" else "nowhere")
             return
+        if step == "touch_1":  # the table is cleared
+            self.twin.ask("place", name="cup", xy=[0.5, 0.4])
+            self.twin.ask("place", name="saucer", xy=[0.5, -0.4])
         poses = _touch(int(step.removeprefix("touch_"))) if step.startswith("touch_") else POSES[step]
         self.twin.ask("lead", path=_through([self.twin.ask("state")["angles"], *poses]).tolist())
 

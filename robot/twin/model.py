@@ -6,6 +6,7 @@ Links, joints and limits are those of `robot/kinematics.py`; shapes are plain, s
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from robot.kinematics import LIMITS, PAN, RADIAL, UP, WRIST
 from videopolicy.errors import BadInput
@@ -122,13 +123,24 @@ def mjcf(image_size: tuple[int, int], fovy: float, board: bool) -> str:
 </mujoco>"""
 
 
+def looking(position: Float[np.ndarray, " 3"], at: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "4 4"]:
+    """The pose of an upright camera at a position that looks at a point; axes as OpenCV's."""
+    ahead = (at - position) / np.linalg.norm(at - position)
+    right = np.cross(ahead, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    T = np.eye(4)
+    T[:3, :3] = np.stack([right, np.cross(ahead, right), ahead], 1)
+    T[:3, 3] = position
+    return T
+
+
 def _plate() -> str:
-    """A thin box whose upper face bears the whole picture: u along x, v against y."""
+    """A thin box whose upper face bears the whole picture: u along x, v against y, which is what MuJoCo calls 1 - v."""
     x, y, z = BOARD[0] / 2, BOARD[1] / 2, 0.001
     corners = np.array([[-x, -y], [x, -y], [x, y], [-x, y]])
     vertices = [*((a, b, z) for a, b in corners), *((a, b, -z) for a, b in corners)]
     # The lower corners bear the picture's edge, which is white.
-    texture = [(0, 0), (1, 0), (1, 1), (0, 1)] + [(0, 0)] * 4
+    texture = [(0, 1), (1, 1), (1, 0), (0, 0)] + [(0, 0)] * 4
     faces = [0, 1, 2, 0, 2, 3, 4, 6, 5, 4, 7, 6, 0, 4, 5, 0, 5, 1, 1, 5, 6, 1, 6, 2, 2, 6, 7, 2, 7, 3, 3, 7, 4, 3, 4, 0]
     return (
         f'<mesh name="board" vertex="{_said(vertices)}" texcoord="{_said(texture)}"'

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from robot.camera import Frame
+from robot.camera import CameraLost, CameraStale, Frame
 from robot.twin.control import ControlClient
 from robot.twin.frames import FrameReader
 from videopolicy.errors import BadInput
@@ -84,11 +84,15 @@ class LockstepCamera:
     """The picture of this moment, taken when it is asked for."""
 
     def __init__(self, twin: Twin) -> None:
-        self.twin = twin
-        self._reader = FrameReader(twin.folder / "camera")
+        self.twin, self._path = twin, twin.folder / "camera"
+        self._reader = FrameReader(self._path)
 
     def newest(self, _now: float) -> Frame:
-        self.twin.ask("picture")
+        """`CameraLost` where there is no camera, `CameraStale` where it takes no pictures."""
+        if not self._path.exists():
+            raise CameraLost(f"{self._path} is gone")
+        if not self.twin.ask("picture")["number"]:
+            raise CameraStale("no new picture")
         found = self._reader.newest()
         assert found is not None, "it has just been taken"
         number, captured, image = found

@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats.qmc import Halton
 
 from robot.kinematics import PAN
 from robot.twin.model import TABLES, Look
 
 LOW, HIGH = (0.16, -0.12), (0.26, 0.12)  # of both, on the table [m]
 REACH = (0.125, 0.235)  # [m] from the pan axis
+SPREAD = 10_000  # seed of the demonstrations' places
 APART = 0.095  # [m] at least
-DEMONSTRATIONS = 10_000  # seeds of what is shown begin here, those of what is tested at 0
 
 
 @dataclass(frozen=True)
@@ -20,17 +21,37 @@ class Scene:
     look: Look
 
 
-def scene(seed: int, new_look: bool = False) -> Scene:
-    """`new_look`: another table, wall and lamp than those of the demonstrations."""
-    rng = np.random.default_rng(seed)
+def demonstrated(n: int) -> list[Scene]:
+    """Of the first `n` demonstrations: spread over the table, as somebody does who shows a task."""
+    found: list[Scene] = []
+    points = Halton(4, seed=SPREAD)
+    while len(found) < n:
+        x, y, u, v = points.random(1)[0]
+        if stands((cup := _at(x, y)), (saucer := _at(u, v))):
+            found.append(Scene(cup, saucer, Look()))
+    return found
+
+
+def stands(cup: tuple[float, float], saucer: tuple[float, float]) -> bool:
+    """Whether the arm reaches both, and there is room for a hand between them."""
+    near = [REACH[0] < np.hypot(x - PAN[0], y - PAN[1]) < REACH[1] for x, y in (cup, saucer)]
+    return all(near) and bool(np.hypot(cup[0] - saucer[0], cup[1] - saucer[1]) > APART)
+
+
+def _at(x: float, y: float) -> tuple[float, float]:
+    return float(LOW[0] + x * (HIGH[0] - LOW[0])), float(LOW[1] + y * (HIGH[1] - LOW[1]))
+
+
+def by_chance(number: int, new_look: bool = False) -> Scene:
+    """Anywhere, by chance. `new_look`: another table, wall and lamp than those of the demonstrations."""
+    rng = np.random.default_rng(number)
     while True:
-        cup, saucer = (tuple(rng.uniform(LOW, HIGH).tolist()) for _ in range(2))
-        near = [REACH[0] < np.hypot(x - PAN[0], y - PAN[1]) < REACH[1] for x, y in (cup, saucer)]
-        if all(near) and np.hypot(cup[0] - saucer[0], cup[1] - saucer[1]) > APART:
+        cup, saucer = (_at(*rng.random(2)) for _ in range(2))
+        if stands(cup, saucer):
             break
     if not new_look:
         return Scene(cup, saucer, Look())
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([number, 1])
     others = [table for table in TABLES if table != Look().table]
     return Scene(
         cup,

@@ -194,14 +194,3 @@ class World:
         torque = float(np.clip(KP * (mount.angle(servo.setpoint) - q) - KD * v, -most, most))
         servo.load = mount.sign * torque / STALL
         return torque
-
-
-def looking(position: Float[np.ndarray, " 3"], at: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "4 4"]:
-    """The pose of an upright camera at a position that looks at a point; axes as OpenCV's."""
-    ahead = (at - position) / np.linalg.norm(at - position)
-    right = np.cross(ahead, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    T = np.eye(4)
-    T[:3, :3] = np.stack([right, np.cross(ahead, right), ahead], 1)
-    T[:3, 3] = position
-    return T

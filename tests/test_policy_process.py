@@ -1,0 +1,104 @@
+"""A policy in another process: the same chunks as here, and an exception in time for whatever becomes of it."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import agentview, background
+from flows import config
+
+from robot.messages import chunk_from_json, chunk_to_json, observation_from_json, observation_to_json
+from robot.policy_process import PolicyGone, PolicyProcess
+from train_stages import light
+from videopolicy import policy
+from videopolicy.errors import BadInput
+from videopolicy.types import ActionChunk, Observation
+
+
+@pytest.fixture(scope="module")
+def run(written_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("policy") / "run"
+    light.main(config(light.Config, "light", run=folder, data__root=written_dataset, train__n_steps=1))
+    return folder
+
+
+@pytest.fixture
+def process(run: Path) -> Iterator[PolicyProcess]:
+    with PolicyProcess(run, patience=20.0) as process:
+        yield process
+
+
+def seen() -> Observation:
+    return Observation(background(64), agentview(64), np.array([-0.1, 0.0, 0.15]), 1.0, 0.25)
+
+
+def test_it_says_what_the_policy_says(process: PolicyProcess, run: Path) -> None:
+    (expected,) = policy.load(run)[0].act_batch([seen()])
+    for chunk in (process.act(seen()), *process.act_batch([seen()])):
+        np.testing.assert_allclose(chunk.position, expected.position, atol=1e-6)
+        np.testing.assert_allclose(chunk.gripper, expected.gripper, atol=1e-6)
+        assert chunk.period == expected.period
+        assert (chunk.pixel is None) == (expected.pixel is None)
+    assert process.about["head"] == "para"
+
+
+def test_one_that_is_killed_is_noticed(process: PolicyProcess) -> None:
+    process.act(seen())
+    process.process.kill()
+    with pytest.raises(PolicyGone, match="killed by signal 9"):
+        process.act(seen())
+
+
+def test_one_that_hangs_is_ended(process: PolicyProcess) -> None:
+    """Whether it does not read what it is sent, or does not answer it."""
+    process.act(seen())
+    process.patience = 0.5
+    os.kill(process.process.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(PolicyGone, match=r"no answer within 0\.5 s: it hangs, and was ended"):
+        process.act(seen())
+    assert time.monotonic() - began < 2
+    assert process.process.wait(5) == -signal.SIGKILL
+    with pytest.raises(PolicyGone, match="killed by signal 9"):
+        process.act(seen())
+
+
+def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="did not start: it has ended: status 2"), PolicyProcess(tmp_path / "nothing"):
+        pass
+
+
+def test_messages_keep_what_they_carry() -> None:
+    observation = seen()
+    entry = json.loads(json.dumps(observation_to_json(observation)))
+    assert entry["bytes"] == observation.image.nbytes
+    again = observation_from_json(entry, observation.image.ravel())
+    np.testing.assert_array_equal(again.image, observation.image)
+    np.testing.assert_array_equal(again.camera.K, observation.camera.K)
+    assert (again.gripper, again.time) == (1.0, 0.25)
+    chunk = ActionChunk(np.ones((2, 3)), np.zeros(2), 0.2, rotation=np.full((2, 3), 0.1))
+    other = chunk_from_json(json.loads(json.dumps(chunk_to_json(chunk))))
+    assert other.rotation is not None
+    np.testing.assert_array_equal(other.rotation, np.full((2, 3), 0.1))
+    assert other.pixel is None
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        {"position": [[0, 0, 0]], "gripper": [0], "period": 0},
+        {"position": [[0, 0]], "gripper": [0], "period": 0.2},
+        {"position": [], "gripper": [], "period": 0.2},
+        {"position": [[0, 0, 0]], "gripper": [0, 1], "period": 0.2},
+        {"position": [[0, 0, 0]], "gripper": [0], "period": 0.2, "speed": [1]},
+    ],
+)
+def test_what_is_no_chunk_is_refused(entry: dict) -> None:
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        chunk_from_json(entry)
