@@ -27,7 +27,7 @@ LEAST_CORNERS = 6  # of a picture that counts
 LEAST_VIEWS = 8
 TILTED, LEAST_TILTED = np.radians(15), 4  # against the picture's plane; views that must be so
 LEAST_COVER = 0.3  # share of the picture's width and height that all corners together span
-FOCAL_ERROR = 0.02  # standard deviation, share of the focal length
+FOCAL_ERROR = 0.03  # standard deviation, share of the focal length
 MAX_RMS = 1.0  # [px]
 # Pixels are square, and boards that do not fill the picture do not tell more of a lens than two radial coefficients.
 FEW = cv2.CALIB_FIX_ASPECT_RATIO | cv2.CALIB_ZERO_TANGENT_DIST | cv2.CALIB_FIX_K3

@@ -31,6 +31,8 @@ class PolicyProcess:
         self._options = [str(run), "--threads", str(threads), "--device", device]
 
     def __enter__(self) -> "PolicyProcess":
+        if not self.run.is_dir():
+            raise BadInput(f"no run {self.run}; allowed: a folder of train_stages/light.py or joint.py")
         mine, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", *self._module, str(theirs.fileno()), *self._options]

@@ -22,10 +22,11 @@ from robot.connection import Connection, connect, kinematics_of
 from robot.control import Control, Tick
 from robot.deliberation import Deliberation
 from robot.feetech import BusError
-from robot.mounting import read_mounted
+from robot.mounting import MountedCamera, read_mounted
 from robot.policy_process import PolicyGone, PolicyProcess
 from robot.safety import Safety
 from robot.settings import read_settings
+from robot.so100 import Arm
 from robot.telemetry import Telemetry
 from robot.trajectory import Trajectory
 from videopolicy.config import guarded
@@ -66,15 +67,25 @@ def main() -> None:
     settings = read_settings(args.robot)
     if settings.twin is not None and settings.twin.lockstep:
         raise BadInput("twin.lockstep is true; allowed: false, for a run in real time")
-    with connect(settings, dry=args.dry_run) as robot, PolicyProcess(args.policy, device=args.device) as policy:
-        run(robot, policy, args.seconds, args.log / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    known = read_mounted(settings.calibration)
+    with connect(settings, dry=args.dry_run) as robot:
+        arm = robot.arm(known[0])
+        with PolicyProcess(args.policy, device=args.device) as policy:
+            run(robot, arm, known[1], known[2], policy, args.seconds, args.log / time.strftime("%Y-%m-%d_%H-%M-%S"))
 
 
-def run(robot: Connection, policy: PolicyProcess, seconds: float, log: Path) -> Control:
-    """Until the control has ended; `robot.settings.calibration` says what is known of the arm."""
+def run(
+    robot: Connection,
+    arm: Arm,
+    mounted: MountedCamera,
+    table: float,
+    policy: PolicyProcess,
+    seconds: float,
+    log: Path,
+) -> Control:
+    """Until the control has ended, or for some seconds; telemetry goes into the folder `log`."""
     settings, clock = robot.settings, robot.clock
-    calibration, mounted, table = read_mounted(settings.calibration)
-    arm = robot.arm(calibration)
+    arm.read()
     kinematics = kinematics_of(arm)
     safety = Safety(robot.safety(table), kinematics, arm.limits, arm.state.position.copy())
     control = Control(arm, safety, Trajectory(), settings.control)

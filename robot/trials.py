@@ -84,15 +84,19 @@ def main() -> None:
     name, _, run = args.policy.partition("=")
     if not name or (not run and name != "oracle"):
         raise BadInput(f"--policy is {args.policy!r}; allowed: name=run, or oracle")
-    make_folder(args.output / args.condition)
     settings = read_settings(args.robot)
     if settings.twin is None:
         raise BadInput(f"{args.robot} is of no twin; at a real arm: python -m robot.run")
     twin = replace(settings.twin, folder=args.output / args.condition / f"{name}_twin", lockstep=True)
     settings = replace(settings, twin=twin)
+    if run and not Path(run).is_dir():
+        raise BadInput(f"no run {run}; allowed: a folder of train_stages/light.py or joint.py")
+    if args.eeprom is not None and not args.eeprom.is_file():
+        raise BadInput(f"no {args.eeprom}: run robot.calibrate on the twin, or robot.truth --write")
     if args.eeprom is not None:
         make_folder(twin.folder)
         (twin.folder / "eeprom").write_bytes(args.eeprom.read_bytes())
+    make_folder(args.output / args.condition)
     path = args.output / args.condition / f"{name}.jsonl"
     done = {line["episode"] for line in read_jsonl(path)}
     left = [i for i in range(args.n) if i not in done]

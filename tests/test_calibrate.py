@@ -14,10 +14,9 @@ from test_board import BOARD, LENS, SIZE, render
 from test_hand_eye import PLACES, apart, board_in_camera
 from test_homing import somebody
 
-from robot import calibrate, moving
+from robot import calibrate, markers, moving
 from robot import registers as r
 from robot.board import BoardConfig
-from robot.calibrate import Station
 from robot.calibration import read_calibration, write_calibration
 from robot.control import ControlConfig
 from robot.feetech import Bus, BusLost
@@ -29,8 +28,10 @@ from robot.safety import SafetyConfig
 from robot.so100 import Arm, ArmConfig
 from robot.twin import mishaps
 from robot.twin.line import Line
+from robot.views import Station, take_views
 from videopolicy.errors import BadInput
 
+Printed = pytest.CaptureFixture
 FAST = SafetyConfig(speed=4.0, acceleration=40.0)
 UP = np.array([0.3, -1.5, 1.3, 0.6, 0.5])
 CAMERA = MountedCamera(LENS.K, np.array([-0.1, 0.02, 0, 0, 0]), SIZE, "fixed", PLACES["fixed"][0], 0.4)
@@ -94,12 +95,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "calibration.json"
 
 
-def station(arm: Arm, clock: FakeClock, mount: Mount, operator: Operator, board: BoardConfig = BOARD) -> Station:
+def station(arm: Arm, clock: FakeClock, mount: Mount, operator: Operator) -> Station:
     """With a camera that sees the board where `PLACES` says, once it was put there."""
 
     def take() -> np.ndarray:
-        clock.sleep_until(clock.now() + 0.03)
-        return render(board_in_camera(mount, truth(clock)), board=board)
+        return render(board_in_camera(mount, truth(clock)))
 
     return Station(arm, Kinematics(limits=arm.limits), clock, operator, take, FAST, ControlConfig())
 
@@ -108,12 +108,10 @@ def station(arm: Arm, clock: FakeClock, mount: Mount, operator: Operator, board:
 
 
 @pytest.mark.parametrize("mount", ["fixed", "wrist"])
-def test_the_camera_is_found(
-    arm: Arm, clock: FakeClock, path: Path, mount: Mount, capsys: pytest.CaptureFixture
-) -> None:
+def test_the_camera_is_found(arm: Arm, clock: FakeClock, path: Path, mount: Mount, capsys: Printed) -> None:
     """From pictures alone; the arm ends at rest without torque, and the rest of the file stays."""
     person = Obliging()
-    views = calibrate.show(station(arm, clock, mount, person), mount, BOARD, n_views=18)
+    views = take_views(station(arm, clock, mount, person), mount, BOARD, n_views=18)
     assert person.asked == ["board", "off_table"]
     assert len(views) == 18
     at_rest(clock)
@@ -129,8 +127,12 @@ def test_the_camera_is_found(
         lens = calibrate.find_lens(path, views, BOARD, SIZE)
         assert lens.K[0, 0] == pytest.approx(LENS.K[0, 0], rel=0.02)
         assert calibrate.known_lens(path, SIZE).K.tolist() == lens.K.tolist()
+    else:
+        calibrate.keep_markers(path, views, found, BOARD)
+        camera = MountedCamera.from_json(rest["camera"]).camera(np.eye(4), -0.01)
+        points, _, _ = markers.read(path, camera, -0.01)  # which says that they are where the camera sees them
+        assert len(points) == 4
     said = capsys.readouterr().out
-    assert "18 views in" in said
     assert "mm at the board, over 18 views" in said
 
 
@@ -138,12 +140,11 @@ def test_a_board_that_is_not_seen_is_told(arm: Arm, clock: FakeClock) -> None:
     """After the search, or at once where it is mirrored; the arm rests again."""
     right = station(arm, clock, "wrist", Obliging())
     with pytest.raises(BadInput, match="pictures show the board mirrored"):
-        calibrate.show(replace(right, take=lambda: right.take()[::-1].copy()), "wrist", BOARD)
+        take_views(replace(right, take=lambda: right.take()[::-1].copy()), "wrist", BOARD)
     at_rest(clock)
-    other = BoardConfig(dictionary="DICT_6X6_50")
     words = r"the board was seen in 0 of \d+ poses; allowed: at least 15: .* \(5 x 4 squares, DICT_6X6_50\)"
     with pytest.raises(BadInput, match=words):
-        calibrate.show(station(arm, clock, "wrist", Obliging()), "wrist", other)
+        take_views(station(arm, clock, "wrist", Obliging()), "wrist", BoardConfig(dictionary="DICT_6X6_50"))
     assert torque(clock) == [0] * 6
 
 
@@ -188,7 +189,7 @@ def test_checking_draws_the_tool_where_it_is(arm: Arm, clock: FakeClock, path: P
     assert np.hypot(u + 0.5 - uv[0], v + 0.5 - uv[1]).min() < 1.5
 
 
-def test_joints_keep_what_still_holds(arm: Arm, clock: FakeClock, path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_joints_keep_what_still_holds(arm: Arm, clock: FakeClock, path: Path, capsys: Printed) -> None:
     """The camera's place while angles mean what they meant; not when an arm was put together anew."""
     person = somebody(clock.line, 2)
     first = calibrate.joints(arm.bus, person, clock, path)
@@ -215,7 +216,7 @@ def test_the_board_is_printed_by_the_command(tmp_path: Path, monkeypatch: pytest
         assert image.size == (7 * 300, 5 * 300)
 
 
-def test_people_answer_with_enter(capsys: pytest.CaptureFixture) -> None:
+def test_people_answer_with_enter(capsys: Printed) -> None:
     """Once for each question; a pipe that has ended answers none."""
     out, into = os.pipe()
     with os.fdopen(out) as file:

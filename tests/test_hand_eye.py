@@ -125,6 +125,21 @@ def test_closed_forms_are_compared(mount: Mount) -> None:
     assert f"Park and Daniilidis differ by {found.disagreement_mm:.1f} mm" in str(found)
 
 
+@pytest.mark.parametrize("mount", ["fixed", "wrist"])
+def test_a_lens_that_is_nearly_right_is_mended(mount: Mount) -> None:
+    """By what the arm knows of its own motion; the camera's place then is as good as with the right one."""
+    wrong = Lens(EYE.K + np.array([[9, 0, 9], [0, 9, -8], [0, 0, 0]]), np.zeros(5), SIZE)
+    views = some_views(mount, noise=0.05)
+    kept = calibrate(mount, views, wrong, BOARD)
+    assert kept.lens is wrong
+    found = calibrate(mount, views, wrong, BOARD, refine_lens=True)
+    assert found.lens.K[0, 0] == found.lens.K[1, 1] == pytest.approx(EYE.K[0, 0], rel=0.003)
+    np.testing.assert_allclose(found.lens.K[:2, 2], EYE.K[:2, 2], atol=4)
+    np.testing.assert_allclose(found.lens.distortion[:2], EYE.distortion[:2], atol=0.04)
+    assert apart(found.T, PLACES[mount][0])[0] < 1.0 < apart(kept.T, PLACES[mount][0])[0]
+    assert found.reprojection_px < 0.8 * kept.reprojection_px
+
+
 def test_errors_are_told_in_metres_too() -> None:
     """A pixel at the board's distance: half a metre, 610 pixels to the radian."""
     found = calibrate("fixed", some_views("fixed"), EYE, BOARD)
@@ -247,7 +262,7 @@ def test_touches_that_are_no_table_are_refused(change: object, words: str) -> No
 
 
 def test_the_report_is_one_line() -> None:
-    found = HandEye("fixed", np.eye(4), np.eye(4), 0.4, 0.3, 22, 2, 1.2, 0.1)
+    found = HandEye("fixed", np.eye(4), np.eye(4), EYE, 0.4, 0.3, 22, 2, 1.2, 0.1)
     assert str(found) == (
         "reprojection 0.40 px, 0.30 mm at the board, over 22 views (2 dropped); Park and Daniilidis differ by 1.2 mm,"
         " 0.10 deg"

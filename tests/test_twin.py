@@ -3,9 +3,11 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import twins
 
@@ -236,6 +238,19 @@ def test_a_twin_that_cannot_start_says_so(tmp_path: Path) -> None:
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 2
     assert "this is no twin, its camera fixed; allowed: a twin, fixed" in found.stderr
+
+
+def test_it_ends_with_the_program_that_started_it(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path; from robot.twin.remote import Twin\n"
+        "twin = Twin(Path(sys.argv[1]), '--size', '64', '48', lockstep=True).__enter__()\n"
+        "print(twin.process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    found = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert found.returncode == -9
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(found.stdout)).wait(5)
+    assert not (tmp_path / "control").exists()
 
 
 def test_the_truth_agrees_with_itself(robot: Connection) -> None:

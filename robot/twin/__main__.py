@@ -10,6 +10,7 @@ FOLDER/eeprom   what the motors keep without power
 """
 
 import argparse
+import os
 import signal
 import time
 from pathlib import Path
@@ -40,7 +41,9 @@ def main() -> None:
     parser.add_argument("--camera", type=float, nargs=3, default=(0.62, 0.18, 0.5), help="where it stands [m]")
     parser.add_argument("--looks_at", type=float, nargs=3, default=(0.2, 0.0, 0.02), help="what it looks at [m]")
     parser.add_argument("--board", type=Path, help="a picture of the calibration board")
+    parser.add_argument("--child", action="store_true", help="end when the program that started it ends")
     args = parser.parse_args()
+    parent = os.getppid()
     make_folder(args.folder)
     servos = assembly.servos(args.seed)
     assembly.recall(args.folder / "eeprom", servos)
@@ -57,7 +60,7 @@ def main() -> None:
         commands = Commands(world, line, shutter, args.lockstep)
         with ControlServer(args.folder / "control", commands.answer) as control:
             began, shown = time.monotonic() - world.time, 0.0
-            while not ended and not commands.ended:
+            while not ended and not commands.ended and not (args.child and os.getppid() != parent):
                 if args.lockstep:
                     control.serve(0.1)
                 else:

@@ -25,7 +25,15 @@ class Twin:
     def __init__(self, folder: Path, *arguments: str, lockstep: bool = False) -> None:
         """`arguments`: more of the command line."""
         self.folder, self.lockstep = folder, lockstep
-        self._command = [sys.executable, "-m", "robot.twin", str(folder), *arguments, *["--lockstep"] * lockstep]
+        self._command = [
+            sys.executable,
+            "-m",
+            "robot.twin",
+            str(folder),
+            "--child",
+            *arguments,
+            *["--lockstep"] * lockstep,
+        ]
 
     def __enter__(self) -> "Twin":
         # One thread to draw with: the other core is the control loop's.

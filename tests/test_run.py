@@ -1,0 +1,146 @@
+"""The program that people start: in real time on the twin, stopped by hand, its policy killed, its input wrong."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import twins
+import yaml
+from flows import config
+
+from robot import telemetry
+from robot.calibration import read_calibration, write_calibration
+from train_stages import light
+from videopolicy.config import to_dict
+
+
+@pytest.fixture(scope="module")
+def folder(written_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy that knows nothing, a twin that is calibrated, and a robot's YAML file."""
+    folder = tmp_path_factory.mktemp("run")
+    light.main(config(light.Config, "light", run=folder / "policy", data__root=written_dataset, train__n_steps=1))
+    settings = twins.settings(folder, lockstep=False)
+    (folder / "robot.yaml").write_text(yaml.safe_dump(to_dict(settings)))
+    return folder
+
+
+class Program:
+    """`python -m robot.run`, and what it has said."""
+
+    def __init__(self, folder: Path, *arguments: str, robot: str = "robot.yaml") -> None:
+        given = ["--policy", str(folder / "policy"), "--robot", str(folder / robot), "--log", str(folder / "log")]
+        command = [sys.executable, "-m", "robot.run", *given, *arguments]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.said = ""
+
+    def wait_for(self, words: str) -> None:
+        assert self.process.stdout is not None
+        while not re.search(words, self.said):
+            line = self.process.stdout.readline()
+            assert line, self.said
+            self.said += line
+
+    def end(self, seconds: float = 40.0) -> int:
+        rest, _ = self.process.communicate(timeout=seconds)
+        self.said += rest
+        return self.process.returncode
+
+    def child(self, module: str) -> psutil.Process:
+        found = [p for p in psutil.Process(self.process.pid).children() if module in p.cmdline()]
+        assert len(found) == 1
+        return found[0]
+
+
+@pytest.fixture
+def program(folder: Path) -> Iterator[Program]:
+    program = Program(folder, "--seconds", "600")
+    yield program
+    program.process.kill()
+
+
+def newest_log(folder: Path) -> Path:
+    return max((folder / "log").iterdir())
+
+
+def test_ctrl_c_takes_it_to_rest(program: Program, folder: Path) -> None:
+    program.wait_for(r"s  run ")
+    time.sleep(1.0)
+    program.process.send_signal(signal.SIGINT)
+    assert program.end() == 0
+    assert "going to rest" in program.said
+    assert re.search(r"s  park +asked to stop", program.said)
+    assert re.search(r"ticks at (49|50)\.\d+ Hz", program.said)
+    assert re.search(r"\d+ chunks, \d+ ms after their pictures", program.said)
+    rows = telemetry.read(newest_log(folder))
+    assert rows["mode"].to_pylist()[-1] in ("off", "stopped")
+
+
+def test_a_policy_that_is_killed_ends_at_rest(program: Program) -> None:
+    program.wait_for(r"s  run ")
+    program.child("robot.policy_server").send_signal(signal.SIGKILL)
+    assert program.end() == 0
+    assert re.search(r"s  off +policy: .*killed by signal 9", program.said)
+
+
+def test_dry_runs_send_nothing(folder: Path) -> None:
+    """The twin says what came over the line: questions alone."""
+    program = Program(folder, "--dry_run", "--seconds", "2")
+    assert program.end() == 0, program.said
+    withheld = re.search(r"'withheld': (\d+)", program.said)
+    assert withheld is not None
+    assert int(withheld[1]) > 50
+    rows = telemetry.read(newest_log(folder))
+    positions = rows["position"].to_pylist()
+    assert max(abs(a - b) for a, b in zip(positions[0], positions[-1], strict=True)) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("calibration", "nowhere.json", "no calibration at nowhere.json: run robot.calibrate"),
+        ("calibration", "short.json", "short.json"),
+        ("calibration", "other.json", "its motor .*: is it another arm's"),
+        ("mount", "ceiling", "Cannot convert 'ceiling' .* into one of: fixed, wrist"),
+        ("slack", 3.0, "slack is 3.0; allowed"),
+        ("port", None, "'port' is null"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(folder: Path, key: str, value: object, words: str) -> None:
+    entry = yaml.safe_load((folder / "robot.yaml").read_text())
+    whole = (folder / "calibration.json").read_text()
+    (folder / "short.json").write_text(whole[: len(whole) // 2])
+    joints = json.loads(whole)
+    joints["joints"]["elbow_flex"]["homing_offset"] += 5
+    (folder / "other.json").write_text(json.dumps(joints))
+    inside = isinstance(value, str) and value.endswith(".json") and value != "nowhere.json"
+    entry[key] = str(folder / str(value)) if inside else value
+    (folder / "wrong.yaml").write_text(yaml.safe_dump(entry))
+    program = Program(folder, robot="wrong.yaml")
+    assert program.end() == 2
+    (line,) = [line for line in program.said.splitlines() if line.startswith("error: ")]
+    assert re.search(words, line)
+    assert "Traceback" not in program.said
+
+
+def test_two_programs_do_not_share_an_arm(program: Program, folder: Path) -> None:
+    """The second one finds the port taken; a twin's, of its own process, is another one: so the port is named."""
+    program.wait_for(r"s  run ")
+    script = "import sys; from robot.feetech import Bus; Bus(sys.argv[1], {})"
+    port = os.path.realpath(folder / "twin/port")
+    found = subprocess.run([sys.executable, "-c", script, port], capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert f"{port} is used by another program; end it first" in found.stderr
+
+
+def test_a_calibration_is_kept_as_it_was_read(folder: Path, tmp_path: Path) -> None:
+    arm, rest = read_calibration(folder / "calibration.json")
+    write_calibration(tmp_path / "again.json", arm, rest)
+    assert json.loads((tmp_path / "again.json").read_text()) == json.loads((folder / "calibration.json").read_text())
