@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from robot.calibration import NAMES
+from robot.droop import Droop
 from robot.feetech import BusError, BusLost
 from robot.safety import Held, Safety
 from robot.so100 import Arm
@@ -24,20 +25,29 @@ from videopolicy.types import ActionChunk
 @dataclass(frozen=True)
 class ControlConfig:
     rate: float = 50.0  # ticks a second
+    replan: float = 0.8  # [s] between two pictures that are acted on, at least; waypoints are carried out meanwhile
     hold_after: float = 0.5  # [s] without a waypoint, after which that is called a hold
     park_after: float = 2.0  # [s] without a waypoint, after which the arm goes to its rest
     give_up_after: float = 10.0  # [s] that a lost bus is waited for, to switch torque off
     stale: float = 0.1  # [s] that a motor may be silent
     servo_speed: float = 4.0  # [rad/s] that a servo may use to reach a tick's goal; the goals keep to safety.speed
     servo_acceleration: float = 40.0  # [rad/s2]
+    droop_gain: float = 2.0  # [1/s] at which what servos are short of their goals is made up for; 0: it is not
+    droop_limit_deg: float = 5.0  # that is added to a joint's goal at most
     rest_deg: tuple[float, ...] = (0.0, -150.0, 150.0, 60.0, 0.0)  # folded: what the arm does not fall from
 
     def __post_init__(self) -> None:
         if not 1 <= self.rate <= 200:
             raise BadInput(f"control.rate is {self.rate}; allowed: 1 to 200 a second")
+        if not 0 <= self.replan <= 10:
+            raise BadInput(f"control.replan is {self.replan}; allowed: 0 to 10 s")
         if not 0 < self.hold_after <= self.park_after:
             raise BadInput(
                 f"control.hold_after is {self.hold_after}; allowed: above 0, to park_after {self.park_after}"
+            )
+        if not (0 <= self.droop_gain <= 10 and 0 <= self.droop_limit_deg <= 10):
+            raise BadInput(
+                f"control.droop_gain is {self.droop_gain}, droop_limit_deg {self.droop_limit_deg}; allowed: 0 to 10"
             )
         if len(self.rest_deg) != 5:
             raise BadInput(f"control.rest_deg has {len(self.rest_deg)} angles; allowed: 5")
@@ -85,6 +95,7 @@ class Control:
         self.unconfirmed: list[str] = []  # joints that were let go of and did not confirm it
         self.n_held = 0  # ticks at which the queue was empty after it had begun to run
         self._rest = np.radians(cfg.rest_deg)
+        self._droop = Droop(cfg.droop_gain, np.radians(cfg.droop_limit_deg))
         self._opening = arm.state.opening
         self._newest: tuple[ActionChunk, float, float] | None = None
         self._captured = self._since = np.nan
@@ -136,7 +147,9 @@ class Control:
                 self._let_go(Mode.OFF, self.why)
             else:
                 speeds = self.cfg.servo_speed, self.cfg.servo_acceleration
-                self.arm.command(goal, self._opening, *speeds)
+                sent = self._droop.update(goal, self.arm.state.position, 1 / self.cfg.rate)
+                low, high = self.safety.limits.T
+                self.arm.command(np.clip(sent, low, high), self._opening, *speeds)
         except BusLost as error:
             self.mode, self.why, self._lost_until = Mode.LOST, str(error), now + self.cfg.give_up_after
         except BusError as error:  # somebody else speaks: let go of the bus, and say so

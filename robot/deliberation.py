@@ -21,14 +21,11 @@ IDLE = 0.005  # [s] between looks for a new picture
 
 
 class Deliberation:
-    """For one control loop. `world`: how far the table is above the robot's base [m]."""
+    """For one control loop. `table`: how far it is above the robot's base [m]."""
 
-    def __init__(
-        self, control: Control, policy: Policy, camera: Eye, mounted: MountedCamera, table: float, period: float = 0.0
-    ) -> None:
-        """`period`: [s] from one picture that is acted on to the next, at least."""
+    def __init__(self, control: Control, policy: Policy, camera: Eye, mounted: MountedCamera, table: float) -> None:
         self.control, self.policy, self.camera, self.mounted = control, policy, camera, mounted
-        self.table, self.period = table, period
+        self.table, self.period = table, control.cfg.replan
         self.latencies: list[float] = []  # [s] from a picture to its chunk
         self.n_chunks = 0
         self.last: tuple[Observation, ActionChunk] | None = None

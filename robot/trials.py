@@ -37,7 +37,6 @@ from videopolicy.types import ActionChunk, Observation, Policy
 CONDITIONS = ("in_distribution", "new_viewpoint", "new_viewpoint_5_demos", "new_environment")
 READY = np.array([0.0, -2.63, 2.03, 1.64, 0.0])  # [rad] where an episode begins: above the things, out of their way
 LIMIT = 25.0  # [s] of an episode
-PERIOD = 0.4  # [s] from one picture that is acted on to the next
 LIFTED = 0.02  # [m] above where it stood, at which a cup was grasped
 ON = 0.03  # [m] between the middles of a saucer and of a cup that stands on it
 RESTS = 0.6  # [s] that it must stand there, let go of
@@ -128,7 +127,7 @@ def trials(robot: Connection, policy: Policy, condition: str, numbers: list[int]
         arrange(robot.twin, chosen)
         safety = Safety(robot.safety(table), kinematics, arm.limits, arm.state.position.copy())
         control = Control(arm, safety, Trajectory(), robot.settings.control)
-        thinking = Deliberation(control, policy, camera, mounted, table, PERIOD)
+        thinking = Deliberation(control, policy, camera, mounted, table)
         found = episode(robot, control, thinking, robot.settings.twin.latency)
         line = {"condition": condition, "episode": number, "cup": chosen.cup, "saucer": chosen.saucer, **found}
         line["wall_s"] = round(time.perf_counter() - began, 2)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,9 @@ class Deployed:
         start = Safety(robot.safety(table), kinematics, self.arm.limits, self.arm.state.position.copy())
         drive(self.arm, start, robot.clock, READY, 1.0)
         safety = Safety(robot.safety(table), kinematics, self.arm.limits, self.arm.state.position.copy())
-        self.control = Control(self.arm, safety, Trajectory(), robot.settings.control)
-        self.thinking = Deliberation(self.control, self.policy, robot.camera(), mounted, table, 0.4)
+        cfg = replace(robot.settings.control, replan=0.4)
+        self.control = Control(self.arm, safety, Trajectory(), cfg)
+        self.thinking = Deliberation(self.control, self.policy, robot.camera(), mounted, table)
         self.twin.ask("heard")
 
     def run(self, seconds: float) -> list[Tick]:
