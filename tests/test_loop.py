@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import arms
+import numpy as np
 import pytest
 from arms import FakeClock, chunk, tool
 
 from robot import loop, telemetry
 from robot import registers as r
 from robot.control import Control, Mode, Tick
+from robot.droop import Droop
 from robot.packets import BROADCAST, SYNC_WRITE, WRITE
 from robot.twin.line import Line
 
@@ -66,3 +68,26 @@ def test_a_program_that_fails_lets_go_of_the_arm(control: Control, clock: FakeCl
         loop.run(control, clock, write)
     assert control.mode is Mode.STOPPED
     assert [servo.get(r.TORQUE_ENABLE) for servo in line.servos.values()] == [0] * 6
+
+
+def test_what_servos_are_short_of_is_made_up_for() -> None:
+    """A load of two degrees at the shoulder: gone within two seconds; a collision adds no more than the limit."""
+    droop, goal = Droop(2.0, np.radians(5)), np.zeros(5)
+    load = np.radians([0.0, 2.0, 1.0, 0.0, 0.0])
+    position = np.zeros(5) + load
+    for _ in range(100):
+        position = droop.update(goal, position, 0.02) + load
+    np.testing.assert_allclose(position, goal, atol=np.radians(0.1))
+    for _ in range(1000):
+        sent = droop.update(goal, goal + 0.3, 0.02)
+    np.testing.assert_allclose(sent, np.full(5, -np.radians(5)))
+    np.testing.assert_array_equal(Droop(0.0, 1.0).update(goal, goal + 1, 0.02), goal)
+
+
+def test_a_servo_that_lags_is_not_one_that_droops() -> None:
+    """Three ticks behind a goal that moves at a steady rate, as servos are: nothing is added."""
+    droop = Droop(2.0, np.radians(5))
+    goals = 0.02 * np.arange(60)[:, None] * np.ones(5)
+    for i, goal in enumerate(goals):
+        droop.update(goal, goals[max(i - 3, 0)], 0.02)
+    np.testing.assert_allclose(droop.added, 0.0, atol=1e-12)
