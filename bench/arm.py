@@ -20,7 +20,7 @@ import numpy as np
 
 from robot import loop, truth
 from robot.connection import MOTORS, connect, kinematics_of
-from robot.control import Control, Tick
+from robot.control import Control, ControlConfig, Tick
 from robot.deliberation import Deliberation
 from robot.feetech import Bus
 from robot.mounting import read_mounted
@@ -78,7 +78,9 @@ def circles(seconds: float, latency: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         twin = TwinConfig(folder=Path(folder) / "twin")
         camera = CameraConfig(source="twin", width=320, height=240, fps=10.0)
-        settings = Settings(slack=0.03, calibration=Path(folder) / "calibration.json", camera=camera, twin=twin)
+        asked = ControlConfig(replan=0.0)  # for another chunk as soon as there is one
+        path = Path(folder) / "calibration.json"
+        settings = Settings(slack=0.03, calibration=path, camera=camera, control=asked, twin=twin)
         truth.write(settings)
         with connect(settings) as robot:
             calibration, mounted, table = read_mounted(settings.calibration)

@@ -36,7 +36,7 @@ from videopolicy.types import ActionChunk, Observation, Policy
 
 CONDITIONS = ("in_distribution", "new_viewpoint", "new_viewpoint_5_demos", "new_environment")
 READY = np.array([0.0, -2.63, 2.03, 1.64, 0.0])  # [rad] where an episode begins: above the things, out of their way
-LIMIT = 25.0  # [s] of an episode
+LIMIT = 20.0  # [s] of an episode
 LIFTED = 0.02  # [m] above where it stood, at which a cup was grasped
 ON = 0.03  # [m] between the middles of a saucer and of a cup that stands on it
 RESTS = 0.6  # [s] that it must stand there, let go of

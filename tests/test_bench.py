@@ -7,7 +7,7 @@ import pytest
 import torch
 from flows import config
 
-from bench import cache, heads, rollout, svd
+from bench import arm, cache, heads, rollout, svd
 from train_stages import light, video
 
 FLOORS = {  # row: (memory, time), naive over ours; goals are twice that
@@ -50,6 +50,18 @@ def test_training_hardly_waits_for_data(small_dataset: Path, pipeline_folder: Pa
     shares = [line["wait_share"] for line in lines if "wait_share" in line]
     assert len(shares) == 3
     assert max(shares[1:]) <= 0.05, shares
+
+
+@pytest.mark.timing
+def test_the_arm_keeps_time(tmp_path: Path) -> None:
+    """Fifty times a second, beside its own simulator; a policy 0.3 s late never stops it."""
+    found = arm.main(["--seconds", "10", "--repeats", "500", "--json", str(tmp_path / "bench.json")])
+    assert json.loads((tmp_path / "bench.json").read_text()) == found
+    assert found["rate"] == pytest.approx(50.0, rel=0.005)
+    assert found["bus_median"] <= 1.5e-3
+    assert found["held"] == 0
+    assert found["latency_median"] >= 0.3
+    assert found["n_chunks"] > 15
 
 
 def test_few_repeats_are_refused(capsys: pytest.CaptureFixture) -> None:

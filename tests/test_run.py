@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +15,11 @@ import twins
 import yaml
 from flows import config
 
-from robot import telemetry
+from robot import run, telemetry
 from robot.calibration import read_calibration, write_calibration
 from train_stages import light
 from videopolicy.config import to_dict
+from videopolicy.errors import BadInput
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,13 @@ def newest_log(folder: Path) -> Path:
 
 
 def test_ctrl_c_takes_it_to_rest(program: Program, folder: Path) -> None:
+    """Meanwhile nobody else can open its port."""
     program.wait_for(r"s  run ")
-    time.sleep(1.0)
+    script = "import sys; from robot.feetech import Bus; Bus(sys.argv[1], {})"
+    port = os.path.realpath(folder / "twin/port")
+    found = subprocess.run([sys.executable, "-c", script, port], capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert f"{port} is used by another program; end it first" in found.stderr
     program.process.send_signal(signal.SIGINT)
     assert program.end() == 0
     assert "going to rest" in program.said
@@ -113,7 +118,9 @@ def test_dry_runs_send_nothing(folder: Path) -> None:
         ("port", None, "'port' is null"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line(folder: Path, key: str, value: object, words: str) -> None:
+def test_what_is_wrong_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: object, words: str
+) -> None:
     entry = yaml.safe_load((folder / "robot.yaml").read_text())
     whole = (folder / "calibration.json").read_text()
     (folder / "short.json").write_text(whole[: len(whole) // 2])
@@ -123,21 +130,15 @@ def test_what_is_wrong_is_said_in_a_line(folder: Path, key: str, value: object, 
     inside = isinstance(value, str) and value.endswith(".json") and value != "nowhere.json"
     entry[key] = str(folder / str(value)) if inside else value
     (folder / "wrong.yaml").write_text(yaml.safe_dump(entry))
-    program = Program(folder, robot="wrong.yaml")
+    monkeypatch.setattr(sys, "argv", ["run", "--policy", str(folder / "policy"), "--robot", str(folder / "wrong.yaml")])
+    with pytest.raises(BadInput, match=words):
+        run.main()
+
+
+def test_a_program_that_cannot_start_says_so_in_a_line(folder: Path) -> None:
+    program = Program(folder, "--seconds", "-1")
     assert program.end() == 2
-    (line,) = [line for line in program.said.splitlines() if line.startswith("error: ")]
-    assert re.search(words, line)
-    assert "Traceback" not in program.said
-
-
-def test_two_programs_do_not_share_an_arm(program: Program, folder: Path) -> None:
-    """The second one finds the port taken; a twin's, of its own process, is another one: so the port is named."""
-    program.wait_for(r"s  run ")
-    script = "import sys; from robot.feetech import Bus; Bus(sys.argv[1], {})"
-    port = os.path.realpath(folder / "twin/port")
-    found = subprocess.run([sys.executable, "-c", script, port], capture_output=True, text=True, check=False)
-    assert found.returncode == 1
-    assert f"{port} is used by another program; end it first" in found.stderr
+    assert program.said == "error: --seconds is -1.0; allowed: above 0\n"
 
 
 def test_a_calibration_is_kept_as_it_was_read(folder: Path, tmp_path: Path) -> None:
