@@ -28,6 +28,7 @@ class Deliberation:
         self.table, self.period = table, control.cfg.replan
         self.latencies: list[float] = []  # [s] from a picture to its chunk
         self.n_chunks = 0
+        self.trouble = ""  # what camera or policy said last when they failed
         self.last: tuple[Observation, ActionChunk] | None = None
         self._used = -np.inf
         self._begun: float | None = None
@@ -41,10 +42,11 @@ class Deliberation:
         try:
             frame = self.camera.newest(now)
         except CameraStale as error:
-            self.control.pause(str(error))
+            self.trouble = str(error)
+            self.control.pause(self.trouble)
             return None
         except CameraError as error:
-            self.control.park(f"camera: {error}")
+            self._give_up(f"camera: {error}")
             return None
         if frame.captured < soonest:
             return None
@@ -54,7 +56,7 @@ class Deliberation:
         try:
             chunk = self.policy.act(observation)
         except PolicyGone as error:
-            self.control.park(f"policy: {error}")
+            self._give_up(f"policy: {error}")
             return None
         self.last = (observation, chunk)
         self.n_chunks += 1
@@ -63,7 +65,11 @@ class Deliberation:
     def run(self, clock: Clock) -> None:
         """Until the control has ended; on a thread of its own."""
         while not self.control.ended:
-            found = self.think(clock.now())
+            try:
+                found = self.think(clock.now())
+            except Exception as error:  # a program's fault; the arm does not wait for a thread that has died
+                self._give_up(f"{type(error).__name__}: {error}")
+                raise
             if found is None:
                 clock.sleep_until(clock.now() + IDLE)
             else:
@@ -84,6 +90,10 @@ class Deliberation:
             self.latencies.append(now - self._pending[2])
             self.control.submit(*self._pending[1:])
             self._pending = None
+
+    def _give_up(self, why: str) -> None:
+        self.trouble = why
+        self.control.park(why)
 
     def _observation(self, image: np.ndarray, captured: float) -> Observation:
         state, kinematics = self.control.arm.state, self.control.safety.kinematics

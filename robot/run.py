@@ -91,7 +91,7 @@ def run(
     control = Control(arm, safety, Trajectory(), settings.control)
     thinking = Deliberation(control, policy, robot.camera(mounted.lens), mounted, table)
     if thinking.think(clock.now()) is None:  # also so that the first one that counts is not the slow first one
-        raise BadInput(f"no chunk before the start: {control.why}")
+        raise BadInput(f"no chunk before the start: {thinking.trouble}")
     make_folder(log)
     wishes = Requests()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -100,7 +100,10 @@ def run(
     said = ["", ""]
 
     def write(row: Tick) -> None:
-        telemetry.add(row)
+        try:
+            telemetry.add(row)
+        except BadInput as error:  # no reason to let go of an arm
+            control.park(f"telemetry: {error}")
         if [row.mode, row.why] != said and (row.mode != said[0] or row.mode != "hold"):
             print(f"{row.now - began:7.2f} s  {row.mode:7} {row.why}", flush=True)
         said[:] = [row.mode, row.why]

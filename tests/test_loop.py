@@ -14,6 +14,7 @@ from robot.control import Control, Mode, Tick
 from robot.droop import Droop
 from robot.packets import BROADCAST, SYNC_WRITE, WRITE
 from robot.twin.line import Line
+from videopolicy.errors import BadInput
 
 
 @pytest.fixture
@@ -91,3 +92,23 @@ def test_a_servo_that_lags_is_not_one_that_droops() -> None:
     for i, goal in enumerate(goals):
         droop.update(goal, goals[max(i - 3, 0)], 0.02)
     np.testing.assert_allclose(droop.added, 0.0, atol=1e-12)
+
+
+def test_telemetry_is_written_in_files_and_none_is_lost(control: Control, clock: FakeClock, tmp_path: Path) -> None:
+    rows = arms.go(control, clock, 0.5)
+    for _ in range(2):
+        with telemetry.Telemetry(tmp_path / "log", per_file=10) as record:
+            for row in rows:
+                record.add(row)
+    assert [row["tick"] for row in telemetry.read(tmp_path / "log").to_pylist()] == 2 * [row.tick for row in rows]
+    assert len(telemetry.files(tmp_path / "log")) >= 4
+
+
+def test_telemetry_that_cannot_be_written_is_said(control: Control, clock: FakeClock, tmp_path: Path) -> None:
+    (row,) = arms.go(control, clock, 0.015)
+    record = telemetry.Telemetry(tmp_path / "log", per_file=1)
+    (tmp_path / "log").rmdir()
+    (tmp_path / "log").write_text("in the way")
+    record.add(row)
+    with pytest.raises(BadInput, match="log"):
+        record.__exit__()
