@@ -166,7 +166,7 @@ def test_noise_on_the_line_changes_nothing(deployed: Deployed) -> None:
 def test_what_goes_wrong_ends_safe(deployed: Deployed, request_: dict, mode: str, words: str, torque: bool) -> None:
     what = request_.pop("what")
     deployed.twin.ask(what, **request_)
-    row = deployed.run(9.0)[-1]
+    row = deployed.run(2.0 if mode == "hold" else 9.0)[-1]
     assert row.mode == mode
     assert re.search(words, row.why)
     assert deployed.torque() == [torque] * 6
@@ -223,7 +223,7 @@ def test_frozen_pictures_are_noticed(tmp_path: Path) -> None:
         deployed = Deployed(robot)
         deployed.twin.ask("shutter", state="frozen")
         thread = deployed.thinking.thread(robot.clock)
-        end = robot.clock.now() + 8
+        end = robot.clock.now() + 25
         while robot.clock.now() < end and not deployed.control.ended:
             robot.clock.sleep_until(robot.clock.now() + 0.02)
             row = deployed.control.tick(robot.clock.now())

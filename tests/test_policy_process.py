@@ -56,7 +56,7 @@ def test_one_that_hangs_is_ended(process: PolicyProcess) -> None:
     began = time.monotonic()
     with pytest.raises(PolicyGone, match=r"no answer within 0\.5 s: it hangs, and was ended|it does not listen"):
         process.act(seen())
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     process.process.kill()
     with pytest.raises(PolicyGone, match="killed by signal 9"):
         process.act(seen())
