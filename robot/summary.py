@@ -31,9 +31,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     args = parser.parse_args()
     found = summary(args.folder)
+    sheets = [
+        (row["condition"], row["policy"], f"trials/{row['condition']}/{row['policy']}.jpg")
+        for row in found["rows"]
+        if (args.folder / f"trials/{row['condition']}/{row['policy']}.jpg").exists()
+    ]
     replace(args.folder / "summary.json", lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
     page = Environment(loader=PackageLoader("robot", ""), undefined=StrictUndefined, autoescape=True)
-    html = page.get_template("summary.html.j2").render(summary=found, paper=PAPER, limit=LIMIT, on=1000 * ON)
+    html = page.get_template("summary.html.j2").render(summary=found, sheets=sheets, limit=LIMIT, on=1000 * ON)
     replace(args.folder / "report.html", lambda path: path.write_text(html))
     print(f"{'condition':24}{'policy':12}{'n':>4}{'place %':>9}{'Wilson 95 %':>15}{'grasp %':>9}   on a real arm")
     for row in found["rows"]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from robot import sheet
 from robot.connection import Connection, connect, kinematics_of
 from robot.control import Control
 from robot.deliberation import Deliberation
@@ -39,6 +40,7 @@ READY = np.array([0.0, -2.63, 2.03, 1.64, 0.0])  # [rad] where an episode begins
 LIMIT = 20.0  # [s] of an episode
 LIFTED = 0.02  # [m] above where it stood, at which a cup was grasped
 ON = 0.03  # [m] between the middles of a saucer and of a cup that stands on it
+N_SHOWN, EVERY, SMALLER = 4, 2, 4  # episodes on the contact sheet, of every second picture, pixels left out
 RESTS = 0.6  # [s] that it must stand there, let go of
 
 
@@ -118,6 +120,8 @@ def trials(robot: Connection, policy: Policy, condition: str, numbers: list[int]
     kinematics = kinematics_of(arm)
     assert robot.twin is not None
     assert robot.settings.twin is not None
+    shown: list[list[np.ndarray]] = []
+    colours: list[tuple[int, int, int]] = []
     for number in numbers:
         began = time.perf_counter()
         arm.torque_on()
@@ -128,11 +132,15 @@ def trials(robot: Connection, policy: Policy, condition: str, numbers: list[int]
         safety = Safety(robot.safety(table), kinematics, arm.limits, arm.state.position.copy())
         control = Control(arm, safety, Trajectory(), robot.settings.control)
         thinking = Deliberation(control, policy, camera, mounted, table)
-        found = episode(robot, control, thinking, robot.settings.twin.latency)
+        found, pictures = episode(robot, control, thinking, robot.settings.twin.latency)
         line = {"condition": condition, "episode": number, "cup": chosen.cup, "saucer": chosen.saucer, **found}
         line["wall_s"] = round(time.perf_counter() - began, 2)
         append_jsonl(path, line)
         print(json.dumps(line), flush=True)
+        if number < N_SHOWN:
+            shown.append(pictures)
+            colours.append(sheet.PLACED if line["place"] else sheet.GRASPED if line["grasp"] else sheet.MISSED)
+            sheet.write(path.with_suffix(".jpg"), shown, colours)
         if control.unconfirmed:
             raise BadInput(f"episode {number}: {control.why}")
 
@@ -144,17 +152,22 @@ def arrange(twin: Twin, chosen: Scene) -> None:
     twin.ask("place", name="cup", xy=chosen.cup)
 
 
-def episode(robot: Connection, control: Control, thinking: Deliberation, latency: float) -> dict[str, Any]:
-    """Until the cup stands on the saucer, or time is over: what came of it."""
+def episode(
+    robot: Connection, control: Control, thinking: Deliberation, latency: float
+) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Until the cup stands on the saucer, or time is over: what came of it, and small pictures of it."""
     clock, twin, period = robot.clock, robot.twin, 1 / control.cfg.rate
     assert twin is not None
     begun = due = clock.now()
     highest, since, state = 0.0, None, {}
+    pictures: list[np.ndarray] = []
     while clock.now() - begun < LIMIT and not control.ended:
         clock.sleep_until(due)
         now = clock.now()
         control.tick(now)
         thinking.tick(now, latency)
+        if thinking.last is not None and thinking.n_chunks > len(pictures) * EVERY:
+            pictures.append(thinking.last[0].image[::SMALLER, ::SMALLER])
         due += period
         if control.n_ticks % 10 == 0:
             state = twin.ask("state")
@@ -163,7 +176,7 @@ def episode(robot: Connection, control: Control, thinking: Deliberation, latency
             since = (now if since is None else since) if stands else None
             if since is not None and now - since >= RESTS:
                 break
-    return {
+    found = {
         "place": since is not None,
         "grasp": bool(highest > CUP_HEIGHT / 2 + LIFTED),
         "seconds": round(clock.now() - begun, 2),
@@ -173,6 +186,7 @@ def episode(robot: Connection, control: Control, thinking: Deliberation, latency
         "n_held": control.n_held,
         "n_chunks": thinking.n_chunks,
     }
+    return found, pictures
 
 
 def placed(state: dict[str, Any]) -> bool:

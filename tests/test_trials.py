@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import twins
 import yaml
+from PIL import Image
 
 from robot import show, summary, trials, truth
 from robot.settings import read_settings
@@ -46,6 +47,9 @@ def test_the_oracle_puts_every_cup_on_its_saucer(
     assert first["grasp"]
     assert first["n_held"] == 0
     assert 5 < first["seconds"] < 15
+    with Image.open(path.with_suffix(".jpg")) as sheet:
+        assert sheet.height == 120 // 4 + 8
+        assert sheet.getpixel((1, 1))[1] > 100  # the green of what was placed
     call(monkeypatch, trials, *given(folder))
     lines = read_jsonl(path)
     assert [line["episode"] for line in lines] == [0, 1]
