@@ -48,6 +48,16 @@ def test_it_says_what_the_policy_says(process: PolicyProcess, run: Path) -> None
     assert process.about["head"] == "para"
 
 
+def test_a_video_models_policy_acts_as_well(folder: Path) -> None:
+    """The same two commands deploy it: robot.run asks no more of a policy than this."""
+    image = np.full((64, 64, 3), 90, np.uint8)
+    observation = Observation(image, agentview(64), np.array([-0.1, 0.0, 0.15]), 1.0, 0.0)
+    (expected,) = policy.load(folder / "joint_para")[0].act_batch([observation])
+    with PolicyProcess(folder / "joint_para", patience=60.0) as process:
+        chunk = process.act(observation)
+    np.testing.assert_allclose(chunk.position, expected.position, atol=1e-6)
+
+
 def test_one_that_hangs_is_ended(process: PolicyProcess) -> None:
     """What it is sent fits into no buffer, so that it is noticed whether it reads or not."""
     process.act(seen())
