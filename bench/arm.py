@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from robot import loop, truth
-from robot.connection import MOTORS, connect, kinematics_of
+from robot.connection import connect, kinematics_of
 from robot.control import Control, ControlConfig, Tick
 from robot.deliberation import Deliberation
 from robot.feetech import Bus
+from robot.homing import MOTORS
 from robot.mounting import read_mounted
 from robot.registers import ACCELERATION
 from robot.safety import Safety

@@ -27,11 +27,11 @@ from robot.homing import home
 from robot.kinematics import JOINTS, Kinematics
 from robot.mounting import MountedCamera, lens_to_json, read_lens, read_mounted, read_table_height
 from robot.operator import Operator, wait
+from robot.program import start
 from robot.settings import read_settings
 from robot.so100 import Arm
 from robot.table import Table, fit
 from robot.views import Image, Station, take_views
-from videopolicy.config import guarded
 from videopolicy.data.files import reading, replace
 from videopolicy.errors import BadInput
 
@@ -201,13 +201,5 @@ def main() -> None:
                 keep_markers(path, views, found, settings.board)
 
 
-def work() -> None:
-    """What goes wrong with the arm or its camera, in a line."""
-    try:
-        main()
-    except RuntimeError as error:  # BusError and CameraError among them
-        raise BadInput(str(error)) from error
-
-
 if __name__ == "__main__":
-    guarded(work)
+    start(main)

@@ -7,21 +7,21 @@ from typing import Protocol
 
 import numpy as np
 
-from robot.calibration import NAMES, ArmCalibration
+from robot.calibration import ArmCalibration
 from robot.camera import Frame, Lens
 from robot.clock import Clock, MonotonicClock
 from robot.feetech import Bus, BusError
+from robot.homing import MOTORS
 from robot.kinematics import Kinematics
 from robot.operator import Operator, Terminal
 from robot.safety import SafetyConfig
-from robot.settings import Settings, TwinConfig
+from robot.settings import Settings
 from robot.so100 import Arm
 from robot.sources import open_camera
 from robot.twin.hand import Hand
 from robot.twin.remote import LockstepCamera, LockstepClock, Twin
 
 PATIENT = 2.0  # [s]
-MOTORS = {i: name for i, name in enumerate(NAMES, 1)}
 
 
 class Eye(Protocol):
@@ -44,7 +44,7 @@ class Connection:
     def camera(self, lens: Lens | None = None) -> Eye:
         """Open the camera; it is closed with the connection. `lens`: what its pictures are freed of."""
         if self.twin is not None and self.twin.lockstep:
-            camera = LockstepCamera(self.twin)
+            camera = LockstepCamera(self.twin, lens)
             self.stack.callback(camera.close)
             return camera
         cfg = self.settings.camera
@@ -73,7 +73,7 @@ def connect(settings: Settings, dry: bool = False) -> Iterator[Connection]:
         twin = None
         port = settings.port
         if settings.twin is not None:
-            twin = stack.enter_context(start(settings))
+            twin = stack.enter_context(twin_of(settings))
             port = str(twin.port)
         bus = stack.enter_context(Bus(port, MOTORS, dry=dry))
         # In lockstep no answer is ever late: a machine that is busy must not change what happens.
@@ -91,9 +91,10 @@ def _arrived(bus: Bus) -> None:
         bus.ping(1)
 
 
-def start(settings: Settings) -> Twin:
+def twin_of(settings: Settings) -> Twin:
     """The twin that the settings are of; enter it to start it."""
-    cfg, camera = settings.twin or TwinConfig(), settings.camera
+    cfg, camera = settings.twin, settings.camera
+    assert cfg is not None
     board = cfg.folder / "board.png"
     settings.board.save(board, 64)
     numbers: dict[str, list] = {"--seed": [cfg.seed], "--size": [camera.width, camera.height], "--fps": [camera.fps]}

@@ -15,11 +15,26 @@ from jaxtyping import Float
 from robot.calibration import NAMES
 from robot.droop import Droop
 from robot.feetech import BusError, BusLost
+from robot.kinematics import JOINTS, LIMITS
 from robot.safety import Held, Safety
 from robot.so100 import Arm
 from robot.trajectory import Trajectory
 from videopolicy.errors import BadInput
 from videopolicy.types import ActionChunk
+
+RANGES = {  # in the units of `ControlConfig`
+    "rate": (1.0, 200.0),
+    "replan": (0.0, 10.0),
+    "hold_after": (0.02, 60.0),
+    "park_after": (0.02, 60.0),
+    "park_within": (0.5, 30.0),
+    "give_up_after": (0.0, 600.0),
+    "stale": (0.02, 2.0),
+    "servo_speed": (0.1, 6.0),
+    "servo_acceleration": (1.0, 300.0),
+    "droop_gain": (0.0, 10.0),
+    "droop_limit_deg": (0.0, 10.0),
+}
 
 
 @dataclass(frozen=True)
@@ -28,29 +43,26 @@ class ControlConfig:
     replan: float = 0.8  # [s] between two pictures that are acted on, at least; waypoints are carried out meanwhile
     hold_after: float = 0.5  # [s] without a waypoint, after which that is called a hold
     park_after: float = 2.0  # [s] without a waypoint, after which the arm goes to its rest
+    park_within: float = 3.0  # [s] beyond what the way to rest takes, after which the arm is let go of where it is
     give_up_after: float = 10.0  # [s] that a lost bus is waited for, to switch torque off
     stale: float = 0.1  # [s] that a motor may be silent
     servo_speed: float = 4.0  # [rad/s] that a servo may use to reach a tick's goal; the goals keep to safety.speed
     servo_acceleration: float = 40.0  # [rad/s2]
     droop_gain: float = 2.0  # [1/s] at which what servos are short of their goals is made up for; 0: it is not
-    droop_limit_deg: float = 5.0  # that is added to a joint's goal at most
+    droop_limit_deg: float = 4.0  # that is added to a joint's goal at most
     rest_deg: tuple[float, ...] = (0.0, -150.0, 150.0, 60.0, 0.0)  # folded: what the arm does not fall from
 
     def __post_init__(self) -> None:
-        if not 1 <= self.rate <= 200:
-            raise BadInput(f"control.rate is {self.rate}; allowed: 1 to 200 a second")
-        if not 0 <= self.replan <= 10:
-            raise BadInput(f"control.replan is {self.replan}; allowed: 0 to 10 s")
-        if not 0 < self.hold_after <= self.park_after:
-            raise BadInput(
-                f"control.hold_after is {self.hold_after}; allowed: above 0, to park_after {self.park_after}"
-            )
-        if not (0 <= self.droop_gain <= 10 and 0 <= self.droop_limit_deg <= 10):
-            raise BadInput(
-                f"control.droop_gain is {self.droop_gain}, droop_limit_deg {self.droop_limit_deg}; allowed: 0 to 10"
-            )
+        for name, (low, high) in RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise BadInput(f"control.{name} is {getattr(self, name)}; allowed: {low:g} to {high:g}")
+        if not self.hold_after <= self.park_after:
+            raise BadInput(f"control.hold_after is {self.hold_after}; allowed: to park_after {self.park_after}")
         if len(self.rest_deg) != 5:
             raise BadInput(f"control.rest_deg has {len(self.rest_deg)} angles; allowed: 5")
+        for joint, angle, (low, high) in zip(JOINTS, self.rest_deg, np.degrees(LIMITS), strict=True):
+            if not low <= angle <= high:
+                raise BadInput(f"control.rest_deg has {joint} at {angle}; allowed: {low:.1f} to {high:.1f} degrees")
 
 
 class Mode(Enum):
@@ -102,8 +114,15 @@ class Control:
         self._last_waypoint: float | None = None
         self._lost_until: float | None = None  # [s] when a lost bus is given up
         self._parking = False
+        self._parked_by: float | None = None
         self._paused = self._blame = ""
         self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Torque on, from where the arm is now. `MotorSilent` where that is not known."""
+        self.arm.torque_on()
+        self.safety.restart(self.arm.read().position)
+        self._opening = self.arm.state.opening
 
     def submit(self, chunk: ActionChunk, captured: float) -> None:
         """A chunk made of the picture taken at `captured`, for the next tick; of several the newest counts.
@@ -143,13 +162,16 @@ class Control:
             self.arm.read()
             self._take(now)
             goal = self._decide(now)
-            if self.mode is Mode.OFF:
+            if self._parking and now > self._rest_until(now):
+                self._let_go(Mode.STOPPED, f"{self.why}; not at rest in time, so torque went off where it was")
+            elif self.mode is Mode.OFF:
                 self._let_go(Mode.OFF, self.why)
             else:
                 speeds = self.cfg.servo_speed, self.cfg.servo_acceleration
-                sent = self._droop.update(goal, self.arm.state.position, 1 / self.cfg.rate)
-                low, high = self.safety.limits.T
-                self.arm.command(np.clip(sent, low, high), self._opening, *speeds)
+                heard = now - self.arm.state.heard[:5] < 1 / self.cfg.rate
+                sent = self._droop.update(goal, self.arm.state.position, heard, 1 / self.cfg.rate)
+                goal = self.safety.within(sent)
+                self.arm.command(goal, self._opening, *speeds)
         except BusLost as error:
             self.mode, self.why, self._lost_until = Mode.LOST, str(error), now + self.cfg.give_up_after
         except BusError as error:  # somebody else speaks: let go of the bus, and say so
@@ -188,11 +210,14 @@ class Control:
         if newest is None or self._parking:
             return
         chunk, captured, came = newest
+        self._last_waypoint = now if self._last_waypoint is None else self._last_waypoint
         if not all(np.isfinite(x).all() for x in (chunk.position, chunk.gripper)):
-            self.why = "a chunk with numbers that are not finite was dropped"
+            self.why = self._blame = "a chunk with numbers that are not finite was dropped"
             return
         if self.trajectory.add(chunk, captured, now):
             self._captured, self._since, self._blame = captured, came, ""
+        else:
+            self._blame = f"a chunk came {now - captured:.1f} s after its picture, when all of it had passed"
 
     def _decide(self, now: float) -> Float[np.ndarray, " 5"]:
         """The mode, and the joint angles to send in it."""
@@ -228,6 +253,13 @@ class Control:
         if np.abs(self.arm.state.position - self._rest).max() < np.radians(3):
             self.mode = Mode.OFF
         return goal
+
+    def _rest_until(self, now: float) -> float:
+        """[s] when it must be at rest, counted from the tick in which it began to go there."""
+        if self._parked_by is None:
+            way = float(np.linalg.norm(self._rest - self.arm.state.position))
+            self._parked_by = now + way / self.safety.cfg.speed + self.cfg.park_within
+        return self._parked_by
 
     def _silent(self, now: float) -> list[str]:
         """Joints whose motors have not been heard of for too long."""

@@ -96,9 +96,9 @@ class Deliberation:
         self.control.park(why)
 
     def _observation(self, image: np.ndarray, captured: float) -> Observation:
-        state, kinematics = self.control.arm.state, self.control.safety.kinematics
-        T_base_hand = kinematics.hand_to_base(state.position)
+        position, opening = self.control.arm.at(captured)  # when the picture was taken, not now
+        T_base_hand = self.control.safety.kinematics.hand_to_base(position)
         camera = self.mounted.camera(T_base_hand, self.table)
         tool = T_base_hand[:3, 3] - [0.0, 0.0, self.table]
         assert self._begun is not None
-        return Observation(image, camera, tool, state.opening, captured - self._begun)
+        return Observation(image, camera, tool, opening, captured - self._begun)

@@ -13,6 +13,7 @@ from videopolicy.data.recording import Episode
 from videopolicy.errors import BadInput
 
 ARM_RATE = 50.0  # [Hz] that the arm is asked at, between pictures
+SILENT = 0.2  # [s] between two moments at which all motors were heard of
 LEAST = 0.95  # share of the pictures that a demonstration must have
 CLOSES = (
     0.5  # of the way from the widest opening to the narrowest, beyond which a hand that closes is a command to close
@@ -83,6 +84,9 @@ class Demonstration:
             raise BadInput(f"{pace.n_frames} pictures, {len(self._times)} states of the arm; allowed: 2 or more")
         if pace.share < LEAST:
             raise BadInput(f"{pace}; allowed: {100 * LEAST:.0f} % or more: is the machine busy, is the camera slow?")
+        gaps = np.diff([*self._times, max(self._times[-1], self._frames[-1].captured)])
+        if gaps.max() > SILENT:
+            raise BadInput(f"a motor was not heard of for {gaps.max():.2f} s; allowed: {SILENT:g}: is its cable loose?")
         if pace.worst > 2.5 / self.fps:
             raise BadInput(f"{pace}; allowed: {2500 / self.fps:.0f} ms at most")
 

@@ -73,8 +73,8 @@ def home(bus: Bus, operator: Operator, clock: Clock) -> ArmCalibration:
         for motor, name in MOTORS.items():
             _write(bus, motor, {r.MIN_POSITION: ranges[name][0], r.MAX_POSITION: ranges[name][1]})
     except BaseException:
-        with suppress(BusError):  # what ended it is what is told
-            for motor, values in before.items():
+        for motor, values in before.items():
+            with suppress(BusError):  # what ended it is what is told
                 _write(bus, motor, values)
         raise
     return found

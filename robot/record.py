@@ -14,15 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from robot import markers
-from robot.camera import CameraError
 from robot.connection import Connection, connect
 from robot.demonstration import Demonstration
-from robot.feetech import BusError
 from robot.mounting import read_mounted
 from robot.operator import Terminal
+from robot.program import start
 from robot.settings import Settings, read_settings
 from robot.so100 import Arm
-from videopolicy.config import guarded
 from videopolicy.data.files import sha256
 from videopolicy.data.recording import Writer
 from videopolicy.errors import BadInput
@@ -113,12 +111,5 @@ def by_hand(recorder: Recorder, n_episodes: int, keys: Callable[[], str | None])
     print(f"{recorder.writer.n_episodes} episodes in {recorder.writer.root}")
 
 
-def work() -> None:
-    try:
-        main()
-    except (BusError, CameraError) as error:
-        raise BadInput(str(error)) from error
-
-
 if __name__ == "__main__":
-    guarded(work)
+    start(main)

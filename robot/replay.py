@@ -11,12 +11,11 @@ import numpy as np
 from robot import loop
 from robot.connection import Connection, connect, kinematics_of
 from robot.control import Control
-from robot.feetech import BusError
 from robot.mounting import read_mounted
+from robot.program import Requests, confirm, start
 from robot.safety import Safety
 from robot.settings import read_settings
 from robot.trajectory import Trajectory
-from videopolicy.config import guarded
 from videopolicy.data.lerobot import Dataset
 from videopolicy.errors import BadInput
 from videopolicy.types import ActionChunk
@@ -54,18 +53,16 @@ def replay(robot: Connection, position: np.ndarray, opening: np.ndarray, period:
     n = int(np.ceil(np.linalg.norm(way[0] - start) / APPROACH / period)) + 1
     first = start + np.linspace(0, 1, n)[:, None] * (way[0] - start)
     whole = ActionChunk(np.concatenate([first, way]), np.concatenate([np.full(n, opening[0]), opening]), period)
-    arm.torque_on()
+    wishes = Requests()
+    wishes.listen()
+    control.start()
     control.submit(whole, robot.clock.now())
-    loop.run(control, robot.clock, lambda _: None)
+    try:
+        loop.run(control, robot.clock, lambda _: None, wishes.look, lambda: wishes.park)
+    finally:
+        confirm(control)
     return control
 
 
-def work() -> None:
-    try:
-        main()
-    except BusError as error:
-        raise BadInput(str(error)) from error
-
-
 if __name__ == "__main__":
-    guarded(work)
+    start(main)

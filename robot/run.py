@@ -6,51 +6,25 @@ Ctrl-C takes the arm to its rest, and then its torque off; `stop` and Enter lets
 """
 
 import argparse
-import select
-import signal
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 
 from robot import loop
-from robot.camera import CameraError
 from robot.connection import Connection, connect, kinematics_of
 from robot.control import Control, Tick
 from robot.deliberation import Deliberation
-from robot.feetech import BusError
 from robot.mounting import MountedCamera, read_mounted
-from robot.policy_process import PolicyGone, PolicyProcess
+from robot.policy_process import PolicyProcess
+from robot.program import Requests, confirm, start
 from robot.safety import Safety
 from robot.settings import read_settings
 from robot.so100 import Arm
 from robot.telemetry import Telemetry
 from robot.trajectory import Trajectory
-from videopolicy.config import guarded
 from videopolicy.data.files import make_folder
 from videopolicy.errors import BadInput
-
-
-@dataclass
-class Requests:
-    """What the person at the keyboard wants."""
-
-    park: bool = False
-    stop: bool = False
-
-    def signal(self, _number: int, _frame: FrameType | None) -> None:
-        if not self.park:
-            print("going to rest; `stop` and Enter lets go at once", flush=True)
-        self.park = True
-
-    def look(self) -> bool:
-        """Whether to stop at once: the line `stop` was typed."""
-        if sys.stdin and sys.stdin.isatty() and select.select([sys.stdin], [], [], 0)[0]:
-            self.stop |= sys.stdin.readline().strip() == "stop"
-        return self.stop
 
 
 def main() -> None:
@@ -64,6 +38,8 @@ def main() -> None:
     args = parser.parse_args()
     if not args.seconds > 0:
         raise BadInput(f"--seconds is {args.seconds}; allowed: above 0")
+    if not args.policy.is_dir():
+        raise BadInput(f"no run {args.policy}; allowed: a folder of train_stages/light.py or joint.py")
     settings = read_settings(args.robot)
     if settings.twin is not None and settings.twin.lockstep:
         raise BadInput("twin.lockstep is true; allowed: false, for a run in real time")
@@ -85,7 +61,6 @@ def run(
 ) -> Control:
     """Until the control has ended, or for some seconds; telemetry goes into the folder `log`."""
     settings, clock = robot.settings, robot.clock
-    arm.read()
     kinematics = kinematics_of(arm)
     safety = Safety(robot.safety(table), kinematics, arm.limits, arm.state.position.copy())
     control = Control(arm, safety, Trajectory(), settings.control)
@@ -94,8 +69,7 @@ def run(
         raise BadInput(f"no chunk before the start: {thinking.trouble}")
     make_folder(log)
     wishes = Requests()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, wishes.signal)
+    wishes.listen()
     began = clock.now()
     said = ["", ""]
 
@@ -108,28 +82,22 @@ def run(
             print(f"{row.now - began:7.2f} s  {row.mode:7} {row.why}", flush=True)
         said[:] = [row.mode, row.why]
 
-    arm.torque_on()
-    with Telemetry(log) as telemetry:
-        thread = thinking.thread(clock)
-        cadence = loop.run(control, clock, write, wishes.look, lambda: wishes.park or clock.now() - began > seconds)
+    control.start()
+    try:
+        with Telemetry(log) as telemetry:
+            thread = thinking.thread(clock)
+            cadence = loop.run(control, clock, write, wishes.look, lambda: wishes.park or clock.now() - began > seconds)
+    finally:
+        confirm(control)
     thread.join(policy.patience + 1)
     print(cadence)
     if thinking.latencies:
         late = 1000 * np.array(thinking.latencies)
         print(f"{len(late)} chunks, {np.median(late):.0f} ms after their pictures, at most {late.max():.0f} ms")
-    print(f"held {control.n_held} times for want of a waypoint; bus: {dict(arm.bus.counts)}; telemetry in {log}")
-    if control.unconfirmed:
-        raise BadInput(f"{', '.join(control.unconfirmed)} did not confirm that torque is off: cut the arm's power")
+    print(f"held {control.n_held} times for want of a waypoint, {control.trajectory.n_late} chunks too late")
+    print(f"bus: {dict(arm.bus.counts)}; telemetry in {log}")
     return control
 
 
-def work() -> None:
-    """What goes wrong before the loop begins, or in it, in a line."""
-    try:
-        main()
-    except (BusError, CameraError, PolicyGone) as error:
-        raise BadInput(str(error)) from error
-
-
 if __name__ == "__main__":
-    guarded(work)
+    start(main)

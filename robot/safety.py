@@ -40,9 +40,11 @@ class SafetyConfig:
     def __post_init__(self) -> None:
         if not all(a < b for a, b in zip(self.low, self.high, strict=True)):
             raise BadInput(f"safety.low is {self.low}, safety.high {self.high}; allowed: a box with some room in it")
-        for name in ("speed", "acceleration", "residual"):
-            if not getattr(self, name) > 0:
-                raise BadInput(f"safety.{name} is {getattr(self, name)}; allowed: above 0")
+        for name, most in {"speed": 5.2, "acceleration": 100.0, "residual": 0.1}.items():
+            if not 0 < getattr(self, name) <= most:
+                raise BadInput(f"safety.{name} is {getattr(self, name)}; allowed: above 0, to {most:g}")
+        if not 0 <= self.margin_deg <= 20:
+            raise BadInput(f"safety.margin_deg is {self.margin_deg}; allowed: 0 to 20 degrees")
         if not -120 <= self.pitches_deg[0] <= self.pitch_deg <= self.pitches_deg[1] <= 90:
             raise BadInput(
                 f"safety.pitch_deg is {self.pitch_deg}; allowed: within safety.pitches_deg {self.pitches_deg}"
@@ -62,9 +64,18 @@ class Safety:
     def __post_init__(self) -> None:
         margin = np.radians(self.cfg.margin_deg)
         self._low, self._high = self.limits[:, 0] + margin, self.limits[:, 1] - margin
-        self._limiter = Limiter(self.start, self.cfg.speed, self.cfg.acceleration)
-        self._goal = self.start.copy()  # what the limiter goes to
+        self.restart(self.start)
         self._pitches = np.radians(np.arange(self.cfg.pitches_deg[0], self.cfg.pitches_deg[1] + 0.1, 2.5))
+
+    def restart(self, start: Float[np.ndarray, " 5"]) -> None:
+        """From joint angles at rest."""
+        self._limiter = Limiter(start, self.cfg.speed, self.cfg.acceleration)
+        self._goal = start.copy()  # what the limiter goes to
+
+    def within(self, q: Float[np.ndarray, " 5"]) -> Float[np.ndarray, " 5"]:
+        """Joint angles moved into the limits, and into the margin but for those that are beyond it already."""
+        at = self._limiter.position
+        return np.clip(q, np.minimum(self._low, at), np.maximum(self._high, at)).clip(*self.limits.T)
 
     def wish(self, position: Float[np.ndarray, " 3"], roll: float, seconds: float) -> Float[np.ndarray, " 5"]:
         """Joint goals for a tool that is wished to be at `position` in the base frame, `seconds` after the last."""

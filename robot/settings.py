@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+
+import numpy as np
 
 from robot.board import BoardConfig
 from robot.control import ControlConfig
 from robot.feetech import SLACK
+from robot.hand_eye import Mount
 from robot.safety import SafetyConfig
 from robot.so100 import ArmConfig
 from robot.sources import CameraConfig
 from videopolicy.config import load
 from videopolicy.errors import BadInput
-
-Mount = Literal["fixed", "wrist"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class TwinConfig:
     looks_at: tuple[float, float, float] = (0.2, 0.0, 0.02)
 
     def __post_init__(self) -> None:
+        if not np.isfinite([*self.camera, *self.looks_at]).all():
+            raise BadInput(f"twin.camera is {self.camera}, looks_at {self.looks_at}; allowed: finite numbers")
+        if self.seed < 0:
+            raise BadInput(f"twin.seed is {self.seed}; allowed: from 0 on")
         if not 10 <= self.fovy <= 120:
             raise BadInput(f"twin.fovy is {self.fovy}; allowed: 10 to 120 degrees")
         if not 0 <= self.latency <= 2:
@@ -51,6 +55,8 @@ class Settings:
     twin: TwinConfig | None = None
 
     def __post_init__(self) -> None:
+        if not self.port:
+            raise BadInput("port is empty; allowed: a serial port, as /dev/ttyACM0")
         if not 0.001 <= self.slack <= 0.5:
             raise BadInput(f"slack is {self.slack}; allowed: 0.001 to 0.5 s")
         if (self.camera.source == "twin") != (self.twin is not None):

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from robot.connection import connect
+from robot.program import start
 from robot.record import Recorder
 from robot.settings import read_settings
 from robot.trials import READY, arrange
 from robot.twin.hand import jaw, lead, path, pick_and_place
 from robot.twin.remote import Twin
 from robot.twin.scenes import Scene, demonstrated
-from videopolicy.config import guarded
 from videopolicy.errors import BadInput
 
 TASK = "put the cup on the saucer"
@@ -33,6 +33,8 @@ def main() -> None:
     parser.add_argument("--n_episodes", type=int, default=20, help="that the dataset is to have")
     parser.add_argument("--fps", type=int, default=5, help="pictures and waypoints a second")
     args = parser.parse_args()
+    if args.n_episodes < 1:
+        raise BadInput(f"--n_episodes is {args.n_episodes}; allowed: from 1 on")
     settings = read_settings(args.robot)
     if settings.twin is None:
         raise BadInput(f"{args.robot} is of no twin; at a real arm: python -m robot.record")
@@ -65,4 +67,4 @@ def show(twin: Twin, recorder: Recorder, chosen: Scene, seed: int) -> str:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    start(main)

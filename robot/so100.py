@@ -2,6 +2,7 @@
 
 import struct
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from videopolicy.errors import BadInput
 
 PRESENT = (r.PRESENT_POSITION.address, 15)  # position to current, in one request
 HARD_ERRORS = 1 | 4 | 8 | 32  # voltage, heat, current, overload: the arm is to stop
+KEPT = 100  # readings that are remembered
 N_STOP = 20  # times that torque off is sent before a motor counts as not confirmed
 
 
@@ -34,6 +36,11 @@ class ArmConfig:
         for name in ("torque", "gripper_torque"):
             if not 0 < getattr(self, name) <= 1:
                 raise BadInput(f"arm.{name} is {getattr(self, name)}; allowed: above 0, to 1")
+        for name in ("p_gain", "i_gain", "d_gain"):
+            if not 0 <= getattr(self, name) <= 254:
+                raise BadInput(f"arm.{name} is {getattr(self, name)}; allowed: 0 to 254")
+        if not 30 <= self.max_temperature <= 80:
+            raise BadInput(f"arm.max_temperature is {self.max_temperature}; allowed: 30 to 80 C")
 
 
 @dataclass
@@ -72,6 +79,7 @@ class Arm:
         self.limits = calibration.limits()
         zeros = np.zeros(6)
         self.state = ArmState(np.zeros(5), 0.0, zeros.copy(), zeros.copy(), zeros.copy())
+        self._past: deque[tuple[float, np.ndarray]] = deque(maxlen=KEPT)
         self._unit = [50.0] * 6  # [ticks/s] of a unit of GOAL_VELOCITY
 
     def connect(self) -> None:
@@ -101,7 +109,8 @@ class Arm:
         for i, joint in enumerate(self.joints):
             self._set_up(joint.id, is_gripper=NAMES[i] == GRIPPER)
             self._unit[i] = 1.0 if self.bus.read(joint.id, r.PHASE) & 4 else 50.0
-        self.bus.return_delay = 0.0
+        if not self.bus.dry:
+            self.bus.return_delay = 0.0
         self.read()
 
     def read(self) -> ArmState:
@@ -121,7 +130,16 @@ class Arm:
             state.temperature[i] = _value(answer, r.PRESENT_TEMPERATURE)
             state.errors[i] = answer.errors | _value(answer, r.STATUS)
             state.heard[i] = now
+        self._past.append((now, np.array([*state.position, state.opening])))
         return state
+
+    def at(self, moment: float) -> tuple[Float[np.ndarray, " 5"], float]:
+        """Angles and opening at a moment of the last second or two, between two readings; from any thread."""
+        past = tuple(self._past)
+        times = np.array([when for when, _ in past])
+        values = np.stack([value for _, value in past])
+        *position, opening = (float(np.interp(moment, times, column)) for column in values.T)
+        return np.array(position), opening
 
     def command(
         self, position: Float[np.ndarray, " 5"], opening: float, speed: float = 2.0, acceleration: float = 20.0

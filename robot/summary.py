@@ -10,9 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from robot.program import start
 from robot.trials import CONDITIONS, LIMIT, ON
-from videopolicy.config import guarded
-from videopolicy.data.files import read_json, read_jsonl, replace
+from videopolicy.data.files import read_json, read_jsonl, reading, replace
 from videopolicy.errors import BadInput
 from videopolicy.provenance import provenance
 from videopolicy.rates import wilson95
@@ -68,10 +68,14 @@ def summary(folder: Path) -> dict[str, Any]:
 
 def row(condition: str, policy: str, lines: list[dict], where: Path) -> dict[str, Any]:
     n = len(lines)
-    if len({line["episode"] for line in lines}) != n or n == 0:
-        raise BadInput(f"{where} has {n} lines of {len({line['episode'] for line in lines})} episodes; remove it")
-    n_placed = sum(line["place"] for line in lines)
-    n_grasped = sum(line["grasp"] for line in lines)
+    with reading(where):
+        n_episodes = len({line["episode"] for line in lines})
+    if n_episodes != n or n == 0:
+        raise BadInput(f"{where} has {n} lines of {n_episodes} episodes; remove it")
+    with reading(where):
+        n_placed = sum(line["place"] for line in lines)
+        n_grasped = sum(line["grasp"] for line in lines)
+        n_stopped = sum(line["mode"] != "run" for line in lines)
     paper = dict(zip(("para", "regression"), PAPER[condition], strict=True)).get(policy)
     return {
         "condition": condition,
@@ -80,10 +84,11 @@ def row(condition: str, policy: str, lines: list[dict], where: Path) -> dict[str
         "place": round(100 * n_placed / n, 1),
         "grasp": round(100 * n_grasped / n, 1),
         "wilson95": list(wilson95(n_placed, n)),
-        "stopped": sum(line["mode"] in ("park", "off", "stopped", "lost") for line in lines),
+        "grasp_wilson95": list(wilson95(n_grasped, n)),
+        "stopped": n_stopped,
         "paper": paper,
     }
 
 
 if __name__ == "__main__":
-    guarded(main)
+    start(main)

@@ -23,6 +23,7 @@ from robot.deliberation import Deliberation
 from robot.mounting import read_mounted
 from robot.moving import drive
 from robot.policy_process import PolicyProcess
+from robot.program import start
 from robot.safety import Safety
 from robot.settings import read_settings
 from robot.trajectory import Trajectory
@@ -30,8 +31,7 @@ from robot.twin.hand import pick_and_place, ways
 from robot.twin.model import CUP_HEIGHT, SAUCER_HEIGHT
 from robot.twin.remote import Twin
 from robot.twin.scenes import Scene, by_chance
-from videopolicy.config import guarded
-from videopolicy.data.files import append_jsonl, make_folder, read_jsonl
+from videopolicy.data.files import append_jsonl, make_folder, read_jsonl, reading
 from videopolicy.errors import BadInput, choices
 from videopolicy.types import ActionChunk, Observation, Policy
 
@@ -83,7 +83,7 @@ def main() -> None:
     if args.n < 1:
         raise BadInput(f"--n is {args.n}; allowed: from 1 on")
     name, _, run = args.policy.partition("=")
-    if not name or (not run and name != "oracle"):
+    if not name or "/" in name or (not run and name != "oracle"):
         raise BadInput(f"--policy is {args.policy!r}; allowed: name=run, or oracle")
     settings = read_settings(args.robot)
     if settings.twin is None:
@@ -99,7 +99,8 @@ def main() -> None:
         (twin.folder / "eeprom").write_bytes(args.eeprom.read_bytes())
     make_folder(args.output / args.condition)
     path = args.output / args.condition / f"{name}.jsonl"
-    done = {line["episode"] for line in read_jsonl(path)}
+    with reading(path):
+        done = {line["episode"] for line in read_jsonl(path)}
     left = [i for i in range(args.n) if i not in done]
     if not left:
         print(f"{path}: all {args.n} episodes are there")
@@ -133,11 +134,13 @@ def trials(robot: Connection, policy: Policy, condition: str, numbers: list[int]
         control = Control(arm, safety, Trajectory(), robot.settings.control)
         thinking = Deliberation(control, policy, camera, mounted, table)
         found, pictures = episode(robot, control, thinking, robot.settings.twin.latency)
+        if thinking.trouble or control.ended:  # no failure of a policy's, but of what it needs
+            raise BadInput(f"episode {number} ended early: {thinking.trouble or control.why}")
         line = {"condition": condition, "episode": number, "cup": chosen.cup, "saucer": chosen.saucer, **found}
         line["wall_s"] = round(time.perf_counter() - began, 2)
         append_jsonl(path, line)
         print(json.dumps(line), flush=True)
-        if number < N_SHOWN:
+        if number == len(shown) < N_SHOWN and pictures:
             shown.append(pictures)
             colours.append(sheet.PLACED if line["place"] else sheet.GRASPED if line["grasp"] else sheet.MISSED)
             sheet.write(path.with_suffix(".jpg"), shown, colours)
@@ -177,7 +180,7 @@ def episode(
             if since is not None and now - since >= RESTS:
                 break
     found = {
-        "place": since is not None,
+        "place": since is not None and clock.now() - since >= RESTS,
         "grasp": bool(highest > CUP_HEIGHT / 2 + LIFTED),
         "seconds": round(clock.now() - begun, 2),
         "cup_end": state["cup"]["position"],
@@ -197,4 +200,4 @@ def placed(state: dict[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    start(main)

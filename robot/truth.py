@@ -17,17 +17,17 @@ from jaxtyping import Float
 from robot import markers
 from robot import registers as r
 from robot.calibration import GRIPPER, NAMES, ArmCalibration, Joint, write_calibration
-from robot.connection import start
+from robot.connection import twin_of
 from robot.homing import MIDDLE
 from robot.kinematics import JOINTS, LIMITS
 from robot.mounting import MountedCamera, read_mounted
+from robot.program import start
 from robot.registers import TURN
 from robot.settings import Settings, read_settings
 from robot.twin import assembly
 from robot.twin.model import JAW_RANGE, looking
 from robot.twin.remote import LockstepCamera
 from videopolicy.camera import Camera
-from videopolicy.config import guarded
 from videopolicy.data.files import make_folder, replace
 from videopolicy.errors import BadInput
 
@@ -101,7 +101,7 @@ def write(settings: Settings) -> None:
     write_calibration(settings.calibration, ArmCalibration(joints), {"camera": mounted.to_json(), "table": table})
     make_folder(settings.twin.folder)
     assembly.remember(settings.twin.folder / "eeprom", servos)
-    with start(replace_keys(settings, twin=replace_keys(settings.twin, lockstep=True))) as twin:
+    with twin_of(replace_keys(settings, twin=replace_keys(settings.twin, lockstep=True))) as twin:
         image = LockstepCamera(twin).newest(0.0).image
     markers.write(settings.calibration, image, camera.project(CORNERS), CORNERS)
 
@@ -125,4 +125,4 @@ def _angle(R: Float[np.ndarray, "3 3"]) -> float:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    start(main)

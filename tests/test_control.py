@@ -154,6 +154,50 @@ def test_a_lost_bus_that_stays_away_is_given_up(control: Control, clock: FakeClo
     assert len(control.unconfirmed) == 6
 
 
+def test_it_begins_where_the_arm_is_now(control: Control, clock: FakeClock, line: Line) -> None:
+    """However long ago its place was read: somebody let the arm down meanwhile."""
+    control.arm.torque_off()
+    for motor in (2, 3):
+        line.servos[motor].actual += 300
+    control.start()
+    rows = go(control, clock, 0.5)
+    goals = np.array([row.goal for row in rows])
+    assert np.abs(goals - control.arm.state.position).max() < np.radians(1.5)
+
+
+def test_a_silent_motor_is_not_moved(control: Control, clock: FakeClock, line: Line) -> None:
+    control.submit(chunk(tool(control)), clock.time)
+    go(control, clock, 0.5)
+    line.always[1] = mishaps.silent
+    go(control, clock, 0.3)
+    rows = go(control, clock, 2.0)
+    assert np.ptp([row.goal[0] for row in rows]) < np.radians(0.2)
+
+
+def test_an_arm_that_does_not_come_to_rest_is_let_go_of(control: Control, clock: FakeClock, line: Line) -> None:
+    """Whoever asked for it: here a motor is silent."""
+    line.always[4] = mishaps.silent
+    control.park("policy: gone")
+    rows = go(control, clock, 12.0)
+    assert control.mode is Mode.STOPPED
+    assert "not at rest in time" in rows[-1].why
+    assert control.unconfirmed == ["wrist_flex"]
+    del line.always[4]
+
+
+@pytest.mark.parametrize("what", ["late", "not finite"])
+def test_nonsense_from_the_beginning_ends_at_rest(control: Control, clock: FakeClock, what: str) -> None:
+    bad = chunk(tool(control))
+    if what == "not finite":
+        bad.position[0, 0] = np.nan
+    rows: list[Tick] = []
+    for _ in range(8):
+        control.submit(bad, clock.time - (10.0 if what == "late" else 0.0))
+        rows += go(control, clock, 1.0)
+    assert rows[-1].mode == "off"
+    assert ("when all of it had passed" if what == "late" else "not finite was dropped") in rows[-1].why
+
+
 def test_who_does_not_confirm_is_named(control: Control, clock: FakeClock, line: Line) -> None:
     line.always[2] = mishaps.silent
     assert control.emergency_stop("enough") == ["shoulder_lift"]
@@ -168,7 +212,7 @@ def test_waypoints_are_forgotten_when_pictures_are_old(control: Control, clock: 
     rows = go(control, clock, 0.6)
     assert {row.mode for row in rows} == {"hold"}
     assert rows[-1].why.endswith("no picture for 0.6 s")
-    np.testing.assert_allclose(rows[-1].goal, rows[-10].goal, atol=1e-6)
+    np.testing.assert_allclose(rows[-1].goal, rows[-10].goal, atol=np.radians(0.3))
     control.submit(chunk(tool(control)), clock.time)
     assert go(control, clock, 0.2)[-1].mode == "run"
     control.pause("no picture for 0.6 s")
@@ -200,9 +244,13 @@ def test_no_goal_outside_the_limits_is_ever_on_the_wire(control: Control, clock:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"rate": 0.0}, "control.rate is 0.0"),
-        ({"hold_after": 3.0}, "hold_after is 3.0"),
+        ({"rate": 0.0}, "control.rate is 0.0; allowed: 1 to 200"),
+        ({"hold_after": 3.0}, "hold_after is 3.0; allowed: to park_after 2.0"),
+        ({"stale": float("nan")}, "control.stale is nan; allowed: 0.02 to 2"),
+        ({"servo_speed": float("nan")}, "control.servo_speed is nan; allowed: 0.1 to 6"),
         ({"rest_deg": (0.0,)}, "1 angles"),
+        ({"rest_deg": (0.0, 20.0, 0.0, 0.0, 0.0)}, "shoulder_lift at 20.0; allowed: -180.0 to 11.5"),
+        ({"rest_deg": (0.0, float("nan"), 0.0, 0.0, 0.0)}, "shoulder_lift at nan"),
     ],
 )
 def test_a_configuration_without_sense_is_refused(keys: dict, words: str) -> None:

@@ -230,3 +230,15 @@ def test_frozen_pictures_are_noticed(tmp_path: Path) -> None:
         thread.join()
     assert row.mode == "off"
     assert "camera: the same picture for" in row.why
+
+
+def test_observations_are_of_the_moment_of_their_picture(deployed: Deployed) -> None:
+    """The arm moves on while a picture is on its way."""
+    deployed.run(1.0)
+    moment = deployed.robot.clock.now()
+    then, _ = deployed.arm.at(moment)
+    deployed.run(0.4)
+    position, opening = deployed.arm.at(moment)
+    np.testing.assert_allclose(position, then, atol=1e-9)
+    assert np.abs(position - deployed.arm.state.position).max() > 0.01
+    assert opening == pytest.approx(1.0, abs=0.05)

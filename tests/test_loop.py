@@ -16,6 +16,8 @@ from robot.packets import BROADCAST, SYNC_WRITE, WRITE
 from robot.twin.line import Line
 from videopolicy.errors import BadInput
 
+ALL = np.full(5, True)  # joints are heard of
+
 
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[Line]:
@@ -77,12 +79,20 @@ def test_what_servos_are_short_of_is_made_up_for() -> None:
     load = np.radians([0.0, 2.0, 1.0, 0.0, 0.0])
     position = np.zeros(5) + load
     for _ in range(100):
-        position = droop.update(goal, position, 0.02) + load
+        position = droop.update(goal, position, ALL, 0.02) + load
     np.testing.assert_allclose(position, goal, atol=np.radians(0.1))
     for _ in range(1000):
-        sent = droop.update(goal, goal + 0.3, 0.02)
+        sent = droop.update(goal, goal + 0.05, ALL, 0.02)
     np.testing.assert_allclose(sent, np.full(5, -np.radians(5)))
-    np.testing.assert_array_equal(Droop(0.0, 1.0).update(goal, goal + 1, 0.02), goal)
+    np.testing.assert_array_equal(Droop(0.0, 1.0).update(goal, goal + 0.05, ALL, 0.02), goal)
+
+
+def test_what_is_blocked_or_silent_is_not_made_up_for() -> None:
+    droop, goal = Droop(2.0, np.radians(5)), np.zeros(5)
+    heard = np.array([True, False, True, True, True])
+    for _ in range(200):
+        droop.update(goal, goal - np.array([0.2, 0.03, 0.0, 0.0, 0.0]), heard, 0.02)
+    np.testing.assert_array_equal(droop.added, 0.0)
 
 
 def test_a_servo_that_lags_is_not_one_that_droops() -> None:
@@ -90,7 +100,7 @@ def test_a_servo_that_lags_is_not_one_that_droops() -> None:
     droop = Droop(2.0, np.radians(5))
     goals = 0.02 * np.arange(60)[:, None] * np.ones(5)
     for i, goal in enumerate(goals):
-        droop.update(goal, goals[max(i - 3, 0)], 0.02)
+        droop.update(goal, goals[max(i - 3, 0)], ALL, 0.02)
     np.testing.assert_allclose(droop.added, 0.0, atol=1e-12)
 
 

@@ -116,6 +116,20 @@ def test_a_slow_camera_is_refused(robot: Connection) -> None:
         Demonstration(recorder_arm, camera, robot.clock, 5, 0.0).check()
 
 
+def test_a_motor_that_falls_silent_is_not_made_up(robot: Connection) -> None:
+    arm, twin = robot.arm(read_mounted(robot.settings.calibration)[0]), robot.twin
+    assert twin is not None
+    shown = Demonstration(arm, robot.camera(), robot.clock, 5, 0.0)
+    robot.bus.slack = 0.02
+    for i in range(100):
+        if i in (50, 75):
+            twin.ask("mishap", joint="elbow_flex", kind="silent" if i == 50 else None, always=True)
+        shown.tick()
+    robot.bus.slack = 2.0
+    with pytest.raises(BadInput, match=r"a motor was not heard of for 0\.[45]\d s; allowed: 0\.2"):
+        shown.check()
+
+
 def test_commands_of_a_hand_are_open_or_closed() -> None:
     opening = np.array([0.8, 0.8, 0.5, 0.3, 0.25, 0.25, 0.3, 0.6, 0.8])
     np.testing.assert_array_equal(commanded(opening), [1, 1, 0, 0, 0, 0, 0, 1, 1])
@@ -158,6 +172,8 @@ def test_keys_begin_end_repeat_drop_and_quit(robot: Connection, tmp_path: Path, 
 def test_a_dataset_of_another_rate_is_refused(robot: Connection, shown: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="holds a dataset at 5 fps"):
         Recorder(robot, shown, show.TASK, 4)
+    with pytest.raises(BadInput, match="holds demonstrations of 'put the cup on the saucer'; allowed: more of it"):
+        Recorder(robot, shown, "wipe the table", 5)
     with pytest.raises(BadInput, match=r"--fps is 20; allowed: 1 to camera\.fps, 10"):
         Recorder(robot, tmp_path / "data", show.TASK, 20)
 

@@ -70,6 +70,7 @@ def test_the_oracle_puts_every_cup_on_its_saucer(
         ({"condition": "at_night"}, "--condition is 'at_night'; allowed: 'in_distribution', 'new_viewpoint'"),
         ({"n": 0}, "--n is 0; allowed: from 1 on"),
         ({"policy": "para"}, "--policy is 'para'; allowed: name=run, or oracle"),
+        ({"policy": "../para=nowhere"}, "--policy is '../para=nowhere'; allowed: name=run"),
         ({"policy": "para=nowhere"}, "no run nowhere; allowed: a folder of"),
         ({"robot": "configs/robot_so100.yaml"}, "is of no twin; at a real arm: python -m robot.run"),
         ({"robot": "nowhere.yaml"}, "no configuration file nowhere.yaml"),

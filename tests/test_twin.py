@@ -240,6 +240,31 @@ def test_a_twin_that_cannot_start_says_so(tmp_path: Path) -> None:
     assert "this is no twin, its camera fixed; allowed: a twin, fixed" in found.stderr
 
 
+def test_two_programs_do_not_share_a_twin(robot: Connection, twin: Twin) -> None:
+    """The first goes on as if nothing had been."""
+    with pytest.raises(BadInput, match="ended with status 2 at its start"), Twin(twin.folder):
+        pass
+    assert twin.ask("state")["time"] >= 0
+    assert robot.bus.ping(1) is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--board", "nowhere.png"], "no picture nowhere.png"),
+        (["--size", "0", "0"], "--size [0, 0] --fps 10.0 --seed 0; allowed: from 16, above 0, from 0 on"),
+        (["--seed", "-1"], "--seed -1; allowed"),
+    ],
+)
+def test_a_twin_that_cannot_be_says_so_in_a_line(tmp_path: Path, arguments: list[str], words: str) -> None:
+    command = [sys.executable, "-m", "robot.twin", str(tmp_path / "twin"), *arguments]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert found.stderr.startswith("error: ")
+    assert words in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
 def test_it_ends_with_the_program_that_started_it(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path; from robot.twin.remote import Twin\n"

@@ -24,7 +24,9 @@ from robot.twin.line import Line
 from robot.twin.model import looking
 from robot.twin.shutter import Shutter
 from robot.twin.world import Mounted, World
-from videopolicy.data.files import make_folder
+from videopolicy.config import guarded
+from videopolicy.data.files import lock_folder, make_folder
+from videopolicy.errors import BadInput
 
 SLICE = 0.004  # [s] that physics is ahead of the clock at most
 BEHIND = 0.25  # [s] that it may fall behind before it lets the time go
@@ -43,8 +45,18 @@ def main() -> None:
     parser.add_argument("--board", type=Path, help="a picture of the calibration board")
     parser.add_argument("--child", action="store_true", help="end when the program that started it ends")
     args = parser.parse_args()
-    parent = os.getppid()
+    if min(args.size) < 16 or not args.fps > 0 or args.seed < 0:
+        raise BadInput(f"--size {args.size} --fps {args.fps} --seed {args.seed}; allowed: from 16, above 0, from 0 on")
+    if args.board is not None and not args.board.is_file():
+        raise BadInput(f"no picture {args.board}")
     make_folder(args.folder)
+    with lock_folder(args.folder):
+        serve(args)
+
+
+def serve(args: argparse.Namespace) -> None:
+    """Until it is told to end, or its parent has."""
+    parent = os.getppid()
     servos = assembly.servos(args.seed)
     assembly.recall(args.folder / "eeprom", servos)
     zeros = assembly.zeros(args.seed)
@@ -78,4 +90,4 @@ def main() -> None:
         world.close()
 
 
-main()
+guarded(main)

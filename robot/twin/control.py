@@ -19,9 +19,12 @@ class ControlServer:
         path.unlink(missing_ok=True)
         self.path, self.answer = path, answer
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listening.bind(str(path))
-        path.chmod(0o600)
+        aside = path.with_name(f".{path.name}.new")
+        aside.unlink(missing_ok=True)
+        self._listening.bind(str(aside))
+        aside.chmod(0o600)
         self._listening.listen(1)
+        aside.replace(path)  # it is there when it can be connected to
         self._client: socket.socket | None = None
         self._begun = b""
 

@@ -110,9 +110,6 @@ class Hand:
         """Whether the arm is where it was asked to be; the hand goes on holding it there."""
         return not self.twin.ask("state")["led"]
 
-    def let_go(self) -> None:
-        self.twin.ask("lead", path=None)
-
 
 def _through(poses: list) -> np.ndarray:
     """A path through joint angles, with a moment's rest at each."""

@@ -5,12 +5,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from robot.camera import CameraLost, CameraStale, Frame
+from robot.camera import CameraLost, CameraStale, Frame, Lens
 from robot.twin.control import ControlClient
 from robot.twin.frames import FrameReader
+from videopolicy.data.files import LOCK
 from videopolicy.errors import BadInput
 
 START = 60.0  # [s] that the process may take to begin
@@ -36,21 +38,27 @@ class Twin:
         ]
 
     def __enter__(self) -> "Twin":
+        # In a session of its own: Ctrl-C takes the arm to its rest, for which the twin must go on.
         # One thread to draw with: the other core is the control loop's.
         environment = {"LP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **os.environ}
-        socket = self.folder / "control"
-        socket.unlink(missing_ok=True)
-        self.process = subprocess.Popen(self._command, env=environment)
+        self.process = subprocess.Popen(self._command, env=environment, start_new_session=True)
         end = time.monotonic() + START
-        while not socket.exists():
+        while (client := self._connected()) is None:
             if self.process.poll() is not None:
                 raise BadInput(f"the twin in {self.folder} ended with status {self.process.returncode} at its start")
             if time.monotonic() > end:
                 self.process.kill()
                 raise BadInput(f"the twin in {self.folder} did not start within {START:.0f} s")
             time.sleep(0.02)
-        self._client = ControlClient(socket)
+        self._client = client
         return self
+
+    def _connected(self) -> ControlClient | None:
+        """None until this process, and no other one's, serves the folder."""
+        with suppress(OSError):
+            if (self.folder / LOCK).read_text().startswith(f"process {self.process.pid} "):
+                return ControlClient(self.folder / "control")
+        return None
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
@@ -91,8 +99,8 @@ class LockstepClock:
 class LockstepCamera:
     """The picture of this moment, taken when it is asked for."""
 
-    def __init__(self, twin: Twin) -> None:
-        self.twin, self._path = twin, twin.folder / "camera"
+    def __init__(self, twin: Twin, lens: Lens | None = None) -> None:
+        self.twin, self._lens, self._path = twin, lens, twin.folder / "camera"
         self._reader = FrameReader(self._path)
 
     def newest(self, _now: float) -> Frame:
@@ -104,7 +112,7 @@ class LockstepCamera:
         found = self._reader.newest()
         assert found is not None, "it has just been taken"
         number, captured, image = found
-        return Frame(image, captured, number)
+        return Frame(image if self._lens is None else self._lens.undistorted(image), captured, number)
 
     def wait(self, _number: int, _timeout: float) -> Frame:
         return self.newest(0.0)

@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 
 from videopolicy.camera import Camera
 from videopolicy.data import cameras, checksums
-from videopolicy.data.files import read_json, replace, write_table
+from videopolicy.data.files import read_json, read_table, replace, write_table
 from videopolicy.data.format import (
     CHUNK_SIZE,
     CONVENTIONS,
@@ -177,6 +177,9 @@ class Writer:
                     f"{self.root} holds a dataset at {info['fps']} fps with {list(info['features'])}; allowed: one at"
                     f" {self.fps} fps with {wanted}, or another folder"
                 )
+            (task,) = read_table(self.root / TASKS)["task"].to_pylist()
+            if task != self.task:
+                raise BadInput(f"{self.root} holds demonstrations of {task!r}; allowed: more of it, not {self.task!r}")
             before = read_json(self.root / cameras.FILE)
             sizes = [(c.get("mount"), tuple(c["size"])) for c in before.values()]
             if (sizes != [(mount, camera.size)]) if self.moving else (before != json.loads(json.dumps(mine))):
