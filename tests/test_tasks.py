@@ -138,7 +138,8 @@ def test_demonstrations_begin_in_fixed_states(butter: collect.Config) -> None:
 
 def test_other_tasks_and_states_are_not_mixed_in(butter: collect.Config) -> None:
     data = Dataset(butter.output)
-    writer = Writer(butter.output, data.fps, "agentview", data.camera, "words")
+    words = "pick up the butter and place it in the basket"
+    writer = Writer(butter.output, data.fps, "agentview", data.camera, words)
     assert kept(writer, task_spots(Task(BUTTER, "words", 50), 2)) == {0, 1}
     for spots in (task_spots(Task("another/task", "words", 50), 2), GridConfig("left", 2).spots(0)):
         with pytest.raises(BadInput, match=f"holds an episode at initial state 0 of {BUTTER}, which is not position 0"):
