@@ -13,6 +13,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from robot.settings import Settings
 from videopolicy.config import dump, from_dict, guarded, load, to_dict
 from videopolicy.errors import BadInput
 
@@ -165,11 +166,11 @@ def test_dictionaries_and_yaml_keep_everything(tmp_path: Path) -> None:
 def test_shipped_configurations_load_by_the_command_in_their_comment(path: Path) -> None:
     """The top comment holds a command that names the file itself and a script whose Config accepts it."""
     comment = "".join(line for line in path.read_text().splitlines(True) if line.startswith("#"))
-    command = re.search(r"#\s+(?:python -m|accelerate launch) (\S+) --config_path (\S+)", comment)
+    command = re.search(r"#\s+(?:python -m|accelerate launch) (\S+) .*--(config_path|robot) (\S+)", comment)
     assert command, "no command in the top comment"
-    assert command[2] == path.relative_to(ROOT).as_posix()
+    assert command[3] == path.relative_to(ROOT).as_posix()
     module = importlib.import_module(command[1].removesuffix(".py").replace("/", "."))
-    load(module.Config, ["--config_path", str(path)])
+    load(Settings if command[2] == "robot" else module.Config, ["--config_path", str(path)])
 
 
 @pytest.mark.parametrize("args", [["--n_worker", "3"], ["--config_path", "nowhere.yaml"], ["--fps", "three"]])
