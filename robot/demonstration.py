@@ -27,7 +27,7 @@ class Pace:
     n_frames: int
     wanted: float  # [Hz]
     rate: float  # [Hz]
-    share: float  # of the moments at which a picture was due, those that have one of their own, in time
+    share: float  # of the pictures that were due between the first and the last, those that there are
     worst: float  # [s] between two
 
     def __str__(self) -> str:

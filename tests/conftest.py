@@ -12,9 +12,12 @@ from xdist.scheduler import LoadFileScheduling
 
 install_import_hook(["videopolicy", "train_stages"], "beartype.beartype")
 
+import arms  # noqa: E402
 import builders  # noqa: E402
 import flows  # noqa: E402
 
+from robot.control import Control  # noqa: E402
+from robot.twin.line import Line  # noqa: E402
 from videopolicy.backbones import pipeline  # noqa: E402
 from videopolicy.camera import Camera  # noqa: E402
 
@@ -81,3 +84,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("flow")
     flows.make(folder)
     return folder
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    """Emulated motors, the arm at rest."""
+    with arms.line(tmp_path, arms.REST) as line:
+        yield line
+
+
+@pytest.fixture
+def clock(line: Line) -> arms.FakeClock:
+    return arms.FakeClock(line)
+
+
+@pytest.fixture
+def control(line: Line, clock: arms.FakeClock) -> Iterator[Control]:
+    """Of them, with torque, nothing to do yet."""
+    with arms.driven(line, clock) as control:
+        yield control

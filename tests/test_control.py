@@ -1,8 +1,5 @@
 """Real-time execution on emulated motors, in a time of its own: whatever happens, the arm ends safe, and says why."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import arms
 import numpy as np
 import pytest
@@ -16,23 +13,6 @@ from robot.twin import mishaps
 from robot.twin.line import Line
 from videopolicy.errors import BadInput
 from videopolicy.types import ActionChunk
-
-
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
-    with arms.line(tmp_path, arms.REST) as line:
-        yield line
-
-
-@pytest.fixture
-def clock(line: Line) -> FakeClock:
-    return FakeClock(line)
-
-
-@pytest.fixture
-def control(line: Line, clock: FakeClock) -> Iterator[Control]:
-    with arms.driven(line, clock) as control:
-        yield control
 
 
 def test_the_arm_follows_its_chunks(control: Control, clock: FakeClock) -> None:

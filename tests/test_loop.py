@@ -1,6 +1,5 @@
 """The loop in real time and its record, in a time of its own; what ends it lets go of the arm."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import arms
@@ -17,23 +16,6 @@ from robot.twin.line import Line
 from videopolicy.errors import BadInput
 
 ALL = np.full(5, True)  # joints are heard of
-
-
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
-    with arms.line(tmp_path, arms.REST) as line:
-        yield line
-
-
-@pytest.fixture
-def clock(line: Line) -> FakeClock:
-    return FakeClock(line)
-
-
-@pytest.fixture
-def control(line: Line, clock: FakeClock) -> Iterator[Control]:
-    with arms.driven(line, clock) as control:
-        yield control
 
 
 def test_the_loop_keeps_time_and_a_record(control: Control, clock: FakeClock, line: Line, tmp_path: Path) -> None:
