@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from robot.program import start
-from robot.trials import CONDITIONS, LIMIT, ON
+from robot.trials import LIMIT, ON
 from videopolicy.data.files import read_json, read_jsonl, reading, replace
 from videopolicy.errors import BadInput
 from videopolicy.provenance import provenance
@@ -54,16 +54,26 @@ def main() -> None:
 def summary(folder: Path) -> dict[str, Any]:
     """`BadInput` where there are no trials, or where an episode stands twice."""
     rows = []
-    for condition in CONDITIONS:
+    for condition in PAPER:
         files = sorted((folder / "trials" / condition).glob("*.jsonl"))
         rows += [row(condition, path.stem, read_jsonl(path), path) for path in files]
     if not rows:
         raise BadInput(f"no trials in {folder / 'trials'}: python -m robot.trials")
     names = {"first": "calibration_error.json", "moved": "calibration_moved_error.json"}
-    cameras = {name: read_json(folder / file) for name, file in names.items() if (folder / file).exists()}
-    steps = read_jsonl(folder / "steps.jsonl") if (folder / "steps.jsonl").exists() else []
-    seconds = {step["name"]: step["seconds"] for step in steps if step["status"] == 0}
+    cameras = {name: _camera(folder / file) for name, file in names.items() if (folder / file).exists()}
+    seconds = _seconds(folder / "steps.jsonl") if (folder / "steps.jsonl").exists() else {}
     return {"rows": rows, "calibration": cameras, "seconds": seconds, **provenance()}
+
+
+def _camera(path: Path) -> dict[str, float]:
+    with reading(path):
+        found = read_json(path)
+        return {name: float(found[name]) for name in ("position_mm", "rotation_deg", "reprojection_px")}
+
+
+def _seconds(path: Path) -> dict[str, float]:
+    with reading(path):
+        return {step["name"]: float(step["seconds"]) for step in read_jsonl(path) if step["status"] == 0}
 
 
 def row(condition: str, policy: str, lines: list[dict], where: Path) -> dict[str, Any]:

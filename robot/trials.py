@@ -30,12 +30,18 @@ from robot.trajectory import Trajectory
 from robot.twin.hand import pick_and_place, ways
 from robot.twin.model import CUP_HEIGHT, SAUCER_HEIGHT
 from robot.twin.remote import Twin
-from robot.twin.scenes import Scene, by_chance
+from robot.twin.scenes import Room, Scene, by_chance
 from videopolicy.data.files import append_jsonl, make_folder, read_jsonl, reading
 from videopolicy.errors import BadInput, choices
 from videopolicy.types import ActionChunk, Observation, Policy
 
-CONDITIONS = ("in_distribution", "new_viewpoint", "new_viewpoint_5_demos", "new_environment")
+CONDITIONS: dict[str, Room] = {
+    "in_distribution": "demonstrated",
+    "new_viewpoint": "demonstrated",
+    "new_viewpoint_5_demos": "demonstrated",
+    "new_environment": "test",
+    "tuning": "tuning",  # of no report: to choose augmentation by, as nothing may be chosen by the others
+}
 READY = np.array([0.0, -2.63, 2.03, 1.64, 0.0])  # [rad] where an episode begins: above the things, out of their way
 LIMIT = 20.0  # [s] of an episode
 LIFTED = 0.02  # [m] above where it stood, at which a cup was grasped
@@ -128,7 +134,7 @@ def trials(robot: Connection, policy: Policy, condition: str, numbers: list[int]
         arm.torque_on()
         start = Safety(robot.safety(table), kinematics, arm.limits, arm.state.position.copy())
         drive(arm, start, robot.clock, READY, 1.0)
-        chosen = by_chance(number, condition == "new_environment")
+        chosen = by_chance(number, CONDITIONS[condition])
         arrange(robot.twin, chosen)
         safety = Safety(robot.safety(table), kinematics, arm.limits, arm.state.position.copy())
         control = Control(arm, safety, Trajectory(), robot.settings.control)

@@ -43,11 +43,15 @@ def test_every_head_trains_and_acts(written_dataset: Path, tmp_path: Path, kind:
     assert (chunk.pixel is not None) == (kind in ("para", "tracks"))
 
 
-@pytest.mark.parametrize(("kind", "augment"), [("para", "none"), ("para", "camera"), ("act", "none")])
-def test_interrupted_is_uninterrupted(written_dataset: Path, tmp_path: Path, kind: str, augment: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "augment"),
+    [("para", {}), ("para", {"augment__kind": "camera", "augment__appearance": 0.7}), ("act", {})],
+    ids=["para", "para, augmented", "act"],
+)
+def test_interrupted_is_uninterrupted(written_dataset: Path, tmp_path: Path, kind: str, augment: dict) -> None:
     """Two steps and two more are four steps: the same losses, from the same pictures, dropout and latents."""
     act = {f"head__act__{name}": value for name, value in SMALL_ACT.items()}
-    keys = {"head__kind": kind, "augment__kind": augment, "train__accumulate": 2, **act}
+    keys = {"head__kind": kind, "train__accumulate": 2, **augment, **act}
     train(tmp_path / "whole", written_dataset, **keys)
     train(tmp_path / "parts", written_dataset, **keys, train__n_steps=2)
     train(tmp_path / "parts", written_dataset, **keys)
@@ -59,6 +63,14 @@ def test_interrupted_is_uninterrupted(written_dataset: Path, tmp_path: Path, kin
     assert whole == parts
     spent = [r["seconds"] for r in read_jsonl(tmp_path / "parts/metrics.jsonl") if "seconds" in r]
     assert spent == sorted(spent)  # what was spent before the interruption counts
+
+
+def test_other_colours_are_what_is_learned_from(written_dataset: Path, tmp_path: Path) -> None:
+    """From the first loss on, and in all parts of a batch."""
+    for name, share in (("plain", 0.0), ("shown", 1.0)):
+        train(tmp_path / name, written_dataset, train__n_steps=1, augment__appearance=share)
+    plain, shown = (read_jsonl(tmp_path / name / "metrics.jsonl")[0]["total"] for name in ("plain", "shown"))
+    assert plain != shown
 
 
 def test_a_line_of_metrics_goes_on_too(written_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

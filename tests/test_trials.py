@@ -116,6 +116,24 @@ def test_the_summary_is_of_what_was_run(
         call(monkeypatch, summary, tmp_path / "empty")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("calibration_error.json", '{"position_mm": 0.4}', r"cannot read .*calibration_error\.json: KeyError"),
+        ("calibration_moved_error.json", "[1, 2]", r"calibration_moved_error\.json"),
+        ("steps.jsonl", '{"name": "camera", "status": 0}\n', r"cannot read .*steps\.jsonl: KeyError: 'seconds'"),
+    ],
+)
+def test_what_the_summary_cannot_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str, words: str
+) -> None:
+    lines(tmp_path / "trials/in_distribution/para.jsonl", 2, 1, 1)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(BadInput, match=words):
+        call(monkeypatch, summary, tmp_path)
+    assert not (tmp_path / "summary.json").exists()
+
+
 def test_a_calibration_that_is_off_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     call(monkeypatch, truth, folder / "robot.yaml", "--output", tmp_path / "error.json")
     assert json.loads((tmp_path / "error.json").read_text())["position_mm"] < 1e-6

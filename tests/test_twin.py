@@ -215,11 +215,14 @@ def test_scenes_are_the_same_again_and_within_reach() -> None:
 
 def test_a_new_environment_is_another_one_and_nothing_moves() -> None:
     for number in range(20):
-        one, other = by_chance(number), by_chance(number, new_look=True)
+        one, other = by_chance(number), by_chance(number, "test")
         assert one == by_chance(number)
         assert (other.cup, other.saucer) == (one.cup, one.saucer)
         assert other.look != one.look
         assert other.look.table != "plain"
+        tuning = by_chance(number, "tuning")  # nothing of it may be what is tested
+        assert tuning.cup != one.cup
+        assert tuning.look.table not in ("plain", other.look.table)
 
 
 def test_it_answers_a_line_and_drops_what_is_no_json(twin: Twin) -> None:

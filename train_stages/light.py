@@ -13,6 +13,7 @@ from train_stages.report import describe, describe_labels
 from train_stages.validation import Validation
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
 from videopolicy.config import launch
+from videopolicy.data.appearance import draw_appearance
 from videopolicy.data.augment import AugmentConfig, AugmentDraws, draw_homographies
 from videopolicy.data.copy_paste import copies_of
 from videopolicy.data.dataset import DataConfig, open_splits
@@ -83,7 +84,8 @@ def main(cfg: Config) -> dict[str, float]:
     def draw(generator: torch.Generator) -> AugmentDraws:
         H = draw_homographies(cfg.augment, 1, K, generator) if cfg.augment.kind == "camera" else None
         copy = copies.draw(1, cfg.augment.copies, generator) if copies is not None else None
-        return AugmentDraws(H, copy)
+        look = draw_appearance(cfg.augment.appearance, generator) if cfg.augment.appearance else None
+        return AugmentDraws(H, copy, look)
 
     # Train, saving as we go; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():

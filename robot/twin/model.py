@@ -17,7 +17,7 @@ FIXED_PAD = -0.026  # of the other finger's inner face, to the hand's side [m]
 MOUNT = 0.0165  # of the pan joint above the table [m]
 CUP_RADIUS, CUP_HEIGHT = 0.016, 0.05  # [m]
 SAUCER_RADIUS, SAUCER_HEIGHT = 0.045, 0.006
-TABLES = ("plain", "checks", "stripes")  # materials of the table
+TABLES = ("plain", "checks", "stripes", "speckles")  # materials of the table
 BOARD = (0.15, 0.125)  # of the calibration board, its margin with it [m]
 
 
@@ -65,9 +65,12 @@ def mjcf(image_size: tuple[int, int], fovy: float, board: bool) -> str:
              height="256"/>
     <texture name="stripes" type="2d" builtin="gradient" rgb1="0.55 0.35 0.2" rgb2="0.75 0.55 0.35" width="256"
              height="256"/>
+    <texture name="speckles" type="2d" builtin="flat" mark="random" random="0.08" rgb1="0.4 0.25 0.2"
+             markrgb="0.75 0.7 0.5" width="256" height="256"/>
     <material name="plain" rgba="0.72 0.66 0.58 1"/>
     <material name="checks" texture="checks" texrepeat="12 12"/>
     <material name="stripes" texture="stripes" texrepeat="9 1"/>
+    <material name="speckles" texture="speckles" texrepeat="2 2"/>
     <material name="wall" rgba="0.55 0.6 0.65 1"/>
     {printed + plate if board else ""}
   </asset>

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from videopolicy.data.appearance import Appearance
 from videopolicy.errors import BadInput
 
 
@@ -28,6 +29,7 @@ class AugmentConfig:
     roll: float = 3.0  # about the optical axis, either way [degrees]
     zoom: float = 0.05  # the focal length's factor is within 1 +- this
     copies: float = 0.0  # share of samples that show a second copy of the grasped object, see `data/copy_paste.py`
+    appearance: float = 0.0  # share of samples shown in other colours and light, see `data/appearance.py`
 
     def __post_init__(self) -> None:
         for name in ("pan", "tilt", "roll"):
@@ -35,8 +37,9 @@ class AugmentConfig:
                 raise BadInput(f"augment.{name} is {getattr(self, name)}; allowed: 0 to 45 degrees")
         if not 0 <= self.zoom < 1:
             raise BadInput(f"augment.zoom is {self.zoom}; allowed: 0 to below 1")
-        if not 0 <= self.copies <= 1:
-            raise BadInput(f"augment.copies is {self.copies}; allowed: 0 to 1, a share of the samples")
+        for name in ("copies", "appearance"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadInput(f"augment.{name} is {getattr(self, name)}; allowed: 0 to 1, a share of the samples")
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,11 @@ class AugmentDraws:
 
     H: Float[Tensor, "batch 3 3"] | None  # of each sample's camera
     copy: Int[Tensor, " batch"] | None  # the object that each is shown besides, -1 for none
+    look: Appearance | None = None
 
     def to(self, device: torch.device) -> "AugmentDraws":
-        return AugmentDraws(*(None if x is None else x.to(device) for x in (self.H, self.copy)))
+        H, copy, look = (None if x is None else x.to(device) for x in (self.H, self.copy, self.look))
+        return AugmentDraws(H, copy, look)
 
 
 def draw_homographies(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from videopolicy.backbones.image import ImageBackbone
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.batch import Counts
+from videopolicy.data.appearance import shown
 from videopolicy.data.augment import AugmentDraws, augmented, augmented_labels
 from videopolicy.data.copy_paste import CopyPaste
 from videopolicy.diffusion import NoiseConfig, like, sample_sigma, velocity
@@ -129,6 +130,8 @@ class HeadObjective(Objective):
             batch = {**batch, "frames": self.copies.paste(batch["frames"], draws.copy)}
         if draws.H is not None:
             batch = augmented(batch, draws.H, self.backbone.image_size)
+        if draws.look is not None:
+            batch = {**batch, "frames": shown(batch["frames"], draws.look)}
         features = self.backbone(batch["frames"][:, 0], batch["start_pixel"])
         losses = self.head.loss(self.head(features), replace(Targets.of(batch), counts=counts))
         return {**losses, "total": self.balance(losses)}

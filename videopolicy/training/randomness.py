@@ -5,7 +5,7 @@ A resumed run draws the same, and so does any number of processes that share the
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,8 +29,14 @@ def network_seed(seed: int, step: int, place: int) -> int:
 def drawn(one: Callable[[torch.Generator], T], seed: int, step: int, places: Sequence[int]) -> T:
     """A dataclass of tensors for samples at these places of step's batch, from what `one` draws for a single one.
 
-    Each tensor's first axis is the batch; fields that are None stay so.
+    Each tensor's first axis is the batch; fields that are None stay so, and those that are dataclasses are alike.
     """
-    found = [one(sample_generator(seed, step, place)) for place in places]
-    values = ([getattr(x, f.name) for x in found] for f in fields(found[0]))  # type: ignore[arg-type]
-    return type(found[0])(*(None if v[0] is None else torch.cat(v) for v in values))
+    return _together([one(sample_generator(seed, step, place)) for place in places])
+
+
+def _together(found: list[Any]) -> Any:
+    if found[0] is None:
+        return None
+    if isinstance(found[0], torch.Tensor):
+        return torch.cat(found)
+    return type(found[0])(*(_together([getattr(x, f.name) for x in found]) for f in fields(found[0])))

@@ -1,0 +1,97 @@
+"""Appearance augmentation: other colours over the same scene, and nothing else."""
+
+import math
+
+import pytest
+import torch
+from builders import MARKERS, agentview, background, discs
+
+from videopolicy.data import appearance
+from videopolicy.data.appearance import Appearance, draw_appearance, shown
+from videopolicy.data.augment import AugmentConfig
+from videopolicy.errors import BadInput
+from videopolicy.training.randomness import drawn
+
+SIDE = 64
+
+
+def looks(share: float, n: int, step: int = 0) -> Appearance:
+    return drawn(lambda generator: draw_appearance(share, generator), 0, step, range(n))
+
+
+def pictures(n: int, n_frames: int = 2) -> torch.Tensor:
+    camera = agentview(SIDE)
+    image = torch.from_numpy(discs(background(SIDE), camera.project(MARKERS)))
+    return image.expand(n, n_frames, -1, -1, -1).contiguous()
+
+
+def test_a_share_is_changed_and_the_others_to_no_bit() -> None:
+    before = pictures(200, 1)
+    after = shown(before, looks(0.3, 200))
+    n_changed = int((after != before).flatten(1).any(1).sum())
+    assert abs(n_changed - 60) < 4 * math.sqrt(200 * 0.3 * 0.7)
+    assert torch.equal(shown(before, looks(0.0, 200)), before)
+
+
+def test_frames_of_a_sample_are_shown_alike_and_samples_differently() -> None:
+    after = shown(pictures(6), looks(1.0, 6))
+    assert torch.equal(after[:, 0], after[:, 1])
+    assert len({after[i].numpy().tobytes() for i in range(6)}) == 6
+
+
+def test_draws_depend_on_the_place_alone() -> None:
+    """So two processes that share a batch, or one that resumes, show the same."""
+    before, whole = pictures(4), looks(1.0, 4, step=7)
+    second = drawn(lambda generator: draw_appearance(1.0, generator), 0, 7, [2, 3])
+    assert torch.equal(shown(before, whole)[2:], shown(before[2:], second))
+    assert not torch.equal(shown(before, looks(1.0, 4, step=8)), shown(before, whole))
+
+
+def test_colours_are_mixed_as_stated() -> None:
+    """A half turn of the hue about grey makes the complementary colour; greys stay; an offset is added."""
+    image = torch.tensor([[200, 60, 40], [90, 90, 90]], dtype=torch.uint8).expand(1, 1, 2, 2, 3)
+    colour = torch.eye(3, 4, dtype=torch.float64)
+    colour[:, :3] = 2 / 3 - torch.eye(3, dtype=torch.float64)  # reflects colours about the grey axis
+    flat = torch.zeros(1, 4, 4, dtype=torch.float64)
+    cloud, cells = torch.zeros(1, 32, 32, dtype=torch.float64), torch.tensor([2])
+    one, none = torch.ones(1, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
+    paint = torch.zeros(1, 2, 3, dtype=torch.float64)
+    out = shown(image, Appearance(colour[None], flat, cloud, cells, one, paint, none))
+    assert out[0, 0, 0].tolist() == [[0, 140, 160], [90, 90, 90]]
+    same = torch.eye(3, 4, dtype=torch.float64)[None]
+    brighter = shown(image, Appearance(same, flat + math.log(1.5), cloud, cells, one, paint, none))
+    assert brighter[0, 0, 0].tolist() == [[255, 90, 60], [135, 135, 135]]
+    covered = shown(image, Appearance(same, flat, cloud, cells, one, paint, none + 1))
+    # A cloud of no relief is half of each paint, one over the other, both black here.
+    assert covered[0, 0, 0].tolist() == [[50, 15, 10], [22, 22, 22]]
+
+
+def test_ranges_are_kept_and_used() -> None:
+    found = looks(1.0, 300)
+    assert found.light.abs().max() <= appearance.SHADE
+    assert found.opacity.min() >= 0
+    assert 0.9 * appearance.OPACITY < found.opacity.max() <= appearance.OPACITY
+    low, high = appearance.GRAIN
+    assert low == found.cells.min()
+    assert 0.9 * high < found.cells.max() <= high
+    grey = found.colour[:, :, :3].sum(2)  # what grey becomes before the offset: each channel's gain
+    low, high = appearance.CONTRAST
+    assert grey.min() > low * math.exp(-appearance.BALANCE) - 1e-9
+    assert grey.max() < high * math.exp(appearance.BALANCE) + 1e-9
+
+
+def test_shapes_stay_where_they_are() -> None:
+    """The discs' edges are still edges: what moves, or is painted over, would not be in the same place."""
+    before = pictures(40, 1)
+    after = shown(before, looks(1.0, 40))
+    edges = (before[:, 0, :, 1:].float() - before[:, 0, :, :-1].float()).abs().sum(-1) > 60
+    contrast = (after[:, 0, :, 1:].float() - after[:, 0, :, :-1].float()).abs().sum(-1)
+    assert edges.any()
+    seen = [float(contrast[i][edges[i]].mean() > 2 * contrast[i][~edges[i]].mean()) for i in range(40)]
+    assert sum(seen) >= 36
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_is_a_share(share: float) -> None:
+    with pytest.raises(BadInput, match=rf"augment\.appearance is {share}; allowed: 0 to 1, a share of the samples"):
+        AugmentConfig(appearance=share)
