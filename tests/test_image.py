@@ -53,6 +53,24 @@ def test_the_start_is_marked_where_it_is(name: str) -> None:
     assert (change[1] == 0).all()
 
 
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_cell_is_told_what_the_start_looks_like(name: str) -> None:
+    """The features read at the keypoint, as bilinearly as heads read them, stand beside those of each cell."""
+    size, (rows, cols) = GRIDS[name]
+    torch.manual_seed(0)
+    weights = "pretrained" if name == "efficientnet_lite0" else "random"
+    told = ImageBackbone(ImageConfig(name, weights, size, context="start")).eval()
+    at = torch.tensor([[1.75 * size[0] / cols, 1.5 * size[1] / rows], [torch.nan, torch.nan]])
+    with torch.no_grad():
+        alone, whole = (b(images(size), at).dense[:, 0] for b in (make(name), told))
+    assert whole.shape[1] == told.feature_channels == 2 * alone.shape[1]
+    here, there = whole.chunk(2, 1)
+    torch.testing.assert_close(here, alone)
+    between = 0.75 * alone[0, :, 1, 1] + 0.25 * alone[0, :, 1, 2]
+    torch.testing.assert_close(there[0], between[:, None, None].expand_as(there[0]))
+    assert (there[1] == 0).all()
+
+
 def test_folded_normalisation_is_the_same_function() -> None:
     """Features are timm's own, batch normalisation unfolded and in evaluation mode; training does not change that."""
     backbone = make("efficientnet_lite0").train()

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from robot.twin import assembly
 from robot.twin.control import ControlClient
 from robot.twin.frames import FrameReader, FrameWriter
 from robot.twin.hand import jaw, lead, path, pick_and_place
+from robot.twin.model import Look
 from robot.twin.remote import LockstepClock, Twin
 from robot.twin.scenes import APART, HIGH, LOW, by_chance, demonstrated
 from videopolicy.errors import BadInput
@@ -131,6 +133,21 @@ def test_pictures_show_what_changes(twin: Twin) -> None:
     twin.ask("place", name="cup", xy=[0.22, 0.08])
     assert np.abs(seen() - first).mean() < 5
     reader.close()
+
+
+def test_a_lamp_is_turned_to_the_things(twin: Twin) -> None:
+    """The table is as bright wherever it hangs: it is not what stands beside its cone."""
+    reader = FrameReader(twin.folder / "camera")
+    bright = []
+    for lamp in (Look().lamp, *(by_chance(number, "test").look.lamp for number in range(12))):
+        twin.ask("dress", **{**asdict(Look()), "lamp": lamp})
+        twin.ask("picture")
+        found = reader.newest()
+        assert found is not None
+        bright.append(np.median(found[2][60:].mean(2)))  # the lower half is table
+    twin.ask("dress", **asdict(Look()))
+    reader.close()
+    np.testing.assert_allclose(np.divide(bright, bright[0]), 1, atol=0.08)
 
 
 def test_a_camera_can_fail(twin: Twin) -> None:

@@ -18,6 +18,7 @@ MOUNT = 0.0165  # of the pan joint above the table [m]
 CUP_RADIUS, CUP_HEIGHT = 0.016, 0.05  # [m]
 SAUCER_RADIUS, SAUCER_HEIGHT = 0.045, 0.006
 TABLES = ("plain", "checks", "stripes", "speckles")  # materials of the table
+LIT = (0.2, 0.0, 0.0)  # the middle of where things stand [m]
 BOARD = (0.15, 0.125)  # of the calibration board, its margin with it [m]
 
 
@@ -27,7 +28,7 @@ class Look:
 
     table: str = "plain"
     wall: tuple[float, float, float] = (0.55, 0.6, 0.65)
-    lamp: tuple[float, float, float] = (0.0, 0.0, 1.2)  # where it hangs [m]
+    lamp: tuple[float, float, float] = (0.0, 0.0, 1.2)  # where it hangs [m], turned to `LIT`
     brightness: float = 0.7
 
     def __post_init__(self) -> None:
@@ -49,7 +50,7 @@ def mjcf(image_size: tuple[int, int], fovy: float, board: bool) -> str:
   <visual>
     <global offwidth="{width}" offheight="{height}"/>
     <headlight ambient="0.35 0.35 0.35" diffuse="0.25 0.25 0.25" specular="0 0 0"/>
-    <quality shadowsize="512" offsamples="0"/>
+    <quality shadowsize="1024" offsamples="0"/>
     <map znear="0.02" zfar="20"/>
   </visual>
   <default>
@@ -75,7 +76,7 @@ def mjcf(image_size: tuple[int, int], fovy: float, board: bool) -> str:
     {printed + plate if board else ""}
   </asset>
   <worldbody>
-    <light name="lamp" pos="0 0 1.2" dir="0.1 0.05 -1" diffuse="0.7 0.7 0.7" castshadow="true"/>
+    <light name="lamp" pos="0 0 1.2" diffuse="0.7 0.7 0.7" castshadow="true" cutoff="45" exponent="1"/>
     <camera name="camera" pos="0.5 0 0.5" fovy="{fovy}"/>
     <geom name="table" type="box" pos="0.3 0 -0.02" size="0.6 0.6 0.02" material="plain"/>
     <geom class="seen" type="box" pos="-0.6 0 0.5" size="0.01 1.5 1.0" material="wall"/>

@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 
 from robot.kinematics import JOINTS
 from robot.registers import TURN
-from robot.twin.model import CUP_HEIGHT, JAW_RANGE, SAUCER_HEIGHT, Look, mjcf
+from robot.twin.model import CUP_HEIGHT, JAW_RANGE, LIT, SAUCER_HEIGHT, Look, mjcf
 from robot.twin.servo import Servo
 from videopolicy.errors import BadInput
 
@@ -69,6 +69,7 @@ class World:
         self._n_pictures = 0
         for i, mount in enumerate(self.mounted):
             self.data.qpos[self._q[i]] = mount.angle(mount.servo.actual)
+        self.dress(Look())
         mujoco.mj_forward(self.model, self.data)
 
     @property
@@ -129,6 +130,7 @@ class World:
         self.model.geom("table").matid = self.model.material(look.table).id
         self.model.material("wall").rgba[:3] = look.wall
         self.model.light("lamp").pos[:] = look.lamp
+        self.model.light("lamp").dir[:] = np.subtract(LIT, look.lamp) / np.linalg.norm(np.subtract(LIT, look.lamp))
         self.model.light("lamp").diffuse[:] = look.brightness
 
     def look_from(self, T: Float[np.ndarray, "4 4"], on_wrist: bool = False) -> None:

@@ -40,6 +40,7 @@ class ImageConfig:
     name: Literal["efficientnet_lite0", "dinov2_vits14", "dinov3_vits16"] = "efficientnet_lite0"
     weights: str = "pretrained"  # from package or hub; else a file, a folder that holds one, or "random"
     image_size: tuple[int, int] = (448, 448)  # (width, height), multiples of the network's patch
+    context: Literal["none", "start"] = "none"  # start: every cell is also told the features at the start keypoint
 
     def __post_init__(self) -> None:
         if self.name in PATCH and any(n % PATCH[self.name] or n < 2 * PATCH[self.name] for n in self.image_size):
@@ -54,7 +55,9 @@ class ImageBackbone(nn.Module):
     """One image to one map of features: a ViT's patch tokens, or EfficientNet-Lite0's strides 8 and 16 on one grid.
 
     The start keypoint is a learned vector, added to the patch token that holds it (section 3.4); to EfficientNet's
-    features, which have no tokens, and whose first blocks and normalisation statistics stay ImageNet's.
+    features, which have no tokens, and whose first blocks and normalisation statistics stay ImageNet's. Tokens attend
+    to each other; to EfficientNet's cells, what the hand holds comes only through all that lies between, which another
+    table changes, unless `context` tells it to each of them.
     """
 
     n_feature_frames = 1
@@ -83,6 +86,8 @@ class ImageBackbone(nn.Module):
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
         self.start_embedding = nn.Parameter(0.02 * torch.randn(self.feature_channels))
+        if cfg.context == "start":
+            self.feature_channels *= 2
         self._start: Tensor | None = None
 
     @property
@@ -97,13 +102,22 @@ class ImageBackbone(nn.Module):
         start = splat(start_pixel, self.cfg.image_size, *self.grid) * self.start_embedding[:, None, None]
         if not self.is_vit:
             levels = [F.interpolate(f.float(), self.grid, mode="bilinear", align_corners=False) for f in self.net(x)]
-            return FeatureMap((torch.cat(levels, 1) + start)[:, None])
+            return FeatureMap(self._told(torch.cat(levels, 1) + start, start_pixel)[:, None])
         self._start = start
         ((dense, prefix),) = self.net.forward_intermediates(
             x, indices=1, norm=True, return_prefix_tokens=True, intermediates_only=True
         )
         self._start = None
-        return FeatureMap(dense.float()[:, None], prefix[:, 0].float())
+        return FeatureMap(self._told(dense.float(), start_pixel)[:, None], prefix[:, 0].float())
+
+    def _told(
+        self, dense: Float[Tensor, "batch channel row col"], start_pixel: Float[Tensor, "batch 2"]
+    ) -> Float[Tensor, "batch _ row col"]:
+        """Features, and beside them those at the start keypoint; zeros where that is outside the picture."""
+        if self.cfg.context == "none":
+            return dense
+        at_start = (dense * splat(start_pixel, self.cfg.image_size, *self.grid)).sum((2, 3))
+        return torch.cat([dense, at_start[:, :, None, None].expand_as(dense)], 1)
 
     def _mark(self, _module: nn.Module, _inputs: tuple, tokens: Tensor) -> Tensor | None:
         """Adds the start keypoint to the patch tokens, which are (batch row col channel) or flat."""
