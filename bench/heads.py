@@ -30,7 +30,8 @@ from videopolicy.heads import upsampled
 from videopolicy.heads.argmax import argmax
 from videopolicy.heads.embedding import Embedding
 from videopolicy.heads.head import Targets
-from videopolicy.heads.para import ParaConfig, ParaHead, ParaPrediction
+from videopolicy.heads.heatmap import ParaConfig
+from videopolicy.heads.para import ParaHead, ParaPrediction
 
 M_MMAP_THRESHOLD = -3  # of glibc's mallopt(3)
 N_STEPS, CHANNELS = 12, 384  # ViT-S/16's

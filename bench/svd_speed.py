@@ -20,7 +20,8 @@ from videopolicy.backbones.unet import compile_blocks
 from videopolicy.bins import Bins
 from videopolicy.camera import Camera
 from videopolicy.diffusion import NoiseConfig, like
-from videopolicy.heads.para import ParaConfig, ParaHead
+from videopolicy.heads.heatmap import ParaConfig
+from videopolicy.heads.para import ParaHead
 from videopolicy.operations import Operations
 from videopolicy.policy import FeaturePolicy
 from videopolicy.provenance import commit

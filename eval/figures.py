@@ -75,13 +75,12 @@ def _colours(names: list[str]) -> dict[str, str]:
     return {name: COLOURS[name] if name in COLOURS else next(others) for name in names}
 
 
-def efficiency_figure(rows: list[dict]) -> str:
-    """Place rate against the number of demonstrations trained on, a line for each recipe, with Wilson intervals."""
+def efficiency_figure(rows: list[dict], name_of: Callable[[dict], str]) -> str:
+    """Place rate against the number of demonstrations trained on, a line for each name, with Wilson intervals."""
     figure, axes = plt.subplots(figsize=(5, 3))
     lines: dict[str, list[dict]] = {}
     for row in rows:
-        more = "+copies" if row["copies"] else "+camera" if row["augment"] == "camera" else ""
-        lines.setdefault(row["head"] + more, []).append(row)
+        lines.setdefault(name_of(row), []).append(row)
     colours = _colours(list(lines))
     for name, line in lines.items():
         line.sort(key=lambda row: row["demonstrations"])

@@ -231,7 +231,7 @@ def _section(axis: Axis, rows: list[dict]) -> dict:
         section["curve"] = figures.rate_figure(mine, policies, _bin, labels, xlabel)
     if len(set(numbers.values())) > 1:
         known = [r for r in rows if (r["axis"], r["executor"]) == (axis.name, axis.executor) and r["policy"] in numbers]
-        section["efficiency"] = figures.efficiency_figure(known)
+        section["efficiency"] = figures.efficiency_figure(known, _recipe)
     trained = _trained_positions(axis)
     if trained is not None and mine[0]["init_state"] is None:
         section["map"] = figures.position_map(mine, policies, trained)
@@ -239,6 +239,11 @@ def _section(axis: Axis, rows: list[dict]) -> dict:
     sheets = (heatmap_sheet(axis.folder, Path(axis.runs[p]), axis.of(p)) for p in policies)
     section["heatmaps"] = next((sheet for sheet in sheets if sheet is not None), None)
     return section
+
+
+def _recipe(row: dict) -> str:
+    more = "+copies" if row["copies"] else "+camera" if row["augment"] == "camera" else ""
+    return str(row["head"]) + more
 
 
 def _bin(record: dict) -> float:

@@ -31,7 +31,8 @@ from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import spread
 from videopolicy.errors import BadInput
 from videopolicy.heads.head import Targets
-from videopolicy.heads.para import ParaConfig, ParaHead
+from videopolicy.heads.heatmap import ParaConfig
+from videopolicy.heads.para import ParaHead
 from videopolicy.progress import Progress
 from videopolicy.training.optimizer import lr_factor, make_optimizer
 from videopolicy.training.precision import has_bf16

@@ -32,7 +32,7 @@ from videopolicy.errors import BadInput, choices
 
 Axis = Literal["left_right", "near_far", "viewpoint", "hemisphere", "distractors", "corners_32", "dense_64"]
 AXES: tuple[Axis, ...] = get_args(Axis)
-Split = Literal[Axis, "seen", "unseen", "validation", "inner_left", "outer_left", "distractors_one_bowl"]
+Split = Literal[Axis, "seen", "unseen", "validation", "inner_left", "outer_left", "distractors_one_bowl", "few_shot"]
 TRAINED_ON: dict[Split, Select] = {  # the training set that belongs to an axis
     "left_right": "left",
     "near_far": "near",
@@ -44,6 +44,7 @@ TRAINED_ON: dict[Split, Select] = {  # the training set that belongs to an axis
     "distractors_one_bowl": "dense_64",
     "inner_left": "outer_left",  # for tuning, as the next one: all on the left half
     "outer_left": "inner_left",
+    "few_shot": "all",  # all over the table, between its cells, however few of them were shown
 }
 SPLITS: tuple[Split, ...] = get_args(Split)
 N_POSITIONS, N_EACH = 20, 5  # test positions of an axis, and episodes at each
@@ -141,6 +142,8 @@ def _positions(split: Split, seed: int) -> Float[np.ndarray, "position 2"]:
     """The test positions of an axis that moves objects."""
     if split in ("left_right", "near_far"):
         return stratified("right" if split == "left_right" else "far", N_POSITIONS, seed)
+    if split == "few_shot":
+        return stratified("all", N_POSITIONS, seed)
     if split in ("inner_left", "outer_left"):
         tested = [c for c in cells("left") if (c.col >= N_GRID // 4) == (split == "inner_left")]
         chosen = np.random.default_rng(seed).permutation(len(tested))[:N_POSITIONS]

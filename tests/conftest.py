@@ -24,7 +24,13 @@ from videopolicy.camera import Camera  # noqa: E402
 # Two test processes with one thread each: with two, either waits for the other's most of the time.
 torch.set_num_threads(1)
 
-FLOW = ("test_flow", "test_pretraining", "test_precision", "test_policy_process")  # the files that look at `folder`
+FLOW = (
+    "test_flow",
+    "test_pretraining",
+    "test_precision",
+    "test_policy_process",
+    "test_transfer_video",
+)  # the files that look at `folder`
 
 
 class ByFile(LoadFileScheduling):

@@ -16,7 +16,8 @@ from videopolicy.heads.attention_pool import AttentionPoolConfig
 from videopolicy.heads.choice import HeadConfig, HeadKind, make_head
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape
 from videopolicy.heads.head import Targets
-from videopolicy.heads.para import ParaConfig, ParaHead, ParaPrediction
+from videopolicy.heads.heatmap import ParaConfig
+from videopolicy.heads.para import ParaHead, ParaPrediction
 from videopolicy.heads.regression import RegressionConfig, RegressionHead
 from videopolicy.heads.spatial_softmax import SpatialSoftmaxConfig
 from videopolicy.heads.tracks import TracksConfig

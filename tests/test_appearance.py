@@ -7,7 +7,7 @@ import torch
 from builders import MARKERS, agentview, background, discs
 
 from videopolicy.data import appearance
-from videopolicy.data.appearance import Appearance, draw_appearance, shown
+from videopolicy.data.appearance import Appearance, Cloud, draw_appearance, shown
 from videopolicy.data.augment import AugmentConfig
 from videopolicy.errors import BadInput
 from videopolicy.training.randomness import drawn
@@ -50,20 +50,25 @@ def test_draws_depend_on_the_place_alone() -> None:
 def test_colours_are_mixed_as_stated() -> None:
     """A half turn of the hue about grey makes the complementary colour; greys stay; an offset is added."""
     image = torch.tensor([[200, 60, 40], [90, 90, 90]], dtype=torch.uint8).expand(1, 1, 2, 2, 3)
-    colour = torch.eye(3, 4, dtype=torch.float64)
-    colour[:, :3] = 2 / 3 - torch.eye(3, dtype=torch.float64)  # reflects colours about the grey axis
-    flat = torch.zeros(1, 4, 4, dtype=torch.float64)
-    cloud, cells = torch.zeros(1, 32, 32, dtype=torch.float64), torch.tensor([2])
-    one, none = torch.ones(1, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
-    paint = torch.zeros(1, 2, 3, dtype=torch.float64)
-    out = shown(image, Appearance(colour[None], flat, cloud, cells, one, paint, none))
-    assert out[0, 0, 0].tolist() == [[0, 140, 160], [90, 90, 90]]
     same = torch.eye(3, 4, dtype=torch.float64)[None]
-    brighter = shown(image, Appearance(same, flat + math.log(1.5), cloud, cells, one, paint, none))
+    reflected = same.clone()
+    reflected[0, :, :3] = 2 / 3 - torch.eye(3, dtype=torch.float64)  # about the grey axis
+    flat, none = torch.zeros(1, 4, 4, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
+    black = Cloud(
+        noise=torch.zeros(1, 32, 32, dtype=torch.float64),
+        cells=torch.tensor([2]),
+        sharpness=torch.ones(1, dtype=torch.float64),
+        paint=torch.tensor([[[0.0, 0.0, 0.0], [0.2, 0.2, 0.2]]], dtype=torch.float64),
+    )
+    out = shown(image, Appearance(reflected, flat, black, none))
+    assert out[0, 0, 0].tolist() == [[0, 140, 160], [90, 90, 90]]
+    brighter = shown(image, Appearance(same, flat + math.log(1.5), black, none))
     assert brighter[0, 0, 0].tolist() == [[255, 90, 60], [135, 135, 135]]
-    covered = shown(image, Appearance(same, flat, cloud, cells, one, paint, none + 1))
-    # A cloud of no relief is half of each paint, one over the other, both black here.
-    assert covered[0, 0, 0].tolist() == [[50, 15, 10], [22, 22, 22]]
+    # A cloud of no relief has the middle of its two colours: 0.1 of 255 here.
+    covered = shown(image, Appearance(same, flat, black, none + 1))
+    assert (covered - 26).abs().max() <= 1
+    half = shown(image, Appearance(same, flat, black, none + 0.5))
+    assert half[0, 0, 0].tolist() == [[113, 43, 33], [58, 58, 58]]
 
 
 def test_ranges_are_kept_and_used() -> None:
@@ -72,8 +77,8 @@ def test_ranges_are_kept_and_used() -> None:
     assert found.opacity.min() >= 0
     assert 0.9 * appearance.OPACITY < found.opacity.max() <= appearance.OPACITY
     low, high = appearance.GRAIN
-    assert low == found.cells.min()
-    assert 0.9 * high < found.cells.max() <= high
+    assert low == found.cloud.cells.min()
+    assert 0.9 * high < found.cloud.cells.max() <= high
     grey = found.colour[:, :, :3].sum(2)  # what grey becomes before the offset: each channel's gain
     low, high = appearance.CONTRAST
     assert grey.min() > low * math.exp(-appearance.BALANCE) - 1e-9
@@ -91,7 +96,8 @@ def test_shapes_stay_where_they_are() -> None:
     assert sum(seen) >= 36
 
 
+@pytest.mark.parametrize("name", ["appearance", "backdrop"])
 @pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_a_share_is_a_share(share: float) -> None:
-    with pytest.raises(BadInput, match=rf"augment\.appearance is {share}; allowed: 0 to 1, a share of the samples"):
-        AugmentConfig(appearance=share)
+def test_a_share_is_a_share(name: str, share: float) -> None:
+    with pytest.raises(BadInput, match=rf"augment\.{name} is {share}; allowed: 0 to 1, a share of the samples"):
+        AugmentConfig(**{name: share})

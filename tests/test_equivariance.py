@@ -22,7 +22,8 @@ from videopolicy.config import load
 from videopolicy.data.recording import Episode
 from videopolicy.errors import BadInput
 from videopolicy.heads.coordinates import CoordinateShape
-from videopolicy.heads.para import ParaConfig, ParaHead
+from videopolicy.heads.heatmap import ParaConfig
+from videopolicy.heads.para import ParaHead
 from videopolicy.heads.regression import RegressionConfig, RegressionHead
 from videopolicy.heads.tracks import TracksConfig, TracksHead
 from videopolicy.policy import FeaturePolicy

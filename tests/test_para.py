@@ -26,7 +26,8 @@ from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.camera import Camera
 from videopolicy.errors import BadInput
 from videopolicy.heads.head import Targets
-from videopolicy.heads.para import ParaConfig, ParaHead, ParaPrediction
+from videopolicy.heads.heatmap import ParaConfig
+from videopolicy.heads.para import ParaHead, ParaPrediction
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(2, -3), (-1, 4)])

@@ -22,9 +22,10 @@ from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
-from videopolicy.heads.para import ParaPrediction
+from videopolicy.heads.heatmap import HeatmapHead, Heatmaps
+from videopolicy.heads.regression import PixelRegressionHead
 from videopolicy.policy import FeaturePolicy
-from videopolicy.training import checkpoint, preflight
+from videopolicy.training import checkpoint, preflight, restoring
 from videopolicy.training.balance import Balance
 from videopolicy.training.latents import attach_latents
 from videopolicy.training.loop import fit
@@ -33,7 +34,10 @@ from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import with_precision
 from videopolicy.training.setup import TrainConfig, make_accelerator
 from videopolicy.training.stage_one import checked, load_stage_one
+from videopolicy.training.transfer import is_stage_two, open_source, transfer
 from videopolicy.training.zero import at_most
+
+SAME = ("image_size", "n_frames", "augmentation")  # of the backbone, where another run of this script is begun from
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Config:
     """Stage two. Learning rates and 3K steps as in section 4.3; the rest is ours."""
 
     run: Path = Path("runs/joint")
-    init_from: Path | None = None  # stage-one run or checkpoint; null trains from scratch
+    # A stage-one run or checkpoint, or one of this script, whose head is taken over where it fits; null: from scratch.
+    init_from: Path | None = None
     data: DataConfig = DataConfig()
     backbone: SVDConfig = SVDConfig()
     head: HeadConfig = HeadConfig(n_steps=6)  # a waypoint for each of the 6 future frames
@@ -53,7 +58,7 @@ class Config:
     fixed_noise: bool = True  # there, train on the very noise sample that the policy acts with
     loss_balance: Balance = "ema"
     preview: PreviewConfig = PreviewConfig()
-    leak_clips: int = 16  # held-out clips that validation also reads from their noised future; 0: none
+    leak_clips: int = 16  # held-out clips that validation of a head that acts also reads from their noised future
     dry_run: bool = False
 
 
@@ -81,12 +86,19 @@ def main(cfg: Config) -> dict[str, float]:
     labels = clips.label_statistics()
     backbone = SVDBackbone(cfg.backbone, data.fps)
     stage_one = backbone.start
-    if cfg.init_from is not None:
+    source = None
+    if cfg.init_from is not None and is_stage_two(cfg.init_from):
+        source = open_source(cfg.init_from, "joint", cfg.backbone, SAME)
+        restoring.check_frozen(source.path, source.state, backbone.identity)
+        labels, stage_one = source.labels(labels, cfg.head), source.digest
+    elif cfg.init_from is not None:
         found = checked(cfg.init_from)
         accelerator.print(load_stage_one(found, backbone))
         stage_one = checkpoint.weights_digest(found)
     head = make_head(cfg.head, backbone, labels, data.fps)
     objective = JointObjective(backbone, head, cfg.head_sigma_min, cfg.fixed_noise, cfg.loss_balance)
+    if source is not None:
+        accelerator.print(transfer(source, objective))
     groups = {
         "unet": (backbone.unet_parameters(), cfg.lr_unet),
         "head": ([*head.parameters(), backbone.start_embedding], cfg.lr_head),
@@ -108,7 +120,7 @@ def main(cfg: Config) -> dict[str, float]:
     if accelerator.is_main_process:
         about = (cfg.run / "previews", cfg.train.n_steps, cfg.train.seed, accelerator)
         dreams = Previews(cfg.preview, backbone, clips, val_clips, *about)
-    if cfg.leak_clips:
+    if cfg.leak_clips and head.acts:
         meter = LeakMeter(backbone, head, data, val_clips, cfg.leak_clips, cfg.train.seed, cfg.fixed_noise)
 
     def validate(step: int) -> dict[str, float]:
@@ -122,10 +134,13 @@ def main(cfg: Config) -> dict[str, float]:
         """What the policy says of held-out clips' first frames: a pixel for each step."""
         seen = [first_observation(data, val_clips, i, val_clips[i]["frames"][0]) for i in chosen]
         prediction = policy.predict(seen)
+        maps = prediction if isinstance(prediction, Heatmaps) else None
+        if isinstance(head, HeatmapHead | PixelRegressionHead) and not head.acts:
+            return maps, head.pixels(prediction)
         positions = [c.position for c in head.decode(prediction, [o.camera for o in seen])]
         sized = [o.camera.resized(cfg.backbone.image_size) for o in seen]
         pixels = np.stack([camera.project(p) for camera, p in zip(sized, positions, strict=True)])
-        return prediction if isinstance(prediction, ParaPrediction) else None, torch.from_numpy(pixels)
+        return maps, torch.from_numpy(pixels)
 
     # Train, saving as we go; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():

@@ -15,6 +15,7 @@ from videopolicy.backbones.image import ImageBackbone, ImageConfig
 from videopolicy.config import launch
 from videopolicy.data.appearance import draw_appearance
 from videopolicy.data.augment import AugmentConfig, AugmentDraws, draw_homographies
+from videopolicy.data.backdrop import backdrops_of, draw_backdrop
 from videopolicy.data.copy_paste import copies_of
 from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder
@@ -29,7 +30,10 @@ from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import with_precision
 from videopolicy.training.randomness import drawn
 from videopolicy.training.setup import TrainConfig, make_accelerator
+from videopolicy.training.transfer import open_source, transfer
 from videopolicy.training.zero import at_most
+
+SAME = ("name", "context")  # of the backbone, where another run is begun from
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Config:
     """Section 3.5 trains a ViT-S and the head together; rates and batch are ours."""
 
     run: Path = Path("runs/light")
+    init_from: Path | None = None  # another run of this script, whose weights are taken over where they fit
     data: DataConfig = DataConfig()
     backbone: ImageConfig = ImageConfig()
     head: HeadConfig = HeadConfig()
@@ -60,9 +65,15 @@ def main(cfg: Config) -> dict[str, float]:
     data, clips, val_clips = open_splits(cfg.data, 1, cfg.head.n_steps, size)
     labels = clips.label_statistics()
     backbone = ImageBackbone(cfg.backbone)
+    source = None if cfg.init_from is None else open_source(cfg.init_from, "light", cfg.backbone, SAME)
+    if source is not None:
+        labels = source.labels(labels, cfg.head)
     head = make_head(cfg.head, backbone, labels, data.fps)
+    begun = {} if source is None else {"init_from": source.digest}
     copies = copies_of(clips).to(accelerator.device) if cfg.augment.copies else None
     objective = HeadObjective(backbone, head, cfg.loss_balance, copies)
+    if source is not None:
+        accelerator.print(transfer(source, objective))
     groups = {
         "backbone": ([p for p in backbone.net.parameters() if p.requires_grad], cfg.lr_backbone),
         "head": ([*head.parameters(), backbone.start_embedding], cfg.lr_head),
@@ -70,6 +81,8 @@ def main(cfg: Config) -> dict[str, float]:
     optimizer = make_optimizer(groups, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
     describe_labels(accelerator, clips, labels)
+    if cfg.augment.backdrop:
+        clips.maps["backdrop"] = backdrops_of(clips)
     if copies is not None:
         accelerator.print(f"copies of {len(copies.masks)} objects of {len(clips.shown)} demonstrations")
     size_on_disk = checkpoint_size(objective, optimizer, bool(cfg.train.ema))
@@ -85,7 +98,8 @@ def main(cfg: Config) -> dict[str, float]:
         H = draw_homographies(cfg.augment, 1, K, generator) if cfg.augment.kind == "camera" else None
         copy = copies.draw(1, cfg.augment.copies, generator) if copies is not None else None
         look = draw_appearance(cfg.augment.appearance, generator) if cfg.augment.appearance else None
-        return AugmentDraws(H, copy, look)
+        backdrop = draw_backdrop(cfg.augment.backdrop, generator) if cfg.augment.backdrop else None
+        return AugmentDraws(H, copy, look, backdrop)
 
     # Train, saving as we go; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():
@@ -99,7 +113,7 @@ def main(cfg: Config) -> dict[str, float]:
             validate=lambda step: validation.at(objective, step, cfg.train.n_steps, previews),
             run=cfg.run,
             config=cfg,
-            state={"fps": data.fps, "stage": "light", "labels": labels},
+            state={"fps": data.fps, "stage": "light", "labels": labels, **begun},
             overfit=cfg.data.overfit,
         )
 

@@ -20,7 +20,7 @@ from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.splits import spread
 from videopolicy.data.video import write_video
 from videopolicy.errors import BadInput
-from videopolicy.heads.para import ParaPrediction
+from videopolicy.heads.heatmap import Heatmaps
 from videopolicy.training.keypoint import train_detector
 from videopolicy.training.measures import motion
 from videopolicy.viz.draw import dot, heat, save_clip_comparison
@@ -28,7 +28,7 @@ from videopolicy.viz.draw import dot, heat, save_clip_comparison
 STILL = 0.25  # of real clips' motion; a model that learned to copy its first frame is below it
 HELD = 2  # pictures of the video per frame of a clip, at its own frame rate
 
-Pointing = tuple[ParaPrediction | None, Float[Tensor, "clip step 2"]]  # a head's heatmaps, and its pixels
+Pointing = tuple[Heatmaps | None, Float[Tensor, "clip step 2"]]  # a head's heatmaps, and its pixels
 
 
 @dataclass(frozen=True)

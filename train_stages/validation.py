@@ -1,6 +1,7 @@
 """How well a policy's chunks agree with held-out ones, and a picture of its heatmaps."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import spread
-from videopolicy.heads.para import ParaHead, ParaPrediction
+from videopolicy.heads.heatmap import Heatmaps
+from videopolicy.heads.para import ParaHead
 from videopolicy.policy import FeaturePolicy
 from videopolicy.rotation import orientation, rotation_vector
 from videopolicy.types import Observation
@@ -49,6 +51,8 @@ class Validation:
         """Errors over valid waypoints [mm, pixels, degrees], share of right grippers; a sheet of heatmaps if wanted."""
         batch, head = self.batch, self.policy.head
         prediction = self.policy.predict(self.observations)
+        if not head.acts:
+            return self._located(prediction, preview)
         chunks = head.decode(prediction, [o.camera for o in self.observations])
         position = torch.from_numpy(np.stack([c.position for c in chunks]))
         gripper = torch.from_numpy(np.stack([c.gripper for c in chunks]))
@@ -67,10 +71,18 @@ class Validation:
             pairs = zip(np.stack(predicted)[valid], batch["rotation"][valid].numpy(), strict=True)
             away = [rotation_vector(orientation(ours), orientation(truth)) for ours, truth in pairs]
             results["rotation_deg"] = float(np.degrees(np.linalg.norm(away, axis=-1).mean()))
-        if isinstance(head, ParaHead) and isinstance(prediction, ParaPrediction):
+        if isinstance(head, ParaHead) and isinstance(prediction, Heatmaps):
             results["height_mm"] = float(1000 * (position[..., 2] - batch["height"])[valid].abs().mean())
             outside = head.height_bins.outside(batch["height"])
             results["height_outside_bins"] = float(outside[valid].float().mean())
             if preview is not None:
                 save_heatmaps(preview, batch, prediction.heatmap, pixel, self.policy.image_size)
         return results
+
+    def _located(self, prediction: Any, preview: Path | None) -> dict[str, float]:
+        """Of a head that says where, and no more."""
+        pixel = self.policy.head.pixels(prediction).cpu()  # type: ignore[attr-defined]
+        if preview is not None and isinstance(prediction, Heatmaps):
+            save_heatmaps(preview, self.batch, prediction.heatmap, pixel, self.policy.image_size)
+        away = (pixel - self.batch["pixel"]).norm(dim=-1)[self.batch["valid"]]
+        return {"pixel": float(away.mean()), "pixel_median": float(away.median())}

@@ -19,6 +19,7 @@ from videopolicy.data.files import reading
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.heads.head import ActionHead
+from videopolicy.heads.heatmap import LOCATES
 from videopolicy.images import resized
 from videopolicy.training import checkpoint, restoring
 from videopolicy.training.precision import Precision, has_bf16
@@ -63,10 +64,10 @@ class FeaturePolicy:
         return torch.from_numpy(np.where(camera.contains(pixel), pixel, np.nan)).float()
 
 
-def load(path: Path, device: str = "cpu", compile: Compile = "none") -> tuple[FeaturePolicy, dict]:
+def load(path: Path, device: str = "cpu", compile: Compile = "none", acting: bool = True) -> tuple[FeaturePolicy, dict]:
     """The policy of a stage-two checkpoint (its folder, or its run's) and the checkpoint's configuration.
 
-    `compile`: a video model's blocks, at their first use.
+    `compile`: a video model's blocks, at their first use. `acting`: `BadInput` for one that was pretrained on pixels.
     """
     path = checkpoint.find(path)
     config, state = checkpoint.read_config(path), checkpoint.read_state(path)
@@ -82,9 +83,11 @@ def load(path: Path, device: str = "cpu", compile: Compile = "none") -> tuple[Fe
             backbone = SVDBackbone(from_dict(SVDConfig, theirs), state["fps"])
             restoring.check_frozen(path, state, backbone.identity)
         head = make_head(from_dict(HeadConfig, config["head"]), backbone, state["labels"], state["fps"])
+        if acting and not head.acts:
+            raise BadInput(LOCATES)
         both = nn.ModuleDict({"backbone": backbone, "head": head})
-        acting = ("backbone.", "head.")  # not what the loss keeps
-        restoring.load_model(path, both, lambda key: key.startswith(acting), fitted, averaged=True)
+        used = ("backbone.", "head.")  # not what the loss keeps
+        restoring.load_model(path, both, lambda key: key.startswith(used), fitted, averaged=True)
         precision = config["train"]["mixed_precision"]
         if precision not in ("fp32", "bf16"):
             raise BadInput(f"train.mixed_precision is {precision!r}; allowed: fp32, bf16")

@@ -6,7 +6,7 @@ though: heads that regress them are given the augmentation where it can be, and 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videopolicy.data.appearance import Appearance
+from videopolicy.data.backdrop import Backdrop
 from videopolicy.errors import BadInput
 
 
@@ -30,6 +31,7 @@ class AugmentConfig:
     zoom: float = 0.05  # the focal length's factor is within 1 +- this
     copies: float = 0.0  # share of samples that show a second copy of the grasped object, see `data/copy_paste.py`
     appearance: float = 0.0  # share of samples shown in other colours and light, see `data/appearance.py`
+    backdrop: float = 0.0  # share of samples shown on another table, in another room, see `data/backdrop.py`
 
     def __post_init__(self) -> None:
         for name in ("pan", "tilt", "roll"):
@@ -37,7 +39,7 @@ class AugmentConfig:
                 raise BadInput(f"augment.{name} is {getattr(self, name)}; allowed: 0 to 45 degrees")
         if not 0 <= self.zoom < 1:
             raise BadInput(f"augment.zoom is {self.zoom}; allowed: 0 to below 1")
-        for name in ("copies", "appearance"):
+        for name in ("copies", "appearance", "backdrop"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"augment.{name} is {getattr(self, name)}; allowed: 0 to 1, a share of the samples")
 
@@ -49,10 +51,11 @@ class AugmentDraws:
     H: Float[Tensor, "batch 3 3"] | None  # of each sample's camera
     copy: Int[Tensor, " batch"] | None  # the object that each is shown besides, -1 for none
     look: Appearance | None = None
+    backdrop: Backdrop | None = None
 
     def to(self, device: torch.device) -> "AugmentDraws":
-        H, copy, look = (None if x is None else x.to(device) for x in (self.H, self.copy, self.look))
-        return AugmentDraws(H, copy, look)
+        values = (getattr(self, f.name) for f in fields(self))
+        return AugmentDraws(*(None if x is None else x.to(device) for x in values))
 
 
 def draw_homographies(

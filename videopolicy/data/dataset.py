@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ class DataConfig:
     select: Select = "all"  # training set of an out-of-distribution axis; validation episodes are taken from it
     n_val_episodes: int = 8  # held out for validation, evenly spread; all views of an event count as one; 0: none
     n_train_episodes: int | None = None  # train on that many of the others, evenly spread; null: on all of them
+    subset_seed: int | None = None  # the first of a seeded order instead: fewer are among more; null: evenly spread
     # Pauses: frames that differ by less from the last one kept are left out, as OpenVLA leaves idle steps out of
     # LIBERO's demonstrations (Kim et al. 2024). Root mean square over pixels [grey levels]; 0: every frame is kept.
     min_change: float = 0.0
@@ -35,8 +36,11 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.min_change <= 255:
             raise BadInput(f"data.min_change is {self.min_change}; allowed: 0 to 255")
+        if self.subset_seed is not None and self.subset_seed < 0:
+            raise BadInput(f"data.subset_seed is {self.subset_seed}; allowed: from 0 on, or null")
 
 
+@runtime_checkable
 class Maps(Protocol):
     """Maps, or any arrays, of an episode's frames, to be indexed by frame numbers."""
 
@@ -197,7 +201,11 @@ def split_episodes(data: Dataset, cfg: DataConfig) -> tuple[list[int], list[int]
             f"data.n_train_episodes is {n_train}; allowed: 1 to the {len(others)} episodes of {cfg.root} that are not"
             " held out, all views of an event counted as one"
         )
-    return [e for i in spread(len(others), n_train) for e in others[i]], sorted(held_out)
+    if cfg.subset_seed is None:
+        chosen = spread(len(others), n_train)
+    else:
+        chosen = sorted(np.random.default_rng(cfg.subset_seed).permutation(len(others))[:n_train].tolist())
+    return [e for i in chosen for e in others[i]], sorted(held_out)
 
 
 def _groups(data: Dataset, select: Select) -> list[list[int]]:

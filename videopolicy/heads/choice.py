@@ -11,8 +11,9 @@ from videopolicy.errors import BadInput, choices
 from videopolicy.heads.act import ActConfig, ActHead
 from videopolicy.heads.attention_pool import AttentionPoolConfig, AttentionPoolHead
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape
-from videopolicy.heads.para import ParaConfig, ParaHead
-from videopolicy.heads.regression import RegressionConfig, RegressionHead
+from videopolicy.heads.heatmap import HeatmapHead, ParaConfig
+from videopolicy.heads.para import ParaHead
+from videopolicy.heads.regression import PixelRegressionHead, RegressionConfig, RegressionHead
 from videopolicy.heads.spatial_softmax import SpatialSoftmaxConfig, SpatialSoftmaxHead
 from videopolicy.heads.tracks import TracksConfig, TracksHead
 
@@ -24,6 +25,7 @@ class HeadConfig:
     """A kind, and the configuration of each kind; those of the others are not read."""
 
     kind: HeadKind = "para"
+    labels: Literal["3d", "2d"] = "3d"  # 2d: pixels alone, to pretrain on; without heights it cannot act
     n_steps: int = 12  # N_W, waypoints per chunk
     para: ParaConfig = ParaConfig()
     regression: RegressionConfig = RegressionConfig()
@@ -35,12 +37,18 @@ class HeadConfig:
     def __post_init__(self) -> None:
         if self.n_steps < 1:
             raise BadInput(f"head.n_steps is {self.n_steps}; allowed: at least 1")
+        if self.labels == "2d" and self.kind not in ("para", "regression"):
+            raise BadInput(f"head.labels is '2d', but head.kind is {self.kind!r}; allowed for it: 'para', 'regression'")
+        if self.labels == "2d" and self.kind == "para" and self.para.volume_loss == "joint":
+            raise BadInput("head.labels is '2d', but head.para.volume_loss is 'joint'; allowed for it: 'factored'")
 
 
-def make_head(cfg: HeadConfig, backbone: Backbone, labels: dict, fps: int) -> ParaHead | CoordinateHead:
+def make_head(cfg: HeadConfig, backbone: Backbone, labels: dict, fps: int) -> HeatmapHead | CoordinateHead:
     """The head for a backbone, its bins and scales from the training labels' statistics."""
     channels, n_frames = backbone.feature_channels, backbone.n_feature_frames
     image_size, period = backbone.image_size, 1 / fps
+    if cfg.kind == "para" and cfg.labels == "2d":
+        return HeatmapHead(cfg.para, channels, n_frames, cfg.n_steps, backbone.grid, image_size)
     if cfg.kind == "para":
         low, high = labels["height"]
         if not high - low > 1e-6:
@@ -54,6 +62,8 @@ def make_head(cfg: HeadConfig, backbone: Backbone, labels: dict, fps: int) -> Pa
         return ParaHead(cfg.para, channels, n_frames, cfg.n_steps, backbone.grid, image_size, bins, period)
     mean, std = torch.tensor(labels["position_mean"]), torch.tensor(labels["position_std"])
     shape = CoordinateShape(channels, n_frames, cfg.n_steps, image_size, mean, std, period)
+    if cfg.labels == "2d":
+        return PixelRegressionHead(cfg.regression, shape)
     if cfg.kind == "regression":
         return RegressionHead(cfg.regression, shape)
     if cfg.kind == "attention_pool":

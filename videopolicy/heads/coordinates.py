@@ -30,6 +30,7 @@ class CoordinateHead(nn.Module):
     """Predicts (batch step 4): xyz in standard deviations of the training positions, and a gripper logit."""
 
     terms: tuple[str, ...] = ("position", "gripper")
+    acts = True
     position_mean: Tensor
     position_std: Tensor
 

@@ -99,6 +99,7 @@ class ActionHead(Protocol):
 
     n_steps: int
     terms: tuple[str, ...]  # names of the losses that are minimised
+    acts: bool  # whether `decode` makes chunks; else it only says where, by `pixels`
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 

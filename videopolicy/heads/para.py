@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,53 +15,23 @@ from videopolicy.bins import Bins
 from videopolicy.camera import Camera
 from videopolicy.errors import BadInput
 from videopolicy.heads import upsampled
-from videopolicy.heads.argmax import argmax
-from videopolicy.heads.embedding import Embedding
 from videopolicy.heads.head import Targets
-from videopolicy.heads.peak import Peak, refine
-from videopolicy.heads.viterbi import most_likely_path
+from videopolicy.heads.heatmap import HeatmapHead, Heatmaps, ParaConfig
+from videopolicy.heads.peak import Peak
 from videopolicy.types import ActionChunk
 
 
 @dataclass(frozen=True)
-class ParaConfig:
-    volume_loss: Literal["factored", "joint"] = "factored"  # equations 1 and 2, or one softmax over pixel x height
-    n_height: int = 32  # N_H
-    n_gripper: int = 32  # N_G
-    n_rotation: int = 0  # bins for each of the three angles of `rotation.py`; 0: no rotation is predicted
-    gripper_head: Literal["per_pixel", "indexed_mlp"] = "per_pixel"  # linear in the features at the pixel, or an MLP
-    width: int = 64  # channels of the trunk
-    n_layers: int = 2  # 3x3 convolutions in the trunk
-    window: float = 1.5  # sub-cell refinement: mean over the pixels this close to the best one [grid cells]
-    stiffness: float = 0.0  # Viterbi over the chunk, nats per squared cell between steps; 0: each step by itself
+class ParaPrediction(Heatmaps):
+    """Logits on the head's grid; upsampled only in thought. `volume` is Z: a bin per height if its loss is joint."""
 
-    def __post_init__(self) -> None:
-        for name, least in (("n_layers", 0), ("n_height", 1), ("n_gripper", 2), ("n_rotation", 0), ("width", 1)):
-            if getattr(self, name) < least:
-                raise BadInput(f"head.para.{name} is {getattr(self, name)}; allowed: at least {least}")
-        if self.n_rotation in (1, 2):  # a bin's two neighbours on the circle must be two
-            raise BadInput(f"head.para.n_rotation is {self.n_rotation}; allowed: 0, or at least 3 bins for each angle")
-        if not 0 < self.window <= 100:
-            raise BadInput(f"head.para.window is {self.window}; allowed: above 0 to 100 grid cells")
-        if not 0 <= self.stiffness < math.inf:
-            raise BadInput(f"head.para.stiffness is {self.stiffness}; allowed: at least 0")
-
-
-@dataclass(frozen=True)
-class ParaPrediction:
-    """Logits on the head's grid; upsampled only in thought."""
-
-    volume: Float[Tensor, "batch step bin row col"]  # Z: one bin where the loss is factored, a bin per height if joint
-    hidden: Float[Tensor, "batch frame channel row col"]  # the rest is linear in what stands here at a pixel
     everywhere: dict[str, Float[Tensor, "batch step _"]] | None = None  # the same logits at every pixel, without hidden
 
-    @property
-    def heatmap(self) -> Float[Tensor, "batch step row col"]:
-        return self.volume.logsumexp(2)
 
+class ParaHead(HeatmapHead):
+    """Heatmaps, and linear maps of the same features, read as upsampled to the full image."""
 
-class ParaHead(nn.Module):
-    """A small trunk, then linear maps read as upsampled to the full image."""
+    acts = True
 
     def __init__(
         self,
@@ -75,21 +44,11 @@ class ParaHead(nn.Module):
         height: Bins,
         period: float,
     ) -> None:
-        super().__init__()
-        if n_steps % n_frames:
-            raise BadInput(f"n_steps is {n_steps}; allowed: multiples of the backbone's {n_frames} feature frames")
-        self.cfg, self.height_bins, self.period, self.image_size = cfg, height, period, image_size
-        self.n_steps, self.grid = n_steps, grid
-        self.gripper_bins = Bins(0.0, 1.0, cfg.n_gripper)
-        self.steps_per_frame = n_steps // n_frames
-        self.embed = Embedding(channels, cfg.width)
-        self.frame_embedding = nn.Parameter(torch.zeros(n_frames, cfg.width, 1, 1))  # the maps share all else
-        layers: list[nn.Module] = [nn.SiLU()]
-        for _ in range(cfg.n_layers):
-            layers += [nn.Conv2d(cfg.width, cfg.width, 3, padding=1), nn.SiLU()]
-        self.trunk = nn.Sequential(*layers)
         joint = cfg.volume_loss == "joint"
-        self.volume = nn.Conv2d(cfg.width, self.steps_per_frame * (cfg.n_height if joint else 1), 1)
+        n_bins = cfg.n_height if joint else 1
+        super().__init__(cfg, channels, n_frames, n_steps, grid, image_size, n_bins)
+        self.height_bins, self.period = height, period
+        self.gripper_bins = Bins(0.0, 1.0, cfg.n_gripper)
         sizes = {"height": 0 if joint else cfg.n_height, "gripper": cfg.n_gripper}
         sizes |= {f"rotation_{a}": cfg.n_rotation for a in "xyz"}
         self.sizes = {name: n for name, n in sizes.items() if n}
@@ -101,11 +60,7 @@ class ParaHead(nn.Module):
         )
 
     def forward(self, features: FeatureMap) -> ParaPrediction:
-        embedded = rearrange(self.embed(features), "(b t) c h w -> b t c h w", t=len(self.frame_embedding))
-        b, embedded = len(embedded), embedded + self.frame_embedding
-        hidden = self.trunk(rearrange(embedded, "b t c h w -> (b t) c h w"))
-        volume = rearrange(self.volume(hidden).float(), "(b t) (n k) h w -> b (t n) k h w", b=b, n=self.steps_per_frame)
-        return ParaPrediction(volume, rearrange(hidden.float(), "(b t) c h w -> b t c h w", b=b))
+        return ParaPrediction(*self.maps(features))
 
     def read(self, prediction: ParaPrediction, pixel: Float[Tensor, "batch step 2"]) -> dict[str, Tensor]:
         """Logits (batch step bin) of height, gripper and rotation at each step's pixel.
@@ -179,20 +134,10 @@ class ParaHead(nn.Module):
     def locate(self, prediction: ParaPrediction, cameras: list[Camera] | None = None) -> Peak:
         """Best pixels of each step, and best bins of a joint volume; with cameras, of what lies below their horizons.
 
-        The argmax over the full image sits near cell centres, as the maxima of any bilinear surface do; the mean over
-        the probability within `window` grid cells of it is finer than the grid. Confidence is of the whole picture.
+        Confidence is of the whole picture.
         """
         volume = prediction.volume if cameras is None else self._below_horizon(prediction.volume, cameras)
-        if self.cfg.stiffness == 0:
-            at = argmax(volume, self.image_size)
-        else:
-            row, col = most_likely_path(volume.logsumexp(2), self.cfg.stiffness)
-            (width, height), (rows, cols) = self.image_size, self.grid
-            v, u = (row * height + height // 2) // rows, (col * width + width // 2) // cols
-            flat = rearrange(volume, "b n k h w -> b n (h w) k")
-            best = flat.gather(2, (row * cols + col)[..., None, None].expand(-1, -1, 1, flat.shape[-1])).argmax(-1)
-            at = (best[..., 0], v, u)
-        return refine(volume, at, self.image_size, self.cfg.window, belief=prediction.volume)
+        return self.peaks(volume, belief=prediction.volume)
 
     def _below_horizon(
         self, volume: Float[Tensor, "batch step bin row col"], cameras: list[Camera]

@@ -18,11 +18,12 @@ from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.batch import Counts
 from videopolicy.data.appearance import shown
 from videopolicy.data.augment import AugmentDraws, augmented, augmented_labels
+from videopolicy.data.backdrop import repainted
 from videopolicy.data.copy_paste import CopyPaste
 from videopolicy.diffusion import NoiseConfig, like, sample_sigma, velocity
 from videopolicy.heads.coordinates import CoordinateHead
 from videopolicy.heads.head import Targets
-from videopolicy.heads.para import ParaHead
+from videopolicy.heads.heatmap import HeatmapHead
 from videopolicy.training.balance import Balance, LossBalance
 from videopolicy.training.distill import Readout
 from videopolicy.training.randomness import drawn
@@ -113,7 +114,7 @@ class HeadObjective(Objective):
     def __init__(
         self,
         backbone: ImageBackbone,
-        head: ParaHead | CoordinateHead,
+        head: HeatmapHead | CoordinateHead,
         loss_balance: Balance,
         copies: CopyPaste | None = None,
     ) -> None:
@@ -128,6 +129,8 @@ class HeadObjective(Objective):
     def forward(self, batch: dict[str, Tensor], draws: AugmentDraws, counts: Counts | None = None) -> dict[str, Tensor]:
         if self.copies is not None and draws.copy is not None:
             batch = {**batch, "frames": self.copies.paste(batch["frames"], draws.copy)}
+        if draws.backdrop is not None:
+            batch = {**batch, "frames": repainted(batch["frames"], batch["backdrop"], draws.backdrop)}
         if draws.H is not None:
             batch = augmented(batch, draws.H, self.backbone.image_size)
         if draws.look is not None:
@@ -148,7 +151,7 @@ class JointObjective(Objective):
     def __init__(
         self,
         backbone: SVDBackbone,
-        head: ParaHead | CoordinateHead,
+        head: HeatmapHead | CoordinateHead,
         head_sigma_min: float,
         fixed_noise: bool,
         loss_balance: Balance,

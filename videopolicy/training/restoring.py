@@ -1,7 +1,6 @@
 """What a checkpoint holds, put back: weights into a network that they fit, moments into an optimizer."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from videopolicy.data.files import reading
 from videopolicy.errors import BadInput
 from videopolicy.training.checkpoint import AVERAGED, FROZEN, MODEL, OPTIMIZER, STATE, read_state
 from videopolicy.training.moments import check_moments
+from videopolicy.training.parts import parts
 
 
 def load_model(
@@ -29,7 +29,7 @@ def load_model(
 
     Raises `BadInput` that names the first key that is missing, left over or of another shape.
     """
-    every = _read(path / MODEL) | (read_averaged(path) if averaged else {})
+    every = read_weights(path) if averaged else _read(path / MODEL)
     theirs = {k: v for k, v in every.items() if accept(k)}
     ours = {k: v for k, v in module.state_dict().items() if accept(k) and not k.startswith(FROZEN)}
     theirs = convert(theirs, ours)
@@ -45,9 +45,14 @@ def load_model(
     module.load_state_dict(theirs, strict=False)
     rest = [k for k in module.state_dict() if k not in ours and not k.startswith(FROZEN)]
     return (
-        f"loaded {_parts(theirs)} from {path}; not in it or not asked for: {_parts(rest)}; left in it:"
-        f" {_parts(k for k in every if not accept(k))}"
+        f"loaded {parts(theirs)} from {path}; not in it or not asked for: {parts(rest)}; left in it:"
+        f" {parts(k for k in every if not accept(k))}"
     )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """All that a checkpoint acts with: running means where it has them."""
+    return _read(path / MODEL) | read_averaged(path)
 
 
 def read_averaged(path: Path) -> dict[str, Tensor]:
@@ -105,12 +110,6 @@ def read_optimizer(path: Path, wanted: list[dict]) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Tensor]:
     with reading(path):
         return load_file(path)
-
-
-def _parts(names: Iterable[str]) -> str:
-    """Numbers of tensors by the first two parts of their names."""
-    counts = Counter(".".join(name.split(".")[:2]) for name in names)
-    return ", ".join(f"{part} ({n})" for part, n in sorted(counts.items())) or "nothing"
 
 
 def _shape(x: Tensor | None) -> str:

@@ -1,0 +1,204 @@
+"""Few-shot tuning: policies from few demonstrations, from scratch and pretrained on circles. Section 4.4.
+
+python -m eval.fewshot --config_path configs/fewshot/suite.yaml
+python -m eval.fewshot --config_path configs/fewshot/suite.yaml --policies "[para]" --pretrain "[3d]" --demos "[10]"
+
+Trains and rolls out what is missing of the named cells, and reports all that is there.
+"""
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import yaml
+
+from eval.fewshot_report import report
+from eval.rollout import Config as RolloutConfig
+from videopolicy.config import dump, launch, load
+from videopolicy.data.files import make_folder, replace
+from videopolicy.data.lerobot import Dataset
+from videopolicy.errors import BadInput, choices
+from videopolicy.training import checkpoint
+
+Kind = Literal["para", "regression"]
+Pretrain = Literal["scratch", "2d", "3d"]
+CONFIGS = Path(__file__).parent.parent / "configs/fewshot"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which cells to fill, from which data, and at what cost."""
+
+    output: Path = Path("runs/fewshot")
+    robot: Path = Path("data/grid")  # demonstrations to tune on
+    circles: Path = Path("data/circles")  # demonstrations to pretrain on, of `eval.collect --overlay circle`
+    policies: tuple[Kind, ...] = ("para", "regression")
+    pretrain: tuple[Pretrain, ...] = ("scratch", "2d", "3d")
+    demos: tuple[int, ...] = (1, 3, 5, 10, 20, 256)  # the dataset's whole number: from scratch alone, the upper bound
+    seeds: tuple[int, ...] = (0, 1)  # of the demonstrations' choice and of the weights
+    n_episodes: int = 50  # of each seed
+    n_steps_pretrain: int = 1300
+    n_steps: int = 400  # of tuning, and from scratch
+    n_steps_all: int = 1300  # from all demonstrations
+    n_parallel: int = 2  # trainings at a time, of one core each
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One policy: a head, what it began as, and what it was shown."""
+
+    kind: Kind
+    pretrain: Pretrain
+    demos: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}_{self.pretrain}_{self.demos}_{self.seed}"
+
+
+def main(cfg: Config) -> dict:
+    print(dump(cfg))
+    n_all = _check(cfg)
+    cells = [
+        Cell(*each)
+        for each in itertools.product(cfg.policies, cfg.pretrain, cfg.demos, cfg.seeds)
+        if each[2] < n_all or each[1] == "scratch"
+    ]
+    make_folder(cfg.output)
+
+    # Pretrain once for each head and kind, whatever the seed of tuning.
+    wanted = {(c.kind, c.pretrain): None for c in cells if c.pretrain != "scratch"}
+    _train(cfg, [_pretraining(cfg, kind, pretrain) for kind, pretrain in wanted])
+    _train(cfg, [_tuning(cfg, cell, n_all) for cell in cells])
+
+    # Roll out all policies of one number of demonstrations together: simulators start once.
+    for demos in cfg.demos:
+        mine = [c for c in cells if c.demos == demos]
+        if mine:
+            _roll_out(cfg, demos, mine)
+    return report(cfg.output, cfg.robot, cfg.circles)
+
+
+def _check(cfg: Config) -> int:
+    """The number of robot demonstrations; `BadInput` for what cannot be run."""
+    for name, allowed in (("policies", get_args(Kind)), ("pretrain", get_args(Pretrain))):
+        for value in getattr(cfg, name):
+            if value not in allowed:
+                raise choices(name, value, allowed)
+    for name in ("policies", "pretrain", "demos", "seeds"):
+        if not getattr(cfg, name):
+            raise BadInput(f"{name} is empty; allowed: at least one")
+    for name in ("n_episodes", "n_steps_pretrain", "n_steps", "n_steps_all", "n_parallel"):
+        if getattr(cfg, name) < 1:
+            raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 1")
+    if min(cfg.seeds) < 0:
+        raise BadInput(f"seeds has {min(cfg.seeds)}; allowed: from 0 on")
+    n_all = len(Dataset(cfg.robot))
+    for demos in cfg.demos:
+        if not 1 <= demos <= n_all:
+            raise BadInput(f"demos has {demos}; allowed: 1 to the {n_all} demonstrations of {cfg.robot}")
+    if any(pretrain != "scratch" for pretrain in cfg.pretrain):
+        overlay = Dataset(cfg.circles).info.get("overlay")
+        if overlay is None:
+            raise BadInput(f"circles is {cfg.circles}, in which a robot is seen; allowed: data of --overlay circle")
+    return n_all
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run of train_stages/light.py."""
+
+    run: Path
+    n_steps: int
+    recipe: str
+    options: dict[str, object]
+
+    def command(self) -> list[str]:
+        words = [f"--{name}={value}" for name, value in self.options.items()]
+        script = str(CONFIGS.parent.parent / "train_stages/light.py")
+        return [sys.executable, script, f"--config_path={CONFIGS / self.recipe}", f"--run={self.run}", *words]
+
+    def done(self) -> bool:
+        found = checkpoint.latest(self.run) if self.run.is_dir() else None
+        return found is not None and checkpoint.read_state(found)["step"] >= self.n_steps
+
+
+def _pretraining(cfg: Config, kind: Kind, pretrain: Pretrain) -> Training:
+    options: dict[str, object] = {"head.kind": kind, "data.root": cfg.circles}
+    return Training(pretrained(cfg.output, kind, pretrain), cfg.n_steps_pretrain, f"pretrain_{pretrain}.yaml", options)
+
+
+def pretrained(output: Path, kind: str, pretrain: str) -> Path:
+    return output / f"pretrain/{kind}_{pretrain}"
+
+
+def _tuning(cfg: Config, cell: Cell, n_all: int) -> Training:
+    options: dict[str, object] = {"head.kind": cell.kind, "data.root": cfg.robot, "train.seed": cell.seed}
+    options |= {"data.n_train_episodes": cell.demos, "data.subset_seed": cell.seed}
+    if cell.pretrain != "scratch":
+        options["init_from"] = pretrained(cfg.output, cell.kind, cell.pretrain)
+    n_steps = cfg.n_steps_all if cell.demos == n_all else cfg.n_steps
+    return Training(cfg.output / "tune" / cell.name, n_steps, "tune.yaml", options)
+
+
+def _train(cfg: Config, trainings: Sequence[Training]) -> None:
+    """Run what is not done, some at a time; `BadInput` with the last line of the first that fails."""
+    missing = [t for t in trainings if not t.done()]
+    print(f"{len(trainings) - len(missing)} of {len(trainings)} trainings are done", flush=True)
+    with ThreadPoolExecutor(cfg.n_parallel) as pool:
+        jobs = [pool.submit(_run, t.run, [*t.command(), *_length(t)]) for t in missing]
+        try:
+            for job in jobs:
+                job.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _length(training: Training) -> list[str]:
+    n = training.n_steps
+    return [f"--train.n_steps={n}", f"--train.val_every={n}", f"--train.warmup={min(40, max(1, n // 10))}"]
+
+
+def _run(run: Path, command: list[str]) -> None:
+    make_folder(run.parent)
+    log = run.with_suffix(".log")
+    print(f"[{run.name}] {' '.join(command[1:])}", flush=True)
+    with log.open("w") as file:
+        found = subprocess.run(
+            command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+    if found.returncode:
+        last = (log.read_text().strip().splitlines() or ["nothing"])[-1]
+        raise BadInput(f"training of {run} ended with status {found.returncode}: {last} (see {log})")
+    print(f"[{run.name}] done", flush=True)
+
+
+def _roll_out(cfg: Config, demos: int, cells: Sequence[Cell]) -> None:
+    """Beside policies that were rolled out before, which stay in the report."""
+    folder = cfg.output / f"rollout/{demos}"
+    make_folder(folder)
+    path = folder / "config.yaml"
+    before = yaml.safe_load(path.read_text())["policies"] if path.is_file() else {}
+    policies = before | {c.name: str(cfg.output / "tune" / c.name) for c in cells}
+    file = folder / "suite.yaml"
+    asked = {"output": str(folder), "policies": policies, "n_episodes": cfg.n_episodes}
+    replace(file, lambda to: to.write_text(yaml.safe_dump(asked)))
+    recipe = yaml.safe_load((CONFIGS / "rollout.yaml").read_text())
+    replace(file, lambda to: to.write_text(yaml.safe_dump(recipe | asked)))
+    load(RolloutConfig, ["--config_path", str(file)])
+    print(f"[rollout of {demos}] {len(policies)} policies", flush=True)
+    found = subprocess.run([sys.executable, "-m", "eval.rollout", "--config_path", str(file)])
+    if found.returncode:
+        raise BadInput(f"rollouts of {folder} ended with status {found.returncode}; the same command continues")
+
+
+if __name__ == "__main__":
+    launch(main, Config)

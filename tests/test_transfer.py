@@ -1,0 +1,149 @@
+"""Pretraining on pixels, and what another run takes over from it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from flows import config
+from safetensors.torch import load_file, save_file
+
+from train_stages import light
+from videopolicy import policy
+from videopolicy.data.files import read_jsonl, sha256
+from videopolicy.errors import BadInput
+from videopolicy.heads.choice import HeadConfig
+from videopolicy.heads.heatmap import ParaConfig
+from videopolicy.training import checkpoint
+
+
+def train(run: Path, data: Path, **overrides: object) -> dict[str, float]:
+    return light.main(config(light.Config, "light", run=run, data__root=data, **overrides))
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint.find(run) / checkpoint.MODEL)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, written_dataset: Path) -> Path:
+    """One pretrained run of each kind."""
+    root = tmp_path_factory.mktemp("runs")
+    for kind in ("para", "regression"):
+        for labels in ("2d", "3d"):
+            found = train(root / f"{kind}_{labels}", written_dataset, head__kind=kind, head__labels=labels)
+            assert np.isfinite(found["pixel" if labels == "2d" else "position_mm"])
+    return root
+
+
+@pytest.mark.parametrize("kind", ["para", "regression"])
+def test_pixels_are_all_that_is_learned(runs: Path, kind: str) -> None:
+    """No loss of heights, grippers or positions, a preview of heatmaps, and no policy that could act."""
+    (first, *_) = read_jsonl(runs / f"{kind}_2d/metrics.jsonl")
+    term = {"para": "spatial", "regression": "track"}[kind]
+    assert first["total"] == first[term]
+    assert not {"height", "gripper", "position"} & {*first}
+    assert len([*(runs / f"{kind}_2d/previews").glob("*.png")]) == (kind == "para")
+    with pytest.raises(BadInput, match="says where in the image, and cannot act"):
+        policy.load(runs / f"{kind}_2d")
+    loaded, _ = policy.load(runs / f"{kind}_2d", acting=False)
+    assert not loaded.head.acts
+
+
+@pytest.mark.parametrize("kind", ["para", "regression"])
+@pytest.mark.parametrize("labels", ["2d", "3d"])
+def test_what_fits_is_taken_over(
+    runs: Path, written_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture, kind: str, labels: str
+) -> None:
+    """At rates of zero what was taken over is what is saved; what pixels do not teach begins anew."""
+    source, still = runs / f"{kind}_{labels}", {"lr_backbone": 0.0, "lr_head": 0.0, "train__n_steps": 1}
+    train(tmp_path / "tuned", written_dataset, head__kind=kind, init_from=source, **still)
+    before, after = weights(source), weights(tmp_path / "tuned")
+    moving = (".n_seen", ".mean", ".std")  # statistics of features, which the one batch moves
+    taken = {k for k in before if k in after and before[k].shape == after[k].shape and not k.endswith(moving)}
+    assert all(torch.equal(before[k], after[k]) for k in taken)
+    heads = {k for k in after if k.startswith("head.")}
+    anew = {k for k in heads if k not in before or before[k].shape != after[k].shape}
+    expected = {
+        ("para", "2d"): {f"head.readers.{name}.{x}" for name in ("height", "gripper") for x in ("weight", "bias")},
+        ("regression", "2d"): {f"head.{x}" for x in ("net.5.weight", "net.5.bias", "position_mean", "position_std")},
+    }
+    assert anew == expected.get((kind, labels), set())
+    said = capsys.readouterr().out
+    assert f"from {checkpoint.find(source)}: backbone.net (" in said
+    new = {"para": "head.readers (4)", "regression": "head.net (2), head.position_mean (1), head.position_std (1)"}
+    named = new[kind] if labels == "2d" else "nothing"
+    assert f"begun anew: {named}; left there: " in said
+    state = checkpoint.read_state(checkpoint.find(tmp_path / "tuned"))
+    assert state["init_from"] == checkpoint.weights_digest(checkpoint.find(source))
+
+
+@pytest.mark.parametrize(("labels", "kept"), [("2d", False), ("3d", True)])
+def test_bins_keep_the_meaning_they_were_trained_with(
+    runs: Path, written_dataset: Path, tmp_path: Path, labels: str, kept: bool
+) -> None:
+    """One demonstration spans other heights than three; a reader that was trained on those keeps their bins."""
+    one = {"data__n_train_episodes": 1, "train__n_steps": 1}
+    train(tmp_path / "tuned", written_dataset, init_from=runs / f"para_{labels}", **one)
+    train(tmp_path / "scratch", written_dataset, **one)
+    theirs, tuned, scratch = (
+        checkpoint.read_state(checkpoint.find(run))["labels"]
+        for run in (runs / "para_3d", tmp_path / "tuned", tmp_path / "scratch")
+    )
+    assert theirs["height"] != scratch["height"]
+    assert tuned["height"] == (theirs if kept else scratch)["height"]
+    assert tuned["waypoints"] == scratch["waypoints"] != theirs["waypoints"]
+
+
+def test_it_begins_where_the_source_ended_and_goes_on_after_a_stop(
+    runs: Path, written_dataset: Path, tmp_path: Path
+) -> None:
+    keys = {"init_from": runs / "para_3d", "train__n_steps": 2}
+    train(tmp_path / "whole", written_dataset, **keys)
+    train(tmp_path / "parts", written_dataset, **keys | {"train__n_steps": 1})
+    train(tmp_path / "parts", written_dataset, **keys)
+    whole, parts = (weights(tmp_path / name) for name in ("whole", "parts"))
+    assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+def test_what_cannot_be_taken_over_is_named(runs: Path, written_dataset: Path, tmp_path: Path) -> None:
+    def refused(words: str, **keys: object) -> None:
+        with pytest.raises(BadInput, match=words):
+            train(tmp_path / "run", written_dataset, **keys)
+        assert not (tmp_path / "run").exists()
+
+    refused(r"no checkpoint in .*nowhere", init_from=tmp_path / "nowhere")
+    words = r"backbone\.context is 'start', but init_from .* was trained with 'none'; allowed: the same"
+    refused(words, init_from=runs / "para_3d", backbone__context="start")
+    broken = tmp_path / "broken"
+    shutil.copytree(checkpoint.find(runs / "para_3d"), broken)
+    values = load_file(broken / checkpoint.MODEL)
+    values["head.volume.bias"][0] = torch.nan
+    save_file(values, broken / checkpoint.MODEL)
+    sign(broken, checkpoint.MODEL)
+    refused(r"holds values of head\.volume\.bias that are not finite", init_from=broken)
+    state = json.loads((broken / checkpoint.STATE).read_text())
+    (broken / checkpoint.STATE).write_text(json.dumps(state | {"stage": "joint"}))
+    sign(broken, checkpoint.STATE)
+    refused(r"is of stage 'joint'; allowed: 'light'", init_from=broken)
+
+
+def sign(path: Path, name: str) -> None:
+    """The manifest of a checkpoint, one of whose files was changed."""
+    manifest = json.loads((path / checkpoint.MANIFEST).read_text())
+    manifest["files"][name] = {"bytes": (path / name).stat().st_size, "sha256": sha256(path / name)}
+    (path / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"kind": "act"}, r"head\.labels is '2d', but head\.kind is 'act'; allowed for it: 'para', 'regression'"),
+        ({"para": ParaConfig("joint")}, r"head\.para\.volume_loss is 'joint'; allowed for it: 'factored'"),
+    ],
+)
+def test_heads_that_pixels_cannot_teach_are_named(keys: dict, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        HeadConfig(labels="2d", **keys)

@@ -1,0 +1,112 @@
+"""Backdrop augmentation: what a camera sees standing still is painted over, as if table and room were others.
+
+After GreenAug (Teoh et al. 2024), which keys out a green screen and finds random textures to generalise best; here the
+backdrop is the median of what each camera has recorded, so nothing has to be hung up. What differs from it stays: the
+arm, and things. Shadows differ too, but in brightness alone: they fall on the new backdrop as dark, darker, lighter, or
+not at all.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from videopolicy.data.appearance import Cloud, draw_cloud, paint_of
+from videopolicy.data.dataset import ClipDataset, Maps
+from videopolicy.errors import BadInput
+
+N_PICTURES = 200  # of a camera, evenly spread, that its median is of
+N_EPISODES = 3  # of a camera, at least: things that stand still in one would be its backdrop
+DIFFERS = 16  # what differs from the backdrop by more is no backdrop [grey levels]
+SHADED = (0.3, 0.97)  # brightness of shadows, of the backdrop's
+SAME_HUE = 12  # what differs by no more, once it is as bright, is a shadow [grey levels]
+SHADE = (0.0, 1.5)  # power of a shadow's brightness: 0 none, 1 as it was
+NOISE = 12  # of a painted backdrop, at most [grey levels, standard deviation]
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """What samples stand before."""
+
+    painted: Bool[Tensor, " batch"]  # otherwise they are as they were
+    cloud: Cloud
+    shade: Float[Tensor, " batch"]
+    noise: Float[Tensor, "batch 64 64"]  # tiled over the picture [grey levels]
+
+    def to(self, device: torch.device) -> "Backdrop":
+        tensors = (x.to(device) for x in (self.painted, self.cloud, self.shade, self.noise))
+        return Backdrop(*tensors)  # type: ignore[arg-type]
+
+
+def draw_backdrop(share: float, generator: torch.Generator) -> Backdrop:
+    """Of one sample, painted with probability `share`."""
+    low, high = SHADE
+    number = torch.rand(3, generator=generator, dtype=torch.float64)
+    noise = torch.randn(1, 64, 64, generator=generator, dtype=torch.float64)
+    shade = low + (high - low) * number[1:2]
+    return Backdrop(number[:1] < share, draw_cloud(generator), shade, NOISE * number[2] * noise)
+
+
+def repainted(
+    frames: UInt8[Tensor, "batch frame height width 3"],
+    before: Float[Tensor, "batch frame height width 3"],
+    drawn: Backdrop,
+) -> UInt8[Tensor, "batch frame height width 3"]:
+    """Pictures, that were taken before backdrops, before the drawn ones."""
+    size = (frames.shape[2], frames.shape[3])
+    x = frames.float()
+    shown, shade = parted(x, before)
+    # A pixel at an edge shows some of both: the thing's edge is drawn soft, and a little of its old surroundings cut.
+    b = len(frames)
+    alpha = rearrange(shown.float(), "b f h w -> (b f) 1 h w")
+    alpha = F.avg_pool2d(alpha, 3, 1, 1, count_include_pad=False)
+    alpha = rearrange((2 * alpha - 0.6).clamp(0, 1), "(b f) 1 h w -> b f h w 1", b=b)
+    new = 255 * rearrange(paint_of(drawn.cloud, size), "b c h w -> b 1 h w c")
+    tiles = [-(-n // 64) for n in size]
+    noise = drawn.noise.float().repeat(1, *tiles)[:, : size[0], : size[1]]
+    new = (new + noise[:, None, :, :, None]) * shade.pow(drawn.shade.float()[:, None, None, None])[..., None]
+    out = (alpha * x + (1 - alpha) * new).round().clamp(0, 255).to(torch.uint8)
+    return torch.where(drawn.painted[:, None, None, None, None], out, frames)
+
+
+def parted(
+    x: Float[Tensor, "batch frame height width 3"], before: Float[Tensor, "batch frame height width 3"]
+) -> tuple[Bool[Tensor, "batch frame height width"], Float[Tensor, "batch frame height width"]]:
+    """What is no backdrop, and the brightness of the rest as a share of the backdrop's."""
+    ratio = (x.sum(-1) / before.sum(-1).clamp(min=1)).clamp(max=1)
+    other = (x - before).abs().amax(-1) > DIFFERS
+    hue = (x - ratio[..., None] * before).abs().amax(-1)
+    shadow = other & (hue <= SAME_HUE) & (ratio > SHADED[0]) & (ratio < SHADED[1])
+    return other & ~shadow, torch.where(shadow, ratio, 1.0)
+
+
+def backdrops_of(clips: ClipDataset) -> dict[int, Maps]:
+    """Of each episode's frames (frame height width 3), the backdrop of its camera: the median of what that recorded.
+
+    `BadInput` where a camera has recorded fewer than three episodes.
+    """
+    cameras: list[tuple[np.ndarray, list[int]]] = []
+    for e in clips.shown:
+        camera = clips.data.camera_of(e)
+        T = np.concatenate([camera.T_world_cam.ravel(), camera.K.ravel()])
+        mine = next((episodes for seen, episodes in cameras if np.allclose(seen, T)), None)
+        if mine is None:
+            cameras.append((T, [e]))
+        else:
+            mine.append(e)
+    found: dict[int, Maps] = {}
+    for _, episodes in cameras:
+        if len(episodes) < N_EPISODES:
+            raise BadInput(
+                f"augment.backdrop needs {N_EPISODES} episodes or more of each camera, but {clips.data.root} has"
+                f" {len(episodes)} of the camera of episode {episodes[0]}; allowed for it: 0"
+            )
+        each = -(-N_PICTURES // len(episodes))
+        pictures = [clips.frames(e)[np.linspace(0, clips.data.length(e) - 1, each).astype(int)] for e in episodes]
+        backdrop = np.median(np.concatenate(pictures), axis=0).astype(np.uint8)
+        found |= {e: np.broadcast_to(backdrop, (clips.data.length(e), *backdrop.shape)) for e in episodes}
+    return found

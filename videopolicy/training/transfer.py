@@ -1,0 +1,82 @@
+"""Weights of another run to begin with: what fits is taken over, the rest stays as it was made. Section 4.4."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from videopolicy.config import from_dict
+from videopolicy.data.files import reading
+from videopolicy.errors import BadInput
+from videopolicy.training import checkpoint, restoring
+from videopolicy.training.parts import parts
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint to take weights from."""
+
+    path: Path
+    config: dict
+    state: dict
+
+    @property
+    def digest(self) -> str:
+        return checkpoint.weights_digest(self.path)
+
+    def labels(self, ours: dict, head: Any) -> dict:
+        """Statistics of labels for a head: the source's, where it takes over what they scale; else `ours`.
+
+        A bin means the height that it was trained as, and a coordinate so many standard deviations, whatever the
+        demonstrations at hand span. Counts of waypoints stay those of the data at hand.
+        """
+        theirs = self.config["head"]
+        if theirs["kind"] != head.kind or theirs.get("labels", "3d") != "3d" or head.labels != "3d":
+            return ours
+        with reading(self.path):
+            return ours | {name: self.state["labels"][name] for name in ("height", "position_mean", "position_std")}
+
+
+def is_stage_two(path: Path) -> bool:
+    """Whether a run or checkpoint is of a video model with a head."""
+    return checkpoint.read_state(checkpoint.find(path)).get("stage") == "joint"
+
+
+def open_source(path: Path, stage: str, backbone: Any, same: tuple[str, ...]) -> Source:
+    """The checkpoint of a run; `BadInput` where it is of another stage, or a key of its backbone is not the `same`."""
+    found = checkpoint.find(path)
+    source = Source(found, checkpoint.read_config(found), checkpoint.read_state(found))
+    if source.state.get("stage") != stage:
+        raise BadInput(f"init_from {found} is of stage {source.state.get('stage')!r}; allowed: {stage!r}")
+    with reading(found):
+        theirs = from_dict(type(backbone), source.config["backbone"])
+    for name in same:
+        if getattr(theirs, name) != getattr(backbone, name):
+            raise BadInput(
+                f"backbone.{name} is {getattr(backbone, name)!r}, but init_from {found} was trained with"
+                f" {getattr(theirs, name)!r}; allowed: the same"
+            )
+    return source
+
+
+@torch.no_grad()
+def transfer(source: Source, module: nn.Module) -> str:
+    """Take over the whole backbone, and of the head what has the same name and shape; a report of both, and the rest.
+
+    Running means where the checkpoint has them. `BadInput` where a part of the backbone does not fit, or a value is not
+    finite.
+    """
+    used = ("backbone.", "head.")  # not what the loss keeps
+    theirs = {k: v for k, v in restoring.read_weights(source.path).items() if k.startswith(used)}
+    ours = {k: v for k, v in module.state_dict().items() if k.startswith(used) and not k.startswith(checkpoint.FROZEN)}
+    fits = {k: v for k, v in theirs.items() if k in ours and v.shape == ours[k].shape}
+    if others := sorted(k for k in ours if k.startswith("backbone.") and k not in fits):
+        raise BadInput(f"init_from {source.path} holds another backbone, in which {others[0]} is not the same")
+    for key, value in fits.items():
+        if not value.isfinite().all():
+            raise BadInput(f"init_from {source.path} holds values of {key} that are not finite")
+    module.load_state_dict(fits, strict=False)
+    anew, left = ([k for k in names if k not in fits] for names in (ours, theirs))
+    return f"from {source.path}: {parts(fits)}; begun anew: {parts(anew)}; left there: {parts(left)}"
