@@ -118,6 +118,13 @@ ood-svd: ood-grid  ## the video model with either head from left to right
 ood-svd-para ood-svd-global: ood-svd-%:
 	@$(RUN) $(LAUNCH) train_stages/joint.py --config_path configs/demo/joint_$*.yaml --run runs/ood_svd/joint_$* --init_from runs/ood_svd/video $(ON_LEFT)
 
+# Few demonstrations after pretraining on circles that stand where the robot was: every cell of both tables.
+FEWSHOT = $(RUN) python -m eval.step runs/fewshot
+.PHONY: fewshot
+fewshot: ood-grid  ## few-shot tuning from scratch and after pretraining on circles: hours on two cores, resumes when run again
+	@$(FEWSHOT) collect_circles --output data/circles/meta/info.json configs/fewshot/circles.yaml -- python -m eval.collect --config_path configs/fewshot/circles.yaml
+	@$(RUN) python -m eval.fewshot --config_path configs/fewshot/suite.yaml
+
 # The arm, simulated: calibrated, shown a task, trained, deployed, through its serial port and its camera. The camera is
 # then moved and calibrated again, five more demonstrations are recorded before it, and the room is changed.
 ROBOT = $(RUN) python -m eval.step runs/demo_robot

@@ -89,7 +89,7 @@ def test_axes_have_their_numbers_of_episodes() -> None:
     assert n == dict.fromkeys(AXES, 100) | {"viewpoint": 192, "hemisphere": 112}
 
 
-MOVED = ("left_right", "near_far", "corners_32", "dense_64", "inner_left", "outer_left")
+MOVED = ("left_right", "near_far", "corners_32", "dense_64", "inner_left", "outer_left", "few_shot")
 
 
 @pytest.mark.parametrize("axis", MOVED)
