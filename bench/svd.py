@@ -18,6 +18,7 @@ from torch import Tensor
 
 from bench import svd_speed
 from videopolicy.backbones import pipeline, unet
+from videopolicy.data.files import make_folder
 from videopolicy.operations import Operations
 
 SIZES = ["576x320", "512x512", "448x448", "256x256"]  # width x height [pixels]
@@ -100,6 +101,8 @@ def main(arguments: list[str] | None = None) -> dict:
     )
     parser.add_argument("--json", type=Path, help="also write the counts here")
     args = parser.parse_args(arguments)
+    if args.json is not None:
+        make_folder(args.json.parent)  # before minutes of measuring, not after
     sizes = []
     for text in args.sizes:
         found = re.fullmatch(r"(\d+)x(\d+)", text)

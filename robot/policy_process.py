@@ -47,6 +47,9 @@ class PolicyProcess:
         except PolicyGone as error:
             self.close()
             raise BadInput(f"the policy {self.run} did not start: {error}") from error
+        if "error" in self.about:
+            self.close()
+            raise BadInput(str(self.about["error"]))
         return self
 
     def __exit__(self, *_: object) -> None:

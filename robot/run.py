@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from robot import loop
+from robot.camera import LiveCamera
 from robot.connection import Connection, connect, kinematics_of
 from robot.control import Control, Tick
 from robot.deliberation import Deliberation
@@ -34,10 +35,13 @@ def main() -> None:
     parser.add_argument("--dry_run", action="store_true", help="do everything but send: the arm stays as it is")
     parser.add_argument("--seconds", type=float, default=60.0, help="after which the arm goes to its rest")
     parser.add_argument("--log", type=Path, default=Path("runs/robot"), help="folder of the telemetry, by date")
-    parser.add_argument("--device", default="cpu", help="that the policy computes on")
+    parser.add_argument("--device", default="cpu", help="that the policy computes on: cpu or cuda")
+    parser.add_argument("--threads", type=int, default=1, help="that it computes with")
     args = parser.parse_args()
     if not args.seconds > 0:
         raise BadInput(f"--seconds is {args.seconds}; allowed: above 0")
+    if args.threads < 1:
+        raise BadInput(f"--threads is {args.threads}; allowed: from 1 on")
     if not args.policy.is_dir():
         raise BadInput(f"no run {args.policy}; allowed: a folder of train_stages/light.py or joint.py")
     settings = read_settings(args.robot)
@@ -46,7 +50,7 @@ def main() -> None:
     known = read_mounted(settings.calibration)
     with connect(settings, dry=args.dry_run) as robot:
         arm = robot.arm(known[0])
-        with PolicyProcess(args.policy, device=args.device) as policy:
+        with PolicyProcess(args.policy, threads=args.threads, device=args.device) as policy:
             run(robot, arm, known[1], known[2], policy, args.seconds, args.log / time.strftime("%Y-%m-%d_%H-%M-%S"))
 
 
@@ -64,7 +68,8 @@ def run(
     kinematics = kinematics_of(arm)
     safety = Safety(robot.safety(table), kinematics, arm.limits, arm.state.position.copy())
     control = Control(arm, safety, Trajectory(), settings.control)
-    thinking = Deliberation(control, policy, robot.camera(mounted.lens), mounted, table)
+    camera = robot.camera(mounted.lens)
+    thinking = Deliberation(control, policy, camera, mounted, table)
     if thinking.think(clock.now()) is None:  # also so that the first one that counts is not the slow first one
         raise BadInput(f"no chunk before the start: {thinking.trouble}")
     make_folder(log)
@@ -95,6 +100,10 @@ def run(
         late = 1000 * np.array(thinking.latencies)
         print(f"{len(late)} chunks, {np.median(late):.0f} ms after their pictures, at most {late.max():.0f} ms")
     print(f"held {control.n_held} times for want of a waypoint, {control.trajectory.n_late} chunks too late")
+    if isinstance(camera, LiveCamera):
+        print(f"camera: {camera.n_dropped} pictures missing, {camera.n_stale} stale, {camera.n_repeated} given twice")
+        for warning in camera.warnings:
+            print(f"camera: {warning}")
     print(f"bus: {dict(arm.bus.counts)}; telemetry in {log}")
     return control
 

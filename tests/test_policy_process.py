@@ -76,7 +76,16 @@ def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no run .*nothing; allowed: a folder"), PolicyProcess(tmp_path / "nothing"):
         pass
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInput, match="did not start: it has ended: status 2"), PolicyProcess(tmp_path / "empty"):
+    with pytest.raises(BadInput, match=r"^no checkpoint in .*empty$"), PolicyProcess(tmp_path / "empty"):
+        pass
+
+
+def test_it_computes_where_and_with_what_it_is_told(run: Path) -> None:
+    with PolicyProcess(run, threads=2) as process:
+        assert process.about["threads"] == 2
+        process.act(seen())
+    words = r"--device is 'abacus'; allowed: cpu, or cuda where there is a GPU"
+    with pytest.raises(BadInput, match=words), PolicyProcess(run, device="abacus"):
         pass
 
 

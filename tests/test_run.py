@@ -143,6 +143,13 @@ def test_a_program_that_cannot_start_says_so_in_a_line(folder: Path) -> None:
     assert program.said == "error: --seconds is -1.0; allowed: above 0\n"
 
 
+def test_threads_are_one_or_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["--policy", str(folder / "policy"), "--robot", str(folder / "robot.yaml"), "--threads", "0"]
+    monkeypatch.setattr(sys, "argv", ["run", *names])
+    with pytest.raises(BadInput, match=r"--threads is 0; allowed: from 1 on"):
+        run.main()
+
+
 def test_a_calibration_is_kept_as_it_was_read(folder: Path, tmp_path: Path) -> None:
     arm, rest = read_calibration(folder / "calibration.json")
     write_calibration(tmp_path / "again.json", arm, rest)
