@@ -1,11 +1,14 @@
 """Circles over pictures: where, how large, in which colour, and never in one that the scene has too."""
 
+from pathlib import Path
+
 import builders
 import numpy as np
 import pytest
 
 from videopolicy.camera import Camera
 from videopolicy.data.overlay import Circle, CircleConfig, check_colour, draw_circle, overlaid
+from videopolicy.data.recording import Writer
 from videopolicy.errors import BadInput
 
 ORANGE = (255, 128, 0)
@@ -106,6 +109,23 @@ def test_a_colour_that_the_scene_has_is_refused() -> None:
         check_colour(frames, ORANGE, 30, "the scene")
     with pytest.raises(BadInput, match=r"colour \[40, 60, 90\] occurs"):
         check_colour(frames, (40, 60, 90), 5, "the scene")
+
+
+def test_a_folder_holds_one_overlay_and_one_robot(tmp_path: Path) -> None:
+    """An overlay is added to no dataset without, none to one with, another robot's episodes to neither."""
+    camera, circle = builders.agentview(64), {"kind": "circle", "colour": (255, 128, 0)}
+    drawn, plain = tmp_path / "drawn", tmp_path / "plain"
+    for folder, overlay in ((drawn, circle), (plain, None)):
+        Writer(folder, 4, "agentview", camera, "line", overlay=overlay).append(builders.episode(0, 4))
+        Writer(folder, 4, "agentview", camera, "line", overlay=overlay).append(builders.episode(1, 4))
+    before = builders.snapshot(tmp_path)
+    with pytest.raises(BadInput, match=r"drawn was recorded with overlay \{'kind': 'circle'.*; allowed: .* not none"):
+        Writer(drawn, 4, "agentview", camera, "line")
+    with pytest.raises(BadInput, match=r"plain was recorded with overlay none; allowed: .* not \{'kind': 'circle'"):
+        Writer(plain, 4, "agentview", camera, "line", overlay=circle)
+    with pytest.raises(BadInput, match=r"plain was recorded with robot panda; allowed: .* not iiwa"):
+        Writer(plain, 4, "agentview", camera, "line", robot="iiwa")
+    assert builders.snapshot(tmp_path) == before
 
 
 @pytest.mark.parametrize(
