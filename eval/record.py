@@ -47,6 +47,9 @@ def record(
     errors = np.concatenate([scene["errors"] for scene in scenes.values()])
     print(f"camera self-test passed: markers of {len(views)} camera(s) within {errors.max():.2f} px")
     moving = views != [None]
+    if circle is not None:
+        for scene in scenes.values():
+            check_colour(scene["images"][1][None], circle.colour, circle.apart, "the scene")
     overlay = None if circle is None else {"kind": "circle", "robot": "hidden", **asdict(circle)}
     writer = Writer(output, fps, "agentview", cameras[views[0]], language, moving, robot=arm.lower(), overlay=overlay)
     done = kept(writer, spots)

@@ -60,7 +60,7 @@ def test_it_looks_different_where_it_is_shown_and_the_same_where_it_is_not(datas
 
 def test_arms_are_not_mixed(datasets: dict[str, Dataset]) -> None:
     cfg = Config(datasets["Panda_none"].root, grid=GridConfig("all", N + 1), arm="UR5e", image_size=SIZE, n_workers=1)
-    with pytest.raises(BadInput, match=r"Panda_none was recorded with robot panda; allowed: .* not ur5e"):
+    with pytest.raises(BadInput, match=r"Panda_none was recorded with robot_type panda; allowed: .* not ur5e"):
         collect.main(cfg)
 
 

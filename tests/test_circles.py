@@ -147,7 +147,6 @@ def test_the_dataset_says_what_was_drawn(circles: Dataset, robot: Dataset, confi
     said = {"kind": "circle", "robot": "hidden", "radius": RADIUS, "colour": [255, 128, 0], "radius_jitter": 0.0}
     assert circles.info["overlay"] == circles.overlay == said | {"colour_jitter": 0, "pixel_jitter": 0.0, "apart": 40}
     assert robot.overlay is None
-    assert "overlay" not in robot.info
     assert "| drawn over the pictures | circle, robot hidden |" in (config.output / "README.md").read_text()
     assert doctor.main(config.output).sound
 

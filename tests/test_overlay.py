@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from videopolicy.camera import Camera
+from videopolicy.data.format import read_info
 from videopolicy.data.overlay import Circle, CircleConfig, check_colour, draw_circle, overlaid
 from videopolicy.data.recording import Writer
 from videopolicy.errors import BadInput
@@ -123,9 +124,13 @@ def test_a_folder_holds_one_overlay_and_one_robot(tmp_path: Path) -> None:
         Writer(drawn, 4, "agentview", camera, "line")
     with pytest.raises(BadInput, match=r"plain was recorded with overlay none; allowed: .* not \{'kind': 'circle'"):
         Writer(plain, 4, "agentview", camera, "line", overlay=circle)
-    with pytest.raises(BadInput, match=r"plain was recorded with robot panda; allowed: .* not iiwa"):
+    with pytest.raises(BadInput, match=r"plain was recorded with robot_type panda; allowed: .* not iiwa"):
         Writer(plain, 4, "agentview", camera, "line", robot="iiwa")
     assert builders.snapshot(tmp_path) == before
+    Writer(tmp_path / "empty", 4, "agentview", camera, "line", overlay=circle)  # refused before its first episode
+    Writer(tmp_path / "empty", 4, "agentview", camera, "line", robot="iiwa").append(builders.episode(0, 4))
+    info = read_info(tmp_path / "empty")
+    assert (info["overlay"], info["robot_type"]) == (None, "iiwa")
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,7 @@ class Writer:
             size = camera.size
             mine = {self.camera_name: {**camera.to_json(), "mount": mount, "distortion": [0.0] * 5, **CONVENTIONS}}
         wanted = features(self.key, size, self.fps, self.columns)
+        about = {"robot_type": self.robot, "overlay": self.overlay}
         if info_file.exists():
             info = read_info(self.root)
             if (info["fps"], list(info["features"])) != (self.fps, list(wanted)):
@@ -175,13 +176,11 @@ class Writer:
                     f"{self.root} holds a dataset at {info['fps']} fps with {list(info['features'])}; allowed: one at"
                     f" {self.fps} fps with {list(wanted)}, or another folder"
                 )
-            for what, held, own in (
-                ("robot", info.get("robot_type"), self.robot),
-                ("overlay", info.get("overlay"), self.overlay),
-            ):
-                if held != own:
-                    same = f"the same, or another folder, not {own or 'none'}"
-                    raise BadInput(f"{self.root} was recorded with {what} {held or 'none'}; allowed: {same}")
+            for name, own in about.items():
+                if info["total_episodes"] and (held := info.get(name)) != own:
+                    what = f"{self.root} was recorded with {name} {held or 'none'}"
+                    raise BadInput(f"{what}; allowed: the same, or another folder, not {own or 'none'}")
+            info |= about  # of one without episodes, which another start may have left
             (task,) = read_table(self.root / TASKS)["task"].to_pylist()
             if task != self.task:
                 raise BadInput(f"{self.root} holds demonstrations of {task!r}; allowed: more of it, not {self.task!r}")
@@ -211,7 +210,7 @@ class Writer:
         checksums.record(self.root, [TASKS, cameras.FILE] if calibrated else [TASKS])
         info = {
             "codebase_version": VERSION,
-            "robot_type": self.robot,
+            **about,
             "fps": self.fps,
             "total_episodes": 0,
             "total_frames": 0,
@@ -225,7 +224,6 @@ class Writer:
             .replace("{file:", "{file_index:"),
             "splits": {"train": "0:0"},
             "features": wanted,
-            **({} if self.overlay is None else {"overlay": self.overlay}),
         }
         replace(self.root / "meta/info.json", lambda path: path.write_text(json.dumps(info, indent=2)))
         return info
