@@ -1,4 +1,4 @@
-"""Masks, and pictures without what they cover: every pixel as it was seen at the nearest time."""
+"""Masks, and pictures without what they cover: every pixel as it was seen before and after."""
 
 from pathlib import Path
 
@@ -47,6 +47,17 @@ def test_what_moved_meanwhile_is_as_it_was_seen_last_or_next() -> None:
     assert filled(frames, masks)[:, 1, 1, 0].tolist() == [0, 1, 2, 2, 2, 2, 9, 9, 9, 9, 10, 11]
     masks[0, 1, 1] = masks[11, 1, 1] = True  # nothing before, nothing after
     assert filled(frames, masks)[[0, 11], 1, 1, 0].tolist() == [1, 10]
+
+
+def test_what_passes_by_does_not_stay() -> None:
+    """A thing that is carried is next to the hand just before the hand is there."""
+    frames = np.full((20, 2, 2, 3), 5, np.uint8)
+    frames[[7, 10], 0, 0] = 200
+    masks = np.zeros((20, 2, 2), bool)
+    masks[8:10, 0, 0] = True
+    found = filled(frames, masks)
+    assert (found[8:10] == 5).all()
+    assert (found[[7, 10], 0, 0] == 200).all()  # what is not covered stays
 
 
 def test_what_is_never_seen_is_as_what_is_next_to_it() -> None:

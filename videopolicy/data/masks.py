@@ -11,6 +11,8 @@ from videopolicy.data.files import reading
 from videopolicy.data.video import read_video
 from videopolicy.errors import BadInput
 
+N_SIGHTS = 7  # of a covered pixel, whose median it gets; an odd number
+
 
 def read_masks(folder: Path, name: str, n_frames: int) -> Bool[np.ndarray, "frame height width"]:
     """An episode's masks: `<name>.mp4`, covered where it is brighter than half, or pictures `<name>/*.png`, not black.
@@ -61,11 +63,12 @@ def check_masks(
 def filled(
     frames: UInt8[np.ndarray, "frame height width 3"], masks: Bool[np.ndarray, "frame height width"], grow: int = 0
 ) -> UInt8[np.ndarray, "frame height width 3"]:
-    """Pictures without what masks cover, grown by `grow` pixels: each pixel as it was seen at the nearest time.
+    """Pictures without what masks cover, grown by `grow` pixels: the median of a pixel's `N_SIGHTS` nearest in time.
 
-    The camera stands still within an episode, so what was behind the robot a moment ago, or will be, is there; a
-    median over the episode would show a table where a bowl still stands, and interpolation within the picture would
-    smear both. A pixel that is never seen is as the nearest one that is. `BadInput` where none ever is.
+    The camera stands still within an episode, so what was behind the robot a moment ago, or will be, is there. A median
+    over the whole episode would show a table where a bowl still stands, the nearest sight alone what just passed by,
+    and interpolation within the picture smears all of it. Where there are fewer sights the nearest counts for the rest;
+    a pixel that is never seen is as the nearest one that is. `BadInput` where none ever is.
     """
     if grow:
         disc = np.hypot(*np.mgrid[-grow : grow + 1, -grow : grow + 1]) <= grow + 0.5
@@ -73,12 +76,15 @@ def filled(
     never = masks.all(0)
     if never.all():
         raise BadInput("the masks cover every pixel of every frame; allowed: those of the robot or hand alone")
-    n = len(frames)
-    time = np.arange(n, dtype=np.int32)[:, None, None]
-    before = np.maximum.accumulate(np.where(masks, -2 * n, time), 0)
-    after = np.minimum.accumulate(np.where(masks, 3 * n, time)[::-1], 0)[::-1]
-    nearest = np.where(time - before <= after - time, before, after).clip(0, n - 1)
-    found = np.take_along_axis(frames, nearest[..., None], 0)
+    found, time = frames.copy(), np.arange(len(frames))
+    for i, mask in enumerate(masks):
+        rows, columns = np.nonzero(mask & ~never)
+        covered = masks[:, rows, columns]
+        order = np.argsort(np.abs(time - i)[:, None] + len(frames) * covered, axis=0, kind="stable")[:N_SIGHTS]
+        order = np.where(np.take_along_axis(covered, order, 0), order[:1], order)
+        sights = frames[order, rows, columns]
+        sights = np.concatenate([sights, *[sights[:1]] * (N_SIGHTS - len(sights))])
+        found[i, rows, columns] = np.median(sights, 0)
     if never.any():
         rows, columns = ndimage.distance_transform_edt(never, return_distances=False, return_indices=True)
         found[:, never] = found[:, rows[never], columns[never]]

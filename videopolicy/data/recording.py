@@ -163,9 +163,8 @@ class Writer:
             )
         mount = "moving" if self.moving else "fixed"
         calibrated = isinstance(camera, Camera)
-        size, mine = camera, {}
+        size, mine = camera.size if isinstance(camera, Camera) else camera, {}
         if isinstance(camera, Camera):
-            size = camera.size
             mine = {self.camera_name: {**camera.to_json(), "mount": mount, "distortion": [0.0] * 5, **CONVENTIONS}}
         wanted = features(self.key, size, self.fps, self.columns)
         about = {"robot_type": self.robot, "overlay": self.overlay}
