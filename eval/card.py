@@ -30,7 +30,7 @@ def write_card(root: Path, reprojection: float, origin: str = "a scripted expert
     replace(root / "meta/contact_sheet.jpg", lambda path: picture.save(path, "jpeg", quality=85))
 
     cameras = {tuple(np.round(data.camera_of(e).T_world_cam.ravel(), 9)) for e in range(len(data))}
-    camera = data.camera
+    camera, overlay = data.camera, data.overlay or {"kind": "none", "robot": "shown"}
     lines = [
         f"# {root.name}",
         "",
@@ -47,6 +47,8 @@ def write_card(root: Path, reprojection: float, origin: str = "a scripted expert
         f"| end effector in the picture | {inside.sum()} of {len(inside)} frames |",
         f"| its height above the table | {heights.min():.3f} to {heights.max():.3f} m |",
         f"| cameras | {len(cameras)} |",
+        f"| robot | {data.info['robot_type']} |",
+        f"| drawn over the pictures | {overlay['kind']}, robot {overlay['robot']} |",
         f"| reprojection error of markers | at most {reprojection:.2f} pixels |",
         "",
         "Intrinsics K, and the pose T_world_cam of the first episode's camera (OpenCV axes, metres; the others stand in"

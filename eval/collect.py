@@ -3,6 +3,8 @@
 python -m eval.collect --config_path configs/demo/collect.yaml
 python -m eval.collect --suite libero_object --task 3 --output data/libero_object_3
 python -m eval.collect --config_path configs/pretrain/corpus.yaml
+python -m eval.collect --config_path configs/fewshot/circles.yaml
+python -m eval.collect --config_path configs/fewshot/circles.yaml --arm UR5e --output data/circles_ur5e
 """
 
 import time
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from eval.arm import Arm
 from eval.corpus import CorpusConfig, collect_corpus
 from eval.grid import GridConfig, ViewsConfig
 from eval.pool import Pool
@@ -17,6 +20,7 @@ from eval.record import BOWL_ON_PLATE, record
 from eval.tasks import find_tasks, task_spots
 from videopolicy.config import dump, launch
 from videopolicy.data.files import lock_folder, make_folder
+from videopolicy.data.overlay import CircleConfig, Overlay
 from videopolicy.errors import BadInput
 
 
@@ -32,6 +36,10 @@ class Config:
     grid: GridConfig = GridConfig()  # demonstrations of the task on the position grid
     views: ViewsConfig = ViewsConfig()  # demonstrations of the task before moved cameras
     corpus: CorpusConfig = CorpusConfig()  # clips of everything else, for pretraining
+    arm: Arm = "Panda"  # LIBERO's own; another one does the task of bowl and plate
+    # circle: pictures show a circle where the end effector is, and no robot; not of a corpus.
+    overlay: Overlay = "none"
+    circle: CircleConfig = CircleConfig()
     image_size: int = 224  # [pixels]
     fps: int = 4  # frames and waypoints per second
     n_tries: int = 4  # where the expert fails it tries again, everything moved by at most 4 mm
@@ -51,6 +59,10 @@ def main(cfg: Config) -> dict:
         raise BadInput(f"task is {cfg.task}, but suite is null; allowed: a suite of LIBERO with it, as libero_spatial")
     if cfg.suite is not None and cfg.kind != "grid":
         raise BadInput(f"kind is {cfg.kind!r}, but suite is {cfg.suite!r}; allowed: one of the two")
+    if cfg.overlay != "none" and cfg.suite is None and cfg.kind == "corpus":
+        raise BadInput(f"overlay is {cfg.overlay!r}, but kind is 'corpus'; allowed: one of the two")
+    if cfg.arm != "Panda" and (cfg.suite is not None or cfg.kind == "corpus"):
+        raise BadInput(f"arm is {cfg.arm!r}; allowed: Panda, or without a suite and with kind grid or views")
     cfg.corpus.check()
     language = BOWL_ON_PLATE
     if cfg.suite is not None:
@@ -65,7 +77,8 @@ def main(cfg: Config) -> dict:
         if cfg.kind == "corpus":
             found = collect_corpus(cfg.corpus, *common)
         else:
-            found = record(spots, *common, cfg.n_tries, language=language)
+            circle = cfg.circle if cfg.overlay == "circle" else None
+            found = record(spots, *common, cfg.n_tries, language=language, circle=circle, arm=cfg.arm)
     seconds = time.perf_counter() - started
     new = found["new"]
     print(f"{new} new episodes in {seconds:.0f} s ({60 * new / seconds:.1f} a minute)")

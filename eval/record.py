@@ -1,13 +1,16 @@
 """Recording of a list of demonstrations by the scripted expert, in parallel; the same list resumes where it stopped."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from eval.arm import Arm
 from eval.card import write_card
 from eval.grid import Spot
 from eval.pool import Pool
 from eval.positions import episode_seed
+from videopolicy.data.overlay import CircleConfig, check_colour, draw_circle, overlaid
 from videopolicy.data.recording import Episode, Writer
 from videopolicy.errors import BadInput
 from videopolicy.progress import Progress
@@ -25,22 +28,30 @@ def record(
     n_tries: int = 4,
     start_jitter: float = 0.01,
     language: str = BOWL_ON_PLATE,
+    circle: CircleConfig | None = None,
+    arm: Arm = "Panda",
 ) -> dict:
     """Run the expert at every spot that has no episode yet, and write the episodes in the order of the spots.
 
-    Where it fails it tries again: the bowl moved by at most 4 mm, or a task's object grasped elsewhere. `BadInput` at
-    the end where spots are left without an episode.
+    With `circle` pictures are without the robot, and have one where its end effector is. Where the expert fails it
+    tries again: the bowl moved by at most 4 mm, or a task's object grasped elsewhere. `BadInput` at the end where spots
+    are left without an episode.
     """
     # Test every camera with the running simulator, and open the dataset with the first.
     views = list(dict.fromkeys(spot.view for spot in spots))
+    who = {"arm": arm, "hide_robot": circle is not None}
     first = _job(spots[0], 0, image_size, fps, seed, n_tries, start_jitter)
-    look = {"kind": "describe", "image_size": image_size, "task": spots[0].task, "first": first}
+    look = {"kind": "describe", "image_size": image_size, "task": spots[0].task, "first": first, **who}
     scenes = dict(pool.run([{**look, "view": view} for view in views]))
     cameras = {view: scenes[i]["camera"] for i, view in enumerate(views)}
     errors = np.concatenate([scene["errors"] for scene in scenes.values()])
     print(f"camera self-test passed: markers of {len(views)} camera(s) within {errors.max():.2f} px")
     moving = views != [None]
-    writer = Writer(output, fps, "agentview", cameras[views[0]], language, moving)
+    if circle is not None:
+        for scene in scenes.values():
+            check_colour(scene["images"][1][None], circle.colour, circle.apart, "the scene")
+    overlay = None if circle is None else {"kind": "circle", "robot": "hidden", **asdict(circle)}
+    writer = Writer(output, fps, "agentview", cameras[views[0]], language, moving, robot=arm.lower(), overlay=overlay)
     done = kept(writer, spots)
     writer.write_markers(scenes[0]["markers"], *scenes[0]["images"])
     n_before = writer.n_episodes
@@ -49,7 +60,7 @@ def record(
 
     # Record what is missing.
     todo = [i for i in range(len(spots)) if i not in done]
-    jobs = [_job(spots[i], i, image_size, fps, seed, n_tries, start_jitter) for i in todo]
+    jobs = [{**_job(spots[i], i, image_size, fps, seed, n_tries, start_jitter), **who} for i in todo]
     n_failed = 0
     progress = Progress("collect", len(spots), len(done))
     for number, result in pool.run_in_order(jobs):
@@ -58,9 +69,16 @@ def record(
         if result["placed"]:
             made = {k: result[k] for k in ("bowl_xy", "attempts", "placed", "control_steps") if result[k] is not None}
             extra = {"cell": i, **spots[i].extra, **made}
+            camera, frames, state = cameras[spots[i].view], result["frames"], result["state"]
             if moving:
-                extra["camera"] = cameras[spots[i].view].to_json()
-            writer.append(Episode(result["frames"], result["state"], result["action"], extra))
+                extra["camera"] = camera.to_json()
+            if circle is not None:
+                rng = np.random.default_rng(episode_seed("circle", seed, i))
+                drawn = draw_circle(circle, len(frames), image_size, rng)
+                check_colour(frames, drawn.colour, circle.apart, f"the pictures with the {spots[i].where}")
+                frames = overlaid(frames, camera.project(state[:, :3]), drawn)
+                extra["circle"] = drawn.to_json()
+            writer.append(Episode(frames, state, result["action"], extra))
         progress.update(len(done) + number + 1, f"{n_failed} attempts failed")
     progress.close()
 

@@ -33,7 +33,7 @@ class Replay(Simulation):
         Furniture is part of the model, not of the state, and LIBERO places it anew for every recording: it is put where
         `bodies` has it.
         """
-        self.put_furniture(bodies)
+        self._put_furniture(bodies)
         frames, rows, rotations = [], [], []
         for state in states:
             self.restore(state)
@@ -43,3 +43,11 @@ class Replay(Simulation):
             rotations.append(euler_angles(self.ee_orientation))
         recorded = {"frames": np.stack(frames), "state": np.array(rows), "rotation": np.array(rotations)}
         return {**recorded, "placed": bool(self._wrapper.check_success())}
+
+    def _put_furniture(self, bodies: dict[str, tuple[list[float], list[float]]]) -> None:
+        """Furniture where a model of the same problem has it: position and quaternion of bodies, by their names."""
+        model = self._sim.model._model
+        for fixture in self._env.fixtures_dict.values():
+            if getattr(fixture, "root_body", None) in bodies:
+                at = model.body(fixture.root_body).id
+                model.body_pos[at], model.body_quat[at] = bodies[fixture.root_body]

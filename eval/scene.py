@@ -6,6 +6,7 @@ from typing import get_args
 import numpy as np
 from jaxtyping import Float
 
+from eval.arm import Arm
 from eval.expert import plan
 from eval.positions import EVALUATED, PLATE_OFFSET, Variant
 from eval.simulation import START, Simulation, read_init_states, read_task
@@ -20,17 +21,19 @@ LIFTED = 0.04  # [m] above rest: the bowl counts as grasped
 
 
 class Scene(Simulation):
-    """Bowl and plate of libero_spatial task 0 with the Panda arm and one camera.
+    """Bowl and plate of libero_spatial task 0 with an arm and one camera.
 
     `clean` is without the task's other objects and furniture, `full` with them; `no_second_bowl` is full without the
     bowl that looks like the one to be moved, which a policy without language cannot tell from it.
     """
 
-    def __init__(self, image_size: int, variant: Variant = "clean", camera_name: str = "agentview") -> None:
+    def __init__(
+        self, image_size: int, variant: Variant = "clean", camera_name: str = "agentview", arm: Arm = "Panda"
+    ) -> None:
         if variant not in get_args(Variant):
             raise choices("scene", variant, get_args(Variant))
         bddl = read_task(EVALUATED)
-        super().__init__(_without_distractors(bddl) if variant == "clean" else bddl, image_size, camera_name)
+        super().__init__(_without_distractors(bddl) if variant == "clean" else bddl, image_size, camera_name, arm)
         self.variant = variant
         # The arm at `START`, objects out of its way: found once, the beginning of every reset.
         if variant == "clean":

@@ -18,7 +18,7 @@ if os.environ["MUJOCO_GL"] in ("egl", "osmesa"):
 
 import mujoco
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 logging.disable(logging.WARNING)  # robosuite warns of a private macro file that nobody needs
 with contextlib.redirect_stdout(None):
@@ -28,6 +28,9 @@ with contextlib.redirect_stdout(None):
     from robosuite.utils import camera_utils
 logging.disable(logging.NOTSET)
 
+from eval.arm import Arm  # noqa: E402
+from eval.drawing import Shapes, draw_balls, geoms_shown  # noqa: E402
+from eval.mounted import MountedUR5e  # noqa: E402, F401  LIBERO finds it by its name
 from eval.operational_space import ArmControl  # noqa: E402
 from eval.surface import body_surface  # noqa: E402
 from videopolicy.camera import Camera  # noqa: E402
@@ -76,13 +79,15 @@ def read_init_states(task: str) -> Float[np.ndarray, "state value"]:
         return held["states"]
 
 
-def _open(bddl: str, camera_name: str) -> ControlEnv:
+def _open(bddl: str, camera_name: str, arm: Arm) -> ControlEnv:
     with contextlib.redirect_stdout(None), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "problem.bddl"
         path.write_text(bddl)
         np.random.seed(0)  # LIBERO places objects and furniture by numpy's global generator
         wrapper = ControlEnv(
             str(path),
+            robots=[arm],
+            gripper_types="PandaGripper",  # its own one, for the Panda
             use_camera_obs=False,
             camera_names=[camera_name],
             hard_reset=False,
@@ -103,24 +108,25 @@ def _missing(error: Exception, bddl: str) -> BadInput | None:
 
 
 class Simulation:
-    """A LIBERO problem with the Panda arm: its objects, one camera, and 20 Hz operational-space control."""
+    """A LIBERO problem with an arm: its objects, one camera, and 20 Hz operational-space control."""
 
-    def __init__(self, bddl: str, image_size: int, camera_name: str = "agentview") -> None:
+    def __init__(self, bddl: str, image_size: int, camera_name: str = "agentview", arm: Arm = "Panda") -> None:
         try:
-            self._wrapper = _open(bddl, camera_name)
+            self._wrapper = _open(bddl, camera_name, arm)
         except (OSError, KeyError, ValueError) as error:
             raise (_missing(error, bddl) or error) from error
         self._env = self._wrapper.env
         self._sim = self._env.sim
         self._robot = self._env.robots[0]
         self._substeps = int(self._env.control_timestep / self._env.model_timestep)
-        self._camera_name, self.image_size = camera_name, image_size
+        self._camera_name, self.image_size, self.arm = camera_name, image_size, arm
         base = self._sim.data.body_xpos[self._sim.model.body_name2id("robot0_base")]
         support = max(0.0, self._env.workspace_offset[2])  # the floor is at 0, whatever its problem class says
         self._origin = np.array([base[0] - BASE_X, base[1], support])
         model = self._sim.model._model
         self._arm = ArmControl(model, self._sim.data._data, self._robot)
         at = model.camera(camera_name).id
+        self._robot_shapes = Shapes(model, model.body("robot0_base").id)
         self._own_view = model.cam_pos[at] - self._origin, model.cam_quat[at].copy()
         self.n_control_steps = 0
 
@@ -184,14 +190,6 @@ class Simulation:
             q, v = model.jnt_qposadr[joint], model.jnt_dofadr[joint]
             data.qpos[q : q + (7 if free else 1)] = state[1 + q : 1 + q + (7 if free else 1)]
             data.qvel[v : v + (6 if free else 1)] = 0
-
-    def put_furniture(self, bodies: dict[str, tuple[list[float], list[float]]]) -> None:
-        """Put furniture where a model of the same problem has it: position and quaternion of bodies, by their names."""
-        model = self._sim.model._model
-        for fixture in self._env.fixtures_dict.values():
-            if getattr(fixture, "root_body", None) in bodies:
-                at = model.body(fixture.root_body).id
-                model.body_pos[at], model.body_quat[at] = bodies[fixture.root_body]
 
     def limit_speed(self, limit: float) -> None:
         """No object moves faster than a limit [m/s] as the next control step begins."""
@@ -274,17 +272,27 @@ class Simulation:
     def render_markers(self, markers: Float[np.ndarray, "n 3"]) -> UInt8[np.ndarray, "height width 3"]:
         """The camera's image with a magenta ball at each of `markers`."""
         self.render()  # updates scene and camera
-        context = self._sim._render_context_offscreen
-        ball, magenta = (np.full(3, 0.012), np.eye(3).ravel()), np.array([1, 0, 1, 1], np.float32)
-        for marker in markers + self._origin:
-            geom = context.scn.geoms[context.scn.ngeom]
-            mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_SPHERE, ball[0], marker, ball[1], magenta)
-            context.scn.ngeom += 1
-        viewport = mujoco.MjrRect(0, 0, self.image_size, self.image_size)
-        mujoco.mjr_render(viewport, context.scn, context.con)
-        image = np.empty((self.image_size, self.image_size, 3), np.uint8)
-        mujoco.mjr_readPixels(image, None, viewport, context.con)
-        return np.ascontiguousarray(image[::-1])
+        return draw_balls(self._sim._render_context_offscreen, markers + self._origin, 0.012, self.image_size)
+
+    def show_robot(self, shown: bool) -> None:
+        """Whether pictures show the robot, its mount and their shadows; how it moves does not depend on it."""
+        self._robot_shapes.show(self._sim._render_context_offscreen, shown)
+
+    def robot_mask(self) -> Bool[np.ndarray, "height width"]:
+        """Pixels of the camera's image that show the robot, as far as it is shown."""
+        self.render()  # updates scene and camera
+        return np.isin(geoms_shown(self._sim._render_context_offscreen, self.image_size), self._robot_shapes.geoms)
+
+    def render_turned(self, angle: float) -> UInt8[np.ndarray, "height width 3"]:
+        """The camera's image if every joint of the arm were turned by an angle [rad], all else being as it is."""
+        model, data = self._sim.model._model, self._sim.data._data
+        before = data.qpos.copy()
+        data.qpos[self._robot._ref_joint_pos_indexes] += angle
+        mujoco.mj_kinematics(model, data)
+        image = self.render()
+        data.qpos[:] = before
+        mujoco.mj_kinematics(model, data)
+        return image
 
     def close(self) -> None:
         self._wrapper.close()

@@ -16,6 +16,7 @@ import numpy as np
 from eval.clips import record_block
 from eval.demonstrations import ExpertPolicy, ExpertScene, collect, describe
 from eval.executors import LiberoExecutor
+from eval.hiding import check_hidden
 from eval.orbit import orbit
 from eval.playground import Playground
 from eval.replay import Replay
@@ -106,8 +107,12 @@ def run(
     scene = open_scene(job, simulation, scene_class)
     view = job.get("view")
     scene.look(*(scene.own_view if view is None else orbit(*view)))
+    scene.show_robot(not job.get("hide_robot"))
     if job["kind"] == "describe":
-        return describe(scene, job.get("first")), scene
+        described = describe(scene, job.get("first"))
+        if job.get("hide_robot"):
+            check_hidden(scene)
+        return described, scene
     if job["kind"] == "still":
         assert isinstance(scene, Scene)
         return take(scene, job["bowl_xy"], job["margin"], job["period"]), scene
@@ -118,13 +123,13 @@ def run(
 
 def open_scene(job: dict, simulation: Simulation | None, scene_class: type[Scene]) -> Scene | TaskScene:
     """The scene of a job: a task's, or that of bowl and plate in one of its variants."""
-    size, task, variant = job["image_size"], job.get("task"), job.get("scene", "clean")
+    size, task, variant, arm = job["image_size"], job.get("task"), job.get("scene", "clean"), job.get("arm", "Panda")
     scene = simulation
     if task is not None:
         if not (isinstance(scene, TaskScene) and (scene.task, scene.image_size) == (task, size)):
             scene = replaced(scene, lambda: TaskScene(task, size))
-    elif not (isinstance(scene, Scene) and (scene.image_size, scene.variant) == (size, variant)):
-        scene = replaced(scene, lambda: scene_class(size, variant))
+    elif not (isinstance(scene, Scene) and (scene.image_size, scene.variant, scene.arm) == (size, variant, arm)):
+        scene = replaced(scene, lambda: scene_class(size, variant, arm=arm))
     assert isinstance(scene, Scene | TaskScene)
     return scene
 

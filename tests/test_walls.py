@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("videopolicy", "train_stages", "eval", "robot", "bench", "scripts", "tests")
 SOURCES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 SIMULATOR = {"eval/simulation.py", "eval/operational_space.py"}
-HEAVY = {  # each lives in one file, the simulator in two, so that replacing it means changing little
+HEAVY = {  # each lives in one file, the simulator in four, so that replacing it means changing little
     "diffusers": {"videopolicy/backbones/pipeline.py"},
     "transformers": {"videopolicy/backbones/pipeline.py"},
     "timm": {"videopolicy/backbones/image.py"},
@@ -27,8 +27,8 @@ HEAVY = {  # each lives in one file, the simulator in two, so that replacing it 
     "av": {"videopolicy/data/video.py"},
     "draccus": {"videopolicy/config.py"},
     "libero": {"eval/simulation.py"},
-    "robosuite": SIMULATOR,
-    "mujoco": SIMULATOR | {"robot/twin/world.py"},
+    "robosuite": SIMULATOR | {"eval/mounted.py"},
+    "mujoco": SIMULATOR | {"eval/drawing.py", "robot/twin/world.py"},
     "cv2": {f"robot/{n}.py" for n in ("board", "calibrate", "camera", "hand_eye", "markers", "mounting", "sources")},
     "h5py": {"eval/hdf5.py"},
     "serial": {"robot/feetech.py"},

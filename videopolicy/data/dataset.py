@@ -12,7 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import Select, selected, spread
-from videopolicy.data.targets import Waypoints, waypoints
+from videopolicy.data.targets import Waypoints, track_waypoints, waypoints
 from videopolicy.data.visibility import check_above, check_pictures
 from videopolicy.errors import BadInput
 from videopolicy.images import resized
@@ -50,7 +50,8 @@ class Maps(Protocol):
 class ClipDataset(TorchDataset):
     """Every frame of the chosen episodes, with the clip that starts there and the labels of the next waypoints.
 
-    Clips that run past their episode's end hold its last frame; labels there are masked. Without pauses
+    Clips that run past their episode's end hold its last frame; labels there are masked. Of a dataset of tracks the
+    labels are pixels alone, and heights, grippers and positions are NaN, also where they are valid. Without pauses
     (`DataConfig.min_change`) an episode is what is left of it, and its frames are numbered anew.
     """
 
@@ -98,7 +99,7 @@ class ClipDataset(TorchDataset):
             for name in ("start_pixel", "pixel", "height", "gripper", "position")
         }
         use = torch.from_numpy(label.inside & label.in_episode)
-        for name in ("pixel", "height", "gripper", "position"):
+        for name in ("pixel",) if self.data.tracked else ("pixel", "height", "gripper", "position"):
             if not numbers[name][use].isfinite().all():  # bins would make a label like any other of it
                 raise BadInput(f"episode {episode} of {self.data.root}, frame {t}: a label's {name} is not finite")
         sample = {"frames": torch.from_numpy(self._pictures(episode, shown[: self.n_pictures])), **numbers}
@@ -110,8 +111,12 @@ class ClipDataset(TorchDataset):
         return sample
 
     def label_statistics(self) -> dict:
-        """Ranges of the labels, for bins, and how many waypoints are masked and why."""
-        check_above(self.data, list(self.shown))
+        """Ranges of the labels, for bins, and how many waypoints are masked and why.
+
+        Of a dataset of tracks there are no ranges: None.
+        """
+        if not self.data.tracked:
+            check_above(self.data, list(self.shown))
         heights, positions, outside, past_end, start_outside = [], [], 0, 0, 0
         for episode, t in self.samples:
             w = self._label(episode, t)
@@ -127,10 +132,13 @@ class ClipDataset(TorchDataset):
                 f"no waypoint of {self.data.root} projects into the image, in none of its {len(self.shown)} chosen"
                 " episodes; is its camera the one that recorded them?"
             )
-        return {
+        ranges = {
             "height": (float(height.min()), float(height.max())),
             "position_mean": position.mean(0).tolist(),
             "position_std": (position.std(0) + 1e-6).tolist(),
+        }
+        return {
+            **(dict.fromkeys(ranges) if self.data.tracked else ranges),
             "rotation": all(self.data.rotation(e) is not None for e in self.shown),
             "waypoints": len(self.samples) * self.n_steps,
             "outside_image": outside,
@@ -165,8 +173,11 @@ class ClipDataset(TorchDataset):
         return sum(f.nbytes for f in self._cache.values()) + size <= self._cache_bytes
 
     def _label(self, episode: int, t: int) -> Waypoints:
-        camera = self.data.camera_of(episode).resized(self.image_size)
         kept = self.shown[episode]
+        if self.data.tracked:
+            scale = np.array(self.image_size) / self.data.size
+            return track_waypoints(self.data.track(episode)[kept] * scale, self.image_size, t, self.n_steps)
+        camera = self.data.camera_of(episode).resized(self.image_size)
         state, action = self.data.state(episode)[kept], self.data.action(episode)[kept]
         rotation = self.data.rotation(episode)
         return waypoints(state, action, camera, t, self.n_steps, None if rotation is None else rotation[kept])

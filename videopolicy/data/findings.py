@@ -16,6 +16,7 @@ from videopolicy.data.format import (
     MARKERS,
     STATISTICS,
     TASKS,
+    TRACK,
     VECTORS,
     all_files,
     camera_keys,
@@ -88,7 +89,7 @@ def examine(root: Path) -> Findings:
     try:
         found.sums, extra_sums = checksums.read(root)
         camera = _shared(found)
-        moving = cameras.moving(root / cameras.FILE)
+        moving = camera is not None and cameras.moving(root / cameras.FILE)
         found.rows = _rows(found)
         extras = _extras(found, extra_sums)
     except BadInput as error:
@@ -102,7 +103,7 @@ def examine(root: Path) -> Findings:
             with reading(root / EXTRAS):
                 own = Camera.from_json(extras[e]["camera"]) if moving else camera
             first = _episode(found, e, start, own)
-            if e == 0:  # with the camera that the markers were taken with
+            if e == 0 and camera is not None:  # with the camera that the markers were taken with
                 check_recording(root / MARKERS, camera, first)
         except BadInput as error:
             found.of_episodes.setdefault(e, []).append(str(error))
@@ -115,13 +116,19 @@ def examine(root: Path) -> Findings:
     return found
 
 
-def _shared(found: Findings) -> Camera:
-    """The dataset's camera, after what all episodes share has been read; `BadInput` where that is wrong."""
+def _shared(found: Findings) -> Camera | None:
+    """The dataset's camera, after what all episodes share has been read; `BadInput` where that is wrong.
+
+    None of a dataset of tracks.
+    """
     root, name = found.root, found.key.removeprefix("observation.images.")
-    for shared in (cameras.FILE, MARKERS, TASKS):
+    tracked = TRACK in found.info["features"]
+    for shared in (TASKS,) if tracked else (cameras.FILE, MARKERS, TASKS):
         checksums.check(root, shared, found.sums)
     with reading(root / TASKS):
         found.tasks = set(read_table(root / TASKS)["task_index"].to_pylist())
+    if tracked:
+        return None
     known = cameras.read_cameras(root / cameras.FILE)
     if name not in known:
         raise BadInput(f"{root}/{cameras.FILE} has no camera {name!r}; it has {sorted(known)}")
@@ -174,7 +181,7 @@ def _extras(found: Findings, sums: dict[int, str]) -> list[dict]:
     return extras
 
 
-def _episode(found: Findings, e: int, start: int, camera: Camera) -> np.ndarray:
+def _episode(found: Findings, e: int, start: int, camera: Camera | None) -> np.ndarray:
     """Look at an episode, which follows `start` frames; its first picture.
 
     `BadInput` for the first thing that is wrong with it.
@@ -211,16 +218,23 @@ def _episode(found: Findings, e: int, start: int, camera: Camera) -> np.ndarray:
             raise BadInput(f"the timestamp of frame {int(off.argmax())} is off its 1/{fps} s by {off.max():.4f} s")
     with reading(root / files[1]):
         frames = read_video(root / files[1], n)
-    if frames.shape[2:0:-1] != camera.size:
-        raise BadInput(f"{root / files[1]} has pictures of {frames.shape[2:0:-1]}, its camera {camera.size}")
-    position = values[VECTORS[0]][:, :3]
-    if not camera.position[2] > position[:, 2].max():
-        high = f"{camera.position[2]:.3f} m, its end effector at {position[:, 2].max():.3f}"
-        raise BadInput(f"its camera stands at z = {high}: nothing that high could be lifted")
-    found.outside[e] = float((~camera.contains(camera.project(position))).mean())
+    height, width, _ = found.info["features"][found.key]["shape"]
+    size = (width, height) if camera is None else camera.size
+    if frames.shape[2:0:-1] != size:
+        raise BadInput(f"{root / files[1]} has pictures of {frames.shape[2:0:-1]}, its camera {size}")
+    if camera is None:
+        *uv, visible = values[TRACK].T
+        inside = (visible > 0.5) & ((np.stack(uv, -1) >= 0) & (np.stack(uv, -1) < size)).all(-1)
+    else:
+        position = values[VECTORS[0]][:, :3]
+        if not camera.position[2] > position[:, 2].max():
+            high = f"{camera.position[2]:.3f} m, its end effector at {position[:, 2].max():.3f}"
+            raise BadInput(f"its camera stands at z = {high}: nothing that high could be lifted")
+        inside = camera.contains(camera.project(position))
+        _frozen(found, e, frames, position)
+    found.outside[e] = float((~inside).mean())
     if found.outside[e] == 1.0:
         found.warnings.append(f"episode {e}: its end effector is never in the image")
-    _frozen(found, e, frames, position)
     return frames[0]
 
 

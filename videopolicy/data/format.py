@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from videopolicy.camera import Camera
 from videopolicy.data.files import read_json, read_jsonl, read_table
 from videopolicy.data.video import CODEC, CRF, GOP, PIX_FMT
 from videopolicy.errors import BadInput
@@ -26,12 +25,15 @@ SCALARS = {"timestamp": pa.float32()} | dict.fromkeys(
     ("frame_index", "episode_index", "index", "task_index"), pa.int64()
 )
 ROTATION = "observation.rotation"
+TRACK = "observation.track"  # instead of states and actions, where pixels are all that is known
+TRACK_NAMES = ["u", "v", "visible"]  # pixels, both 0 where it is not visible; and 1 or 0
+NUMBERS = {**dict.fromkeys(VECTORS, NAMES), ROTATION: ROTATION_NAMES, TRACK: TRACK_NAMES}
 CONVENTIONS = {"axes": "opencv", "pixel_centre": 0.5, "world": "metres, z up, z = 0 on the support surface"}
 
 
-def features(key: str, camera: Camera, fps: int, rotations: bool) -> dict:
-    """`features` of `meta/info.json`; `rotations`: the hand's angles are among them."""
-    width, height = camera.size
+def features(key: str, size: tuple[int, int], fps: int, columns: tuple[str, ...]) -> dict:
+    """`features` of `meta/info.json`: pictures of (width, height), and columns of several numbers each."""
+    width, height = size
     details = {"height": height, "width": width, "codec": CODEC, "pix_fmt": PIX_FMT, "fps": fps, "channels": 3}
     details |= {"g": GOP, "crf": CRF}
     video = {f"video.{k}": v for k, v in details.items()} | {"has_audio": False, "is_depth_map": False}
@@ -42,8 +44,7 @@ def features(key: str, camera: Camera, fps: int, rotations: bool) -> dict:
             "names": ["height", "width", "channels"],
             "info": video,
         },
-        **{k: {"dtype": "float32", "shape": [4], "names": NAMES} for k in VECTORS},
-        **({ROTATION: {"dtype": "float32", "shape": [3], "names": ROTATION_NAMES}} if rotations else {}),
+        **{k: {"dtype": "float32", "shape": [len(NUMBERS[k])], "names": NUMBERS[k]} for k in columns},
         **{k: {"dtype": str(t).replace("float", "float32"), "shape": [1], "names": None} for k, t in SCALARS.items()},
     }
 
@@ -80,19 +81,26 @@ def camera_keys(info: dict) -> list[str]:
     return [key for key in info["features"] if key.startswith("observation.images.")]
 
 
+def columns_of(features: dict) -> tuple[str, ...]:
+    """A dataset's columns of several numbers: tracks alone, or states, actions and, where it has them, rotations."""
+    if TRACK in features:
+        return (TRACK,)
+    return (*VECTORS, ROTATION) if ROTATION in features else VECTORS
+
+
 def read_values(table: pa.Table, row: dict, features: dict) -> dict[str, np.ndarray]:
-    """An episode's states, actions and, where it has them, rotations, (frame, 4) and (frame, 3).
+    """An episode's columns of several numbers, (frame, number), as `columns_of` names them.
 
     `BadInput` where a table of frames is not as long as the episode's row says, lacks a column or is not finite.
     """
     if len(table) != row["length"]:
         raise BadInput(f"it holds {len(table)} frames, its episode's row says {row['length']} (one episode a file)")
     values = {}
-    for key in (*VECTORS, *([ROTATION] if ROTATION in features else [])):
+    for key in columns_of(features):
         if key not in table.column_names:
             raise BadInput(f"it has no column {key}; it has {', '.join(table.column_names)}")
         values[key] = value = np.array(table[key].to_pylist(), np.float64)
-        if value.shape != (row["length"], 3 if key == ROTATION else 4):
+        if value.shape != (row["length"], len(NUMBERS[key])):
             raise BadInput(f"{key} has shape {value.shape}")
         if not np.isfinite(value).all():
             frame = int(np.argwhere(~np.isfinite(value).all(1))[0, 0])

@@ -15,6 +15,7 @@ from videopolicy.data.format import (
     EXTRAS,
     MARKERS,
     ROTATION,
+    TRACK,
     camera_keys,
     check_row,
     episode_files,
@@ -43,17 +44,13 @@ class Dataset:
             raise BadInput(f"the dataset {root} is empty: collect or record episodes first")
         self.fps: int = self.info["fps"]
         self.key, *_ = camera_keys(self.info) or [""]
-        self._check(cameras.FILE)
-        found = cameras.read_cameras(root / cameras.FILE)
-        name = self.key.removeprefix("observation.images.")
-        if name not in found:
-            raise BadInput(f"{root}/{cameras.FILE} has no camera {name!r}; it has {sorted(found)}")
-        self.camera = found[name]
+        self.tracked = TRACK in self.info["features"]  # pixels are all that is known: no states, no camera
+        self._camera = None if self.tracked else self._read_camera()
         self.rows = self._read_rows()
         self._tables = [self._read_table(row) for row in self.rows]
         self._extras = self._read_extras()
         self._cameras: list[Camera] = []
-        if cameras.moving(root / cameras.FILE):
+        if not self.tracked and cameras.moving(root / cameras.FILE):
             with reading(root / EXTRAS):
                 self._cameras = [Camera.from_json(extra["camera"]) for extra in self._extras if "camera" in extra]
             if len(self._cameras) != len(self):
@@ -63,18 +60,47 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def camera(self) -> Camera:
+        """The dataset's camera; where it moves between episodes, that of the first."""
+        if self._camera is None:
+            raise self._lacks("a camera")
+        return self._camera
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the pictures."""
+        if self._camera is not None:
+            return self._camera.size
+        height, width, _ = self.info["features"][self.key]["shape"]
+        return width, height
+
     def camera_of(self, episode: int) -> Camera:
         """The camera of an episode: its own where the camera moves between episodes."""
         return self._cameras[episode] if self._cameras else self.camera
+
+    @property
+    def moving(self) -> bool:
+        """Whether every episode has a camera of its own."""
+        return bool(self._cameras)
 
     def length(self, episode: int) -> int:
         return self.rows[episode]["length"]
 
     def state(self, episode: int) -> Float[np.ndarray, "frame 4"]:
+        if self.tracked:
+            raise self._lacks("states")
         return self._tables[episode]["observation.state"]
 
     def action(self, episode: int) -> Float[np.ndarray, "frame 4"]:
+        if self.tracked:
+            raise self._lacks("actions")
         return self._tables[episode]["action"]
+
+    def track(self, episode: int) -> Float[np.ndarray, "frame 2"]:
+        """Where the tracked point is [pixels], NaN where it is not visible; only of a dataset that is `tracked`."""
+        *uv, visible = self._tables[episode][TRACK].T
+        return np.where(visible[:, None] > 0.5, np.stack(uv, -1), np.nan)
 
     def rotation(self, episode: int) -> Float[np.ndarray, "frame 3"] | None:
         """How the hand is turned, as in `videopolicy/rotation.py` [rad], where that was recorded."""
@@ -91,8 +117,8 @@ class Dataset:
         self._check(str(path.relative_to(self.root)))
         with reading(path):
             frames = read_video(path, self.length(episode), chosen)
-        if (size := frames.shape[2:0:-1]) != self.camera.size:
-            raise BadInput(f"episode {episode} of {self.root} has {size} images, its camera {self.camera.size}")
+        if (size := frames.shape[2:0:-1]) != self.size:
+            raise BadInput(f"episode {episode} of {self.root} has {size} images, its camera {self.size}")
         return frames
 
     def extras(self) -> list[dict]:
@@ -110,10 +136,28 @@ class Dataset:
         with reading(path):
             return str(path.stat().st_size) if path.suffix == ".mp4" else sha256(path)
 
+    @property
+    def overlay(self) -> dict | None:
+        """What was drawn over the pictures, and how, as `meta/info.json` says it; None for nothing."""
+        return self.info.get("overlay")
+
     def self_test(self) -> None:
         """Check that stored marker pictures, calibration and video agree on what is up and what is left."""
+        if self.tracked:
+            return
         self._check(MARKERS)
         check_recording(self.root / MARKERS, self.camera, self.frames(0)[0])
+
+    def _lacks(self, what: str) -> BadInput:
+        return BadInput(f"{self.root} has tracks of pixels, and not {what}; allowed for it: what learns pixels alone")
+
+    def _read_camera(self) -> Camera:
+        self._check(cameras.FILE)
+        found = cameras.read_cameras(self.root / cameras.FILE)
+        name = self.key.removeprefix("observation.images.")
+        if name not in found:
+            raise BadInput(f"{self.root}/{cameras.FILE} has no camera {name!r}; it has {sorted(found)}")
+        return found[name]
 
     def _read_rows(self) -> list[dict]:
         """The episodes that info.json counts."""

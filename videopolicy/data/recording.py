@@ -7,15 +7,15 @@ the episode being written.
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from videopolicy.camera import Camera
 from videopolicy.data import cameras, checksums
+from videopolicy.data.episode import Episode, TrackedEpisode
 from videopolicy.data.files import read_json, read_table, replace, write_table
 from videopolicy.data.format import (
     CHUNK_SIZE,
@@ -27,6 +27,7 @@ from videopolicy.data.format import (
     ROTATION,
     STATISTICS,
     TASKS,
+    TRACK,
     VECTORS,
     VERSION,
     VIDEO,
@@ -44,17 +45,6 @@ from videopolicy.errors import BadInput
 LEFT = re.compile(r"\.\d+\.tmp(\.npz)?$")  # names that `files.replace` writes under
 
 
-@dataclass(frozen=True)
-class Episode:
-    """One demonstration: frame i shows `state[i]`, and `action[i]` was the command from frame i to frame i + 1."""
-
-    frames: UInt8[np.ndarray, "frame height width 3"]
-    state: Float[np.ndarray, "frame 4"]  # end effector [m] and gripper opening
-    action: Float[np.ndarray, "frame 4"]  # commanded waypoint [m] and gripper opening
-    extra: dict  # goes to meta/para_episodes.jsonl
-    rotation: Float[np.ndarray, "frame 3"] | None = None  # of the hand, as in `videopolicy/rotation.py` [rad]
-
-
 class Writer:
     """Appends episodes to a dataset folder, a new one or one that this class wrote."""
 
@@ -63,19 +53,24 @@ class Writer:
         root: Path,
         fps: int,
         camera_name: str,
-        camera: Camera,
+        camera: Camera | tuple[int, int],
         task: str,
         moving: bool = False,
         rotations: bool = False,
         robot: str = "panda",
+        overlay: dict | None = None,
     ) -> None:
-        """`moving`: every episode has its own camera, `Episode.extra["camera"]`; `camera` is that of the first.
+        """`camera` may be the size of the pictures (width, height) alone: episodes are `TrackedEpisode`s then.
 
-        `rotations`: every episode has its `rotation`. `robot`: what LeRobot is told of it.
+        `moving`: every episode has its own camera, `Episode.extra["camera"]`; `camera` is that of the first.
+        `rotations`: every episode has its `rotation`. `robot`: what LeRobot is told of it. `overlay`: what was drawn
+        over the pictures, for `meta/info.json`.
         """
-        self.robot = robot
-        self.root, self.fps, self.task, self.moving, self.rotations = root, fps, task, moving, rotations
+        self.robot, self.overlay = robot, json.loads(json.dumps(overlay))
+        self.root, self.fps, self.task, self.moving = root, fps, task, moving
         self.key, self.camera_name = f"observation.images.{camera_name}", camera_name
+        vectors = (*VECTORS, ROTATION) if rotations else VECTORS
+        self.columns = vectors if isinstance(camera, Camera) else (TRACK,)
         self.info = self._open(camera)
 
     @property
@@ -97,19 +92,17 @@ class Writer:
         replace(self.root / MARKERS, lambda path: np.savez_compressed(path, markers=markers, images=pair))
         checksums.record(self.root, [MARKERS])
 
-    def append(self, episode: Episode) -> None:
+    def append(self, episode: Episode | TrackedEpisode) -> None:
         """Write one episode; it exists from the moment this returns."""
-        i, n = self.n_episodes, len(episode.state)
-        if not (len(episode.frames) == n == len(episode.action)) or n == 0:
-            raise BadInput(f"episode {i}: {len(episode.frames)} frames, {n} states, {len(episode.action)} actions")
-        if (episode.rotation is not None) != self.rotations:
-            has = "no rotation" if self.rotations else "a rotation"
+        i, n, vectors = self.n_episodes, len(episode.frames), episode.columns()
+        if (ROTATION in vectors) != (ROTATION in self.columns):
+            has = "no rotation" if ROTATION in self.columns else "a rotation"
             raise BadInput(f"episode {i} has {has}; allowed: one in every episode of {self.root}, or in none")
-        vectors = dict(zip(VECTORS, (episode.state, episode.action), strict=True))
-        if episode.rotation is not None:
-            vectors[ROTATION] = episode.rotation
-        if any(len(v) != n or not np.isfinite(v).all() for v in vectors.values()):
-            raise BadInput(f"episode {i}: states, actions and rotations must be finite, and one for each frame")
+        if tuple(vectors) != self.columns:
+            raise BadInput(f"episode {i} has {', '.join(vectors)}; {self.root} has {', '.join(self.columns)}")
+        if n == 0 or any(len(v) != n or not np.isfinite(v).all() for v in vectors.values()):
+            found = ", ".join(f"{len(v)} of {k}" for k, v in vectors.items())
+            raise BadInput(f"episode {i}: {n} frames, {found}; they must be finite, and one for each frame")
         place = {"chunk": i // CHUNK_SIZE, "file": i % CHUNK_SIZE}
         index = np.arange(n)
         table = pa.table(
@@ -162,27 +155,39 @@ class Writer:
         """Write the dataset's overall statistics; call after the last episode."""
         summarize(self.root, self.info["features"], self.n_episodes)
 
-    def _open(self, camera: Camera) -> dict:
+    def _open(self, camera: Camera | tuple[int, int]) -> dict:
         info_file, repaired = self.root / "meta/info.json", aside_of(self.root)
         if not info_file.exists() and repaired.exists():
             raise BadInput(
                 f"a repair of {self.root} was cut short: python -m videopolicy.data.doctor {self.root} --repair"
             )
         mount = "moving" if self.moving else "fixed"
-        mine = {self.camera_name: {**camera.to_json(), "mount": mount, "distortion": [0.0] * 5, **CONVENTIONS}}
+        calibrated = isinstance(camera, Camera)
+        size, mine = camera.size if isinstance(camera, Camera) else camera, {}
+        if isinstance(camera, Camera):
+            mine = {self.camera_name: {**camera.to_json(), "mount": mount, "distortion": [0.0] * 5, **CONVENTIONS}}
+        wanted = features(self.key, size, self.fps, self.columns)
+        about = {"robot_type": self.robot, "overlay": self.overlay}
         if info_file.exists():
             info = read_info(self.root)
-            if (info["fps"], list(info["features"])) != (self.fps, wanted := list(self._features(camera))):
+            if (info["fps"], list(info["features"])) != (self.fps, list(wanted)):
                 raise BadInput(
                     f"{self.root} holds a dataset at {info['fps']} fps with {list(info['features'])}; allowed: one at"
-                    f" {self.fps} fps with {wanted}, or another folder"
+                    f" {self.fps} fps with {list(wanted)}, or another folder"
                 )
+            for name, own in about.items():
+                if info["total_episodes"] and (held := info.get(name)) != own:
+                    what = f"{self.root} was recorded with {name} {held or 'none'}"
+                    raise BadInput(f"{what}; allowed: the same, or another folder, not {own or 'none'}")
+            info |= about  # of one without episodes, which another start may have left
             (task,) = read_table(self.root / TASKS)["task"].to_pylist()
             if task != self.task:
                 raise BadInput(f"{self.root} holds demonstrations of {task!r}; allowed: more of it, not {self.task!r}")
-            before = read_json(self.root / cameras.FILE)
+            before = read_json(self.root / cameras.FILE) if calibrated else {}
             sizes = [(c.get("mount"), tuple(c["size"])) for c in before.values()]
-            if (sizes != [(mount, camera.size)]) if self.moving else (before != json.loads(json.dumps(mine))):
+            if (shape := info["features"][self.key]["shape"][1::-1]) != list(size) and not calibrated:
+                raise BadInput(f"{self.root} holds pictures of {shape}; allowed: more of the same, not {list(size)}")
+            if (sizes != [(mount, size)]) if self.moving else (before != json.loads(json.dumps(mine))):
                 raise BadInput(f"{self.root} was recorded with another camera than the one at hand")
             self._settle(info)
             return info
@@ -199,11 +204,12 @@ class Writer:
         pandas |= {"column_indexes": [], "pandas_version": "2.0.0"}
         tasks = tasks.replace_schema_metadata({"pandas": json.dumps(pandas)})
         replace(self.root / TASKS, lambda path: write_table(tasks, path))
-        replace(self.root / cameras.FILE, lambda path: path.write_text(json.dumps(mine, indent=2)))
-        checksums.record(self.root, [TASKS, cameras.FILE])
+        if calibrated:
+            replace(self.root / cameras.FILE, lambda path: path.write_text(json.dumps(mine, indent=2)))
+        checksums.record(self.root, [TASKS, cameras.FILE] if calibrated else [TASKS])
         info = {
             "codebase_version": VERSION,
-            "robot_type": self.robot,
+            **about,
             "fps": self.fps,
             "total_episodes": 0,
             "total_frames": 0,
@@ -216,7 +222,7 @@ class Writer:
             .replace("{chunk:", "{chunk_index:")
             .replace("{file:", "{file_index:"),
             "splits": {"train": "0:0"},
-            "features": self._features(camera),
+            "features": wanted,
         }
         replace(self.root / "meta/info.json", lambda path: path.write_text(json.dumps(info, indent=2)))
         return info
@@ -237,9 +243,6 @@ class Writer:
 
     def _extras_of(self, info: dict) -> list[dict]:
         return read_extras(self.root)[: info["total_episodes"]]
-
-    def _features(self, camera: Camera) -> dict:
-        return features(self.key, camera, self.fps, self.rotations)
 
 
 def summarize(root: Path, features: dict, n_episodes: int) -> None:

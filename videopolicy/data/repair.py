@@ -54,7 +54,7 @@ def _beginning(found: Findings, aside: Path) -> None:
     rows = found.rows[: found.n_sound]
     make_folder(aside / "meta")
     own = [all_files(row, found.info) for row in rows]
-    shared = [TASKS, cameras.FILE, MARKERS]
+    shared = [name for name in (TASKS, cameras.FILE, MARKERS) if (found.root / name).is_file()]
     for name in (*shared, *_others(found.root), *(name for names in own for name in names)):
         (aside / name).parent.mkdir(parents=True, exist_ok=True)
         _link(found.root / name, aside / name)

@@ -10,6 +10,13 @@ from videopolicy.data.files import reading
 from videopolicy.errors import BadInput
 
 
+def read_markers(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Known world points [m], and the scene with and without a ball at each."""
+    with reading(path), np.load(path, allow_pickle=False) as stored:
+        markers, (shown, hidden) = stored["markers"], stored["images"]
+    return markers, shown, hidden
+
+
 def check_recording(path: Path, camera: Camera, frame: UInt8[np.ndarray, "height width 3"]) -> None:
     """Raise `BadInput` unless markers appear where the camera projects them and video has the pictures' orientation.
 
@@ -18,8 +25,7 @@ def check_recording(path: Path, camera: Camera, frame: UInt8[np.ndarray, "height
     if not path.exists():
         raise BadInput(f"{path} is missing: without it a flipped or mirrored camera cannot be noticed")
     with reading(path):
-        with np.load(path, allow_pickle=False) as stored:
-            markers, (shown, hidden) = stored["markers"], stored["images"]
+        markers, shown, hidden = read_markers(path)
         if markers.ndim != 2 or markers.shape[1] != 3 or not np.isfinite(markers).all():
             raise BadInput(f"markers are {markers.shape}; allowed: finite, n x 3")
         if hidden.shape != shown.shape or hidden.shape != frame.shape:

@@ -50,3 +50,24 @@ def waypoints(
         in_episode=in_episode,
         rotation=None if rotation is None else rotation[steps],
     )
+
+
+def track_waypoints(track: Float[np.ndarray, "frame 2"], size: tuple[int, int], frame: int, n_steps: int) -> Waypoints:
+    """Labels of a frame from a track of pixels alone: heights, grippers and positions are NaN.
+
+    `track` is in pixels of pictures of `size` (width, height), NaN where the point is not visible.
+    """
+    steps = frame + 1 + np.arange(n_steps)
+    in_episode = steps < len(track)
+    steps = np.minimum(steps, len(track) - 1)
+    inside = np.asarray(((track >= 0) & (track < np.asarray(size))).all(-1))
+    unknown = np.full(n_steps, np.nan)
+    return Waypoints(
+        start_pixel=np.where(inside[frame], track[frame], np.nan),
+        pixel=track[steps],
+        height=unknown,
+        gripper=unknown,
+        position=np.full((n_steps, 3), np.nan),
+        inside=inside[steps],
+        in_episode=in_episode,
+    )

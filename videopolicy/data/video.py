@@ -54,6 +54,19 @@ def video_size(path: Path) -> tuple[int, int]:
         raise BadInput(f"cannot read the video {path}: {error}") from error
 
 
+def video_length(path: Path) -> tuple[int, float]:
+    """How many frames a file holds, and how many of them make a second."""
+    try:
+        with av.open(str(path)) as container:
+            rate = container.streams.video[0].average_rate
+            n_frames = sum(1 for _ in container.decode(video=0))
+    except (av.FFmpegError, ValueError, IndexError) as error:
+        raise BadInput(f"cannot read the video {path}: {error}") from error
+    if not rate:
+        raise BadInput(f"the video {path} does not say how many frames make a second")
+    return n_frames, float(rate)
+
+
 def _read_with_pyav(path: Path) -> UInt8[np.ndarray, "frame height width 3"]:
     try:
         with av.open(str(path)) as container:

@@ -1,5 +1,7 @@
 """Whether a dataset's cameras can see and lift what a policy is to learn, told before training rather than by NaN."""
 
+import numpy as np
+
 from videopolicy.bins import Bins
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.video import video_size
@@ -8,10 +10,11 @@ from videopolicy.errors import BadInput
 
 def check_pictures(data: Dataset, episodes: list[int]) -> None:
     """`BadInput` where an episode's pictures or camera have another size than the first's: sizes must not mix."""
-    size = data.camera.size
+    size = data.size
     for e in episodes:
         path = data.video(e)
-        for what, other in ((f"pictures in {path}", video_size(path)), ("a camera", data.camera_of(e).size)):
+        camera = size if data.tracked else data.camera_of(e).size
+        for what, other in ((f"pictures in {path}", video_size(path)), ("a camera", camera)):
             if other != size:
                 raise BadInput(
                     f"episode {e} of {data.root} has {what} of {other[0]} x {other[1]} pixels; allowed:"
@@ -38,5 +41,8 @@ def check_above(data: Dataset, episodes: list[int]) -> None:
 
 def never_seen(data: Dataset, episodes: list[int]) -> list[int]:
     """Episodes whose every waypoint is outside the image: they teach an action head nothing."""
+    if data.tracked:
+        tracks = {e: data.track(e)[1:] for e in episodes}
+        return [e for e, track in tracks.items() if not ((track >= 0) & (track < np.array(data.size))).all(-1).any()]
     cameras = {e: data.camera_of(e) for e in episodes}
     return [e for e, c in cameras.items() if not c.contains(c.project(data.state(e)[1:, :3])).any()]

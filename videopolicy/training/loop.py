@@ -62,7 +62,7 @@ def fit(
     if accelerator.is_main_process:
         checkpoint.sweep(run)
     data = clips.data
-    state = state | {"dataset": data.digest, "camera_size": list(data.camera.size)}
+    state = state | {"dataset": data.digest, "camera_size": list(data.size)}
     start = 0
     found = checkpoint.latest(run)
     commits: list[str] = []  # that trained this run, in order
