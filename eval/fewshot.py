@@ -104,10 +104,8 @@ def _check(cfg: Config) -> int:
     for demos in cfg.demos:
         if not 1 <= demos <= n_all:
             raise BadInput(f"demos has {demos}; allowed: 1 to the {n_all} demonstrations of {cfg.robot}")
-    if any(pretrain != "scratch" for pretrain in cfg.pretrain):
-        overlay = Dataset(cfg.circles).info.get("overlay")
-        if overlay is None:
-            raise BadInput(f"circles is {cfg.circles}, in which a robot is seen; allowed: data of --overlay circle")
+    if any(pretrain != "scratch" for pretrain in cfg.pretrain) and Dataset(cfg.circles).overlay is None:
+        raise BadInput(f"circles is {cfg.circles}, in which a robot is seen; allowed: data of --overlay circle")
     return n_all
 
 

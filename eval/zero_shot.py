@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from eval.figures import embed_file
 from eval.statistics import bootstrap95
-from videopolicy.camera import Camera
 from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import spread
@@ -38,8 +36,7 @@ def heatmap_errors(folder: Path, robot: Path, circles: Path) -> list[dict]:
             chosen = spread(len(clips), N_CLIPS)
             batch = torch.utils.data.default_collate([clips[i] for i in chosen])
             episodes = np.array([clips.samples[i][0] for i in chosen])
-            cameras = [clips.data.camera_of(e) for e in episodes.tolist()]
-            error = _error(_pixels(policy, batch, cameras), batch)
+            error = _error(_pixels(policy, batch, clips.data, episodes.tolist()), batch)
             stays = _error(batch["start_pixel"][:, None].expand_as(batch["pixel"]), batch)
             rows.append(
                 {
@@ -67,7 +64,7 @@ def transfer_sheet(folder: Path, robot: Path, circles: Path) -> list[tuple[str, 
                 batches.append([clips[i] for i in spread(len(clips), N_ROWS + 2)[1:-1]])
         batch = torch.utils.data.default_collate([clip for clips_ in batches for clip in clips_])
         with torch.inference_mode():
-            prediction = _predict(policy, batch)
+            prediction = policy.read(batch["frames"][:, 0], batch["start_pixel"])
             pixel = policy.head.pixels(prediction)
         shown = np.linspace(0, steps - 1, N_STEPS).round().astype(int).tolist()
         few = {**batch, "pixel": batch["pixel"][:, shown], "valid": batch["valid"][:, shown]}
@@ -92,16 +89,13 @@ def _clips(root: Path, policy: FeaturePolicy, n_steps: int) -> ClipDataset:
     return ClipDataset(data, episodes, 1, n_steps, policy.image_size, 0.5)
 
 
-def _predict(policy: FeaturePolicy, batch: dict[str, Tensor]) -> Any:
-    return policy.head.forward(policy.backbone.forward(batch["frames"][:, 0], batch["start_pixel"]))
-
-
 @torch.inference_mode()
-def _pixels(policy: FeaturePolicy, batch: dict[str, Tensor], cameras: list[Camera]) -> Tensor:
+def _pixels(policy: FeaturePolicy, batch: dict[str, Tensor], data: Dataset, episodes: list[int]) -> Tensor:
     """Where it points to; of a head that regresses positions, where the camera sees those."""
-    prediction = _predict(policy, batch)
+    prediction = policy.read(batch["frames"][:, 0], batch["start_pixel"])
     if isinstance(policy.head, HeatmapHead | PixelRegressionHead):
         return policy.head.pixels(prediction)
+    cameras = [data.camera_of(e) for e in episodes]
     sized = [camera.resized(policy.image_size) for camera in cameras]
     chunks = policy.head.decode(prediction, cameras)
     seen = [camera.project(chunk.position) for camera, chunk in zip(sized, chunks, strict=True)]

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from builders import FPS, agentview, episode
 from flows import config
 from safetensors.torch import load_file, save_file
 
 from train_stages import light
 from videopolicy import policy
+from videopolicy.data.episode import TrackedEpisode
 from videopolicy.data.files import read_jsonl, sha256
+from videopolicy.data.recording import Writer
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig
 from videopolicy.heads.heatmap import ParaConfig
@@ -106,6 +109,40 @@ def test_it_begins_where_the_source_ended_and_goes_on_after_a_stop(
     train(tmp_path / "parts", written_dataset, **keys)
     whole, parts = (weights(tmp_path / name) for name in ("whole", "parts"))
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
+
+
+@pytest.fixture(scope="module")
+def tracks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pixels alone, some of them hidden: of plain video, by a tracker."""
+    writer = Writer(tmp_path_factory.mktemp("tracks") / "data", FPS, "video", (64, 64), "move along a line")
+    for number in range(3):
+        shown = episode(number, 7)
+        track = agentview(64).project(shown.state[:, :3])
+        track[[1, 4]] = np.nan
+        writer.append(TrackedEpisode(shown.frames, track, {}))
+    writer.finish()
+    return writer.root
+
+
+@pytest.mark.parametrize("kind", ["para", "regression"])
+def test_tracks_of_plain_video_are_learned_from(tracks: Path, written_dataset: Path, tmp_path: Path, kind: str) -> None:
+    """What is not visible counts nowhere; then it is tuned on a robot's demonstrations."""
+    found = train(tmp_path / "tracks", tracks, head__kind=kind, head__labels="2d", augment__appearance=0.5)
+    assert np.isfinite(found["pixel"])
+    assert all(np.isfinite(r["total"]) for r in read_jsonl(tmp_path / "tracks/metrics.jsonl") if "total" in r)
+    assert all(value.isfinite().all() for value in weights(tmp_path / "tracks").values())
+    tuned = train(tmp_path / "tuned", written_dataset, head__kind=kind, init_from=tmp_path / "tracks")
+    assert np.isfinite(tuned["position_mm"])
+
+
+def test_what_tracks_cannot_teach_is_named(tracks: Path, tmp_path: Path) -> None:
+    words = r"head\.labels is '3d', but the data has tracks of pixels alone; allowed for it: '2d'"
+    with pytest.raises(BadInput, match=words):
+        train(tmp_path / "run", tracks)
+    for key, value in (("kind", "camera"), ("backdrop", 0.5), ("copies", 0.5)):
+        with pytest.raises(BadInput, match=r"has no cameras; allowed for it: augment\.appearance alone"):
+            train(tmp_path / "run", tracks, head__labels="2d", **{f"augment__{key}": value})
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_cannot_be_taken_over_is_named(runs: Path, written_dataset: Path, tmp_path: Path) -> None:

@@ -132,15 +132,17 @@ def main(cfg: Config) -> dict[str, float]:
 
     def point(chosen: list[int]) -> Pointing:
         """What the policy says of held-out clips' first frames: a pixel for each step."""
+        if isinstance(head, HeatmapHead | PixelRegressionHead) and not head.acts:
+            batch = torch.utils.data.default_collate([val_clips[i] for i in chosen])
+            device = accelerator.device
+            prediction = policy.read(batch["frames"][:, 0].to(device), batch["start_pixel"].to(device))
+            return prediction if isinstance(prediction, Heatmaps) else None, head.pixels(prediction).cpu()
         seen = [first_observation(data, val_clips, i, val_clips[i]["frames"][0]) for i in chosen]
         prediction = policy.predict(seen)
-        maps = prediction if isinstance(prediction, Heatmaps) else None
-        if isinstance(head, HeatmapHead | PixelRegressionHead) and not head.acts:
-            return maps, head.pixels(prediction)
         positions = [c.position for c in head.decode(prediction, [o.camera for o in seen])]
         sized = [o.camera.resized(cfg.backbone.image_size) for o in seen]
         pixels = np.stack([camera.project(p) for camera, p in zip(sized, positions, strict=True)])
-        return maps, torch.from_numpy(pixels)
+        return prediction if isinstance(prediction, Heatmaps) else None, torch.from_numpy(pixels)
 
     # Train, saving as we go; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():

@@ -4,7 +4,7 @@ accelerate launch train_stages/light.py --config_path configs/light_para.yaml
 """
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from videopolicy.data.backdrop import backdrops_of, draw_backdrop
 from videopolicy.data.copy_paste import copies_of
 from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder
+from videopolicy.data.mixture import open_mixture
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.policy import FeaturePolicy
@@ -43,6 +44,8 @@ class Config:
     run: Path = Path("runs/light")
     init_from: Path | None = None  # another run of this script, whose weights are taken over where they fit
     data: DataConfig = DataConfig()
+    # Other datasets' folders, of which so many clips are shown for each of data.root's; validation is of that alone.
+    mix: dict[str, float] = field(default_factory=dict)
     backbone: ImageConfig = ImageConfig()
     head: HeadConfig = HeadConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -63,7 +66,14 @@ def main(cfg: Config) -> dict[str, float]:
         raise BadInput(f"data.min_change is {cfg.data.min_change}; allowed: 0, or a policy would not learn to wait")
     size = cfg.backbone.image_size
     data, clips, val_clips = open_splits(cfg.data, 1, cfg.head.n_steps, size)
-    labels = clips.label_statistics()
+    if data.tracked and (cfg.augment.kind != "none" or cfg.augment.copies or cfg.augment.backdrop):
+        raise BadInput(f"{cfg.data.root} has no cameras; allowed for it: augment.appearance alone")
+    mixed = open_mixture(cfg.data, cfg.mix, clips)
+    if mixed is not clips and (cfg.augment.copies or cfg.augment.backdrop or cfg.augment.kind != "none"):
+        raise BadInput(
+            "augment.copies, .backdrop and .kind are of one dataset's camera, but mix has more; allowed: none"
+        )
+    labels = mixed.label_statistics()
     backbone = ImageBackbone(cfg.backbone)
     source = None if cfg.init_from is None else open_source(cfg.init_from, "light", cfg.backbone, SAME)
     if source is not None:
@@ -79,8 +89,8 @@ def main(cfg: Config) -> dict[str, float]:
         "head": ([*head.parameters(), backbone.start_embedding], cfg.lr_head),
     }
     optimizer = make_optimizer(groups, cfg.train)
-    describe(accelerator, cfg, clips, val_clips, optimizer)
-    describe_labels(accelerator, clips, labels)
+    describe(accelerator, cfg, mixed, val_clips, optimizer)
+    describe_labels(accelerator, mixed, labels)
     if cfg.augment.backdrop:
         clips.maps["backdrop"] = backdrops_of(clips)
     if copies is not None:
@@ -92,10 +102,10 @@ def main(cfg: Config) -> dict[str, float]:
     make_folder(cfg.run / "previews")
     previews = cfg.run / "previews" if accelerator.is_main_process else None
     validation = Validation(FeaturePolicy(backbone, head, size, cfg.train.mixed_precision), data, val_clips)
-    K = torch.from_numpy(data.camera.resized(size).K)
+    K = None if cfg.augment.kind == "none" else torch.from_numpy(data.camera.resized(size).K)
 
     def draw(generator: torch.Generator) -> AugmentDraws:
-        H = draw_homographies(cfg.augment, 1, K, generator) if cfg.augment.kind == "camera" else None
+        H = None if K is None else draw_homographies(cfg.augment, 1, K, generator)
         copy = copies.draw(1, cfg.augment.copies, generator) if copies is not None else None
         look = draw_appearance(cfg.augment.appearance, generator) if cfg.augment.appearance else None
         backdrop = draw_backdrop(cfg.augment.backdrop, generator) if cfg.augment.backdrop else None
@@ -108,7 +118,7 @@ def main(cfg: Config) -> dict[str, float]:
             accelerator,
             objective,
             optimizer,
-            clips,
+            mixed,
             draws=lambda places, step: drawn(draw, cfg.train.seed, step, places).to(accelerator.device),
             validate=lambda step: validation.at(objective, step, cfg.train.n_steps, previews),
             run=cfg.run,

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from videopolicy.config import dump
 from videopolicy.data.dataset import ClipDataset
+from videopolicy.data.mixture import Mixture
 from videopolicy.data.visibility import never_seen
 
 
@@ -20,7 +21,11 @@ class Run(Protocol):
 
 
 def describe(
-    accelerator: Accelerator, cfg: Run, clips: ClipDataset, val_clips: ClipDataset, optimizer: torch.optim.Optimizer
+    accelerator: Accelerator,
+    cfg: Run,
+    clips: ClipDataset | Mixture,
+    val_clips: ClipDataset,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     """Print the resolved configuration, data counts, parameters per group, and the output folder."""
     accelerator.print(dump(cfg))
@@ -35,12 +40,15 @@ def describe(
     )
 
 
-def describe_labels(accelerator: Accelerator, clips: ClipDataset, labels: dict) -> None:
+def describe_labels(accelerator: Accelerator, clips: ClipDataset | Mixture, labels: dict) -> None:
     """Print how many waypoints are masked and why, and which episodes have none left."""
     masked = f"{labels['outside_image']} outside the image, {labels['past_end']} past their episode's end"
     accelerator.print(
         f"waypoints: {labels['waypoints']}, of which masked: {masked}; starts outside: {labels['start_outside_image']}"
     )
-    if unseen := never_seen(clips.data, list(clips.shown)):
-        names = ", ".join(map(str, unseen))
-        accelerator.print(f"{len(unseen)} of {len(clips.shown)} episodes have no waypoint in the image: {names}")
+    for each in clips.sources if isinstance(clips, Mixture) else [clips]:
+        if unseen := never_seen(each.data, list(each.shown)):
+            names = ", ".join(map(str, unseen))
+            whose = f" of {each.data.root}" if isinstance(clips, Mixture) else ""
+            n = f"{len(unseen)} of {len(each.shown)} episodes{whose}"
+            accelerator.print(f"{n} have no waypoint in the image: {names}")

@@ -1,7 +1,6 @@
 """How well a policy's chunks agree with held-out ones, and a picture of its heatmaps."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +10,9 @@ from torch import Tensor, nn
 from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import spread
-from videopolicy.heads.heatmap import Heatmaps
+from videopolicy.heads.heatmap import HeatmapHead, Heatmaps
 from videopolicy.heads.para import ParaHead
+from videopolicy.heads.regression import PixelRegressionHead
 from videopolicy.policy import FeaturePolicy
 from videopolicy.rotation import orientation, rotation_vector
 from videopolicy.types import Observation
@@ -38,8 +38,8 @@ class Validation:
         chosen = spread(len(clips), N)
         self.policy = policy
         self.batch = torch.utils.data.default_collate([clips[i] for i in chosen])
-        pictures = self.batch["frames"][:, 0]
-        self.observations = [first_observation(data, clips, i, x) for i, x in zip(chosen, pictures, strict=True)]
+        pictures = zip(chosen, self.batch["frames"][:, 0], strict=True)
+        self.observations = [first_observation(data, clips, i, x) for i, x in pictures] if policy.head.acts else []
 
     def at(self, objective: nn.Module, step: int, last_step: int, previews: Path | None) -> dict[str, float]:
         """`measure` at a training step, in evaluation mode; after the last step with a sheet in `previews`."""
@@ -50,9 +50,9 @@ class Validation:
     def measure(self, preview: Path | None = None) -> dict[str, float]:
         """Errors over valid waypoints [mm, pixels, degrees], share of right grippers; a sheet of heatmaps if wanted."""
         batch, head = self.batch, self.policy.head
-        prediction = self.policy.predict(self.observations)
         if not head.acts:
-            return self._located(prediction, preview)
+            return self._located(preview)
+        prediction = self.policy.predict(self.observations)
         chunks = head.decode(prediction, [o.camera for o in self.observations])
         position = torch.from_numpy(np.stack([c.position for c in chunks]))
         gripper = torch.from_numpy(np.stack([c.gripper for c in chunks]))
@@ -79,10 +79,14 @@ class Validation:
                 save_heatmaps(preview, batch, prediction.heatmap, pixel, self.policy.image_size)
         return results
 
-    def _located(self, prediction: Any, preview: Path | None) -> dict[str, float]:
-        """Of a head that says where, and no more."""
-        pixel = self.policy.head.pixels(prediction).cpu()  # type: ignore[attr-defined]
+    def _located(self, preview: Path | None) -> dict[str, float]:
+        """Of a head that says where, and no more: it needs no cameras."""
+        head, batch = self.policy.head, self.batch
+        assert isinstance(head, HeatmapHead | PixelRegressionHead)
+        device = next(head.parameters()).device
+        prediction = self.policy.read(batch["frames"][:, 0].to(device), batch["start_pixel"].to(device))
+        pixel = head.pixels(prediction).cpu()
         if preview is not None and isinstance(prediction, Heatmaps):
-            save_heatmaps(preview, self.batch, prediction.heatmap, pixel, self.policy.image_size)
-        away = (pixel - self.batch["pixel"]).norm(dim=-1)[self.batch["valid"]]
+            save_heatmaps(preview, batch, prediction.heatmap, pixel, self.policy.image_size)
+        away = (pixel - batch["pixel"]).norm(dim=-1)[batch["valid"]]
         return {"pixel": float(away.mean()), "pixel_median": float(away.median())}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import Backbone
@@ -53,9 +54,12 @@ class FeaturePolicy:
         """The head's prediction, before decoding."""
         device = next(self.head.parameters()).device
         images = torch.from_numpy(np.stack([resized(o.image, self.image_size) for o in observations])).to(device)
-        start = torch.stack([self._start_pixel(o) for o in observations]).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            features = self.backbone.forward(images, start)
+        return self.read(images, torch.stack([self._start_pixel(o) for o in observations]).to(device))
+
+    def read(self, images: UInt8[Tensor, "batch height width 3"], start_pixel: Float[Tensor, "batch 2"]) -> Any:
+        """The same of pictures at the backbone's size, and start keypoints in them; NaN where there is none."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            features = self.backbone.forward(images, start_pixel)
         return self.head.forward(features)
 
     def _start_pixel(self, observation: Observation) -> Tensor:

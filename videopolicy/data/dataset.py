@@ -86,6 +86,16 @@ class ClipDataset(TorchDataset):
         # Name to episode to (frame ...): what training has made of the frames.
         self.maps: dict[str, dict[int, Maps]] = {}
 
+    @property
+    def digest(self) -> str:
+        """What identifies the dataset that clips are of."""
+        return self.data.digest
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of the pictures as they were recorded (width, height)."""
+        return self.data.size
+
     def __len__(self) -> int:
         return len(self.samples)
 

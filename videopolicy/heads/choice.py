@@ -47,8 +47,14 @@ def make_head(cfg: HeadConfig, backbone: Backbone, labels: dict, fps: int) -> He
     """The head for a backbone, its bins and scales from the training labels' statistics."""
     channels, n_frames = backbone.feature_channels, backbone.n_feature_frames
     image_size, period = backbone.image_size, 1 / fps
-    if cfg.kind == "para" and cfg.labels == "2d":
+    if cfg.labels == "2d" and cfg.kind == "para":
         return HeatmapHead(cfg.para, channels, n_frames, cfg.n_steps, backbone.grid, image_size)
+    if cfg.labels == "2d":
+        nothing = torch.zeros(3)  # of positions, which it knows nothing of
+        shape = CoordinateShape(channels, n_frames, cfg.n_steps, image_size, nothing, nothing, period)
+        return PixelRegressionHead(cfg.regression, shape)
+    if labels["height"] is None:
+        raise BadInput("head.labels is '3d', but the data has tracks of pixels alone; allowed for it: '2d'")
     if cfg.kind == "para":
         low, high = labels["height"]
         if not high - low > 1e-6:
@@ -62,8 +68,6 @@ def make_head(cfg: HeadConfig, backbone: Backbone, labels: dict, fps: int) -> He
         return ParaHead(cfg.para, channels, n_frames, cfg.n_steps, backbone.grid, image_size, bins, period)
     mean, std = torch.tensor(labels["position_mean"]), torch.tensor(labels["position_std"])
     shape = CoordinateShape(channels, n_frames, cfg.n_steps, image_size, mean, std, period)
-    if cfg.labels == "2d":
-        return PixelRegressionHead(cfg.regression, shape)
     if cfg.kind == "regression":
         return RegressionHead(cfg.regression, shape)
     if cfg.kind == "attention_pool":

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from videopolicy.data.dataset import ClipDataset, batch_indices
+from videopolicy.data.mixture import Mixture
 from videopolicy.training.randomness import network_seed
 from videopolicy.training.setup import TrainConfig
 
@@ -28,7 +29,7 @@ class Batches:
     def __init__(
         self,
         cfg: TrainConfig,
-        clips: ClipDataset,
+        clips: ClipDataset | Mixture,
         draws: Callable[[Sequence[int], int], object],
         start: int,
         rank: int,
@@ -58,8 +59,8 @@ class Batches:
             for data, places in zip(loaded, self.places, strict=True)
         ]
 
-    def names(self, step: int) -> list[tuple[int, int]]:
-        """Episode and frame of this process's samples."""
+    def names(self, step: int) -> list[tuple]:
+        """Episode and frame of this process's samples, and of a mixture's their dataset."""
         return [self.clips.samples[i] for i in self.indices[step - self.start]]
 
 

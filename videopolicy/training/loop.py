@@ -18,6 +18,7 @@ from videopolicy.batch import forget, mean_counts, settle
 from videopolicy.config import dump, to_dict
 from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.files import reading, replace
+from videopolicy.data.mixture import Mixture
 from videopolicy.errors import BadInput
 from videopolicy.operations import Operations
 from videopolicy.processes import mean_over_processes
@@ -41,7 +42,7 @@ def fit(
     accelerator: Accelerator,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
-    clips: ClipDataset,
+    clips: ClipDataset | Mixture,
     draws: Callable[[Sequence[int], int], object],
     validate: Callable[[int], dict[str, float]],
     run: Path,
@@ -61,8 +62,7 @@ def fit(
     average = WeightAverage(model, cfg.ema, cfg.ema_on_cpu) if cfg.ema else None
     if accelerator.is_main_process:
         checkpoint.sweep(run)
-    data = clips.data
-    state = state | {"dataset": data.digest, "camera_size": list(data.size)}
+    state = state | {"dataset": clips.digest, "camera_size": list(clips.size)}
     start = 0
     found = checkpoint.latest(run)
     commits: list[str] = []  # that trained this run, in order
@@ -224,7 +224,7 @@ def _accumulate(accelerator: Accelerator, objective: Objective, engine: Engine, 
     return sums
 
 
-def _refuse(step: int, loss: float, clips: list[tuple[int, int]], norm: float | None) -> None:
+def _refuse(step: int, loss: float, clips: list[tuple], norm: float | None) -> None:
     """Stop at a loss, or a gradient's norm where it is known, that is not finite."""
     if not math.isfinite(loss + (norm or 0.0)):
         found = f"loss {loss}" if norm is None else f"loss {loss}, gradient norm {norm}"

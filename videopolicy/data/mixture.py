@@ -1,0 +1,90 @@
+"""Clips of several datasets, each so often: demonstrations beside circles of other arms, or tracked videos."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset as TorchDataset
+
+from videopolicy.data.dataset import ClipDataset, DataConfig
+from videopolicy.data.lerobot import Dataset
+from videopolicy.errors import BadInput
+
+Clip = tuple[str, int, int]  # of which dataset, its episode and frame
+
+
+class Mixture(TorchDataset):
+    """For each clip of the first dataset, `weight` clips of each other one: evenly spread over it, or over and over.
+
+    An epoch is every clip of the first one once. Samples hold what all sources know.
+    """
+
+    def __init__(self, sources: list[tuple[ClipDataset, float]]) -> None:
+        self.sources = [clips for clips, _ in sources]
+        first = self.sources[0]
+        self.n_frames, self.size = first.n_frames, first.size
+        counts = [max(1, round(weight * len(first))) for _, weight in sources]
+        self._places = [(k, i) for k, n in enumerate(counts) for i in _spread(len(self.sources[k]), n)]
+        self.samples: list[Clip] = [
+            (str(self.sources[k].data.root), *self.sources[k].samples[i]) for k, i in self._places
+        ]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        k, i = self._places[index]
+        sample = self.sources[k][i]
+        return {name: value for name, value in sample.items() if name != "rotation"}
+
+    @property
+    def digest(self) -> str:
+        """Of all sources."""
+        return "+".join(clips.digest for clips in self.sources)
+
+    def label_statistics(self) -> dict:
+        """Of all sources' labels, each clip counted as often as it is shown; ranges are those of all together."""
+        found = [clips.label_statistics() for clips in self.sources]
+        shown = np.bincount([k for k, _ in self._places], minlength=len(found))
+        numbers = ("waypoints", "outside_image", "past_end", "start_outside_image")
+        merged: dict[str, Any] = {name: sum(f[name] for f in found) for name in numbers} | {"rotation": False}
+        if any(f["height"] is None for f in found):
+            return merged | dict.fromkeys(("height", "position_mean", "position_std"))
+        share = shown / shown.sum()
+        mean, std = (np.array([f[f"position_{name}"] for f in found]) for name in ("mean", "std"))
+        pooled = share @ mean
+        spread = np.sqrt(share @ (std**2 + (mean - pooled) ** 2))
+        low, high = zip(*(f["height"] for f in found), strict=True)
+        return merged | {
+            "height": (min(low), max(high)),
+            "position_mean": pooled.tolist(),
+            "position_std": spread.tolist(),
+        }
+
+
+def _spread(total: int, n: int) -> list[int]:
+    """`n` of `total` indices: each as often as any other, or once more; evenly spread."""
+    whole, rest = divmod(n, total)
+    return [*(list(range(total)) * whole), *(np.arange(rest) * total // max(rest, 1)).tolist()]
+
+
+def open_mixture(cfg: DataConfig, mix: dict[str, float], clips: ClipDataset) -> ClipDataset | Mixture:
+    """`clips`, which `cfg` chose, mixed with all episodes of other datasets; themselves where there are none.
+
+    `mix` is from a dataset's folder to its weight. `BadInput` for weights that are none, and for a dataset at another
+    rate.
+    """
+    if not mix:
+        return clips
+    sources = [(clips, 1.0)]
+    for root, weight in mix.items():
+        if not 0 < weight <= 100:
+            raise BadInput(f"mix has weight {weight} for {root}; allowed: above 0 to 100")
+        data = Dataset(Path(root))
+        if data.fps != clips.data.fps:
+            raise BadInput(f"mix has {root} at {data.fps} fps; allowed: {clips.data.fps}, that of {clips.data.root}")
+        every = list(range(len(data)))
+        more = ClipDataset(data, every, clips.n_frames, clips.n_steps, clips.image_size, cfg.cache_gb, cfg.min_change)
+        sources.append((more, weight))
+    return Mixture(sources)
