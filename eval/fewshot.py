@@ -66,11 +66,7 @@ class Cell:
 def main(cfg: Config) -> dict:
     print(dump(cfg))
     n_all = _check(cfg)
-    cells = [
-        Cell(*each)
-        for each in itertools.product(cfg.policies, cfg.pretrain, cfg.demos, cfg.seeds)
-        if each[2] < n_all or each[1] == "scratch"
-    ]
+    cells = cells_of(cfg, n_all)
     make_folder(cfg.output)
 
     # Pretrain once for each head and kind, whatever the seed of tuning.
@@ -84,6 +80,12 @@ def main(cfg: Config) -> dict:
         if mine:
             _roll_out(cfg, demos, mine)
     return report(cfg.output, cfg.robot, cfg.circles)
+
+
+def cells_of(cfg: Config, n_all: int) -> list[Cell]:
+    """The named cells; from all `n_all` demonstrations none is pretrained."""
+    every = itertools.product(cfg.policies, cfg.pretrain, cfg.demos, cfg.seeds)
+    return [Cell(*each) for each in every if each[2] < n_all or each[1] == "scratch"]
 
 
 def _check(cfg: Config) -> int:
