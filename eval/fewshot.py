@@ -10,6 +10,7 @@ import itertools
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Literal, get_args
 
 import yaml
 
+from eval.episodes import read_episodes
 from eval.fewshot_report import report
 from eval.rollout import Config as RolloutConfig
 from videopolicy.config import dump, launch, load
@@ -185,6 +187,10 @@ def _roll_out(cfg: Config, demos: int, cells: Sequence[Cell]) -> None:
     """Beside policies that were rolled out before, which stay in the report."""
     folder = cfg.output / f"rollout/{demos}"
     make_folder(folder)
+    done = Counter(record["policy"] for record in read_episodes(folder))
+    if all(done[cell.name] >= cfg.n_episodes for cell in cells):
+        print(f"[rollout of {demos}] done before", flush=True)
+        return
     path = folder / "config.yaml"
     before = yaml.safe_load(path.read_text())["policies"] if path.is_file() else {}
     policies = before | {c.name: str(cfg.output / "tune" / c.name) for c in cells}

@@ -71,7 +71,7 @@ def main(cfg: Config) -> dict[str, float]:
     mixed = open_mixture(cfg.data, cfg.mix, clips)
     if mixed is not clips and (cfg.augment.copies or cfg.augment.backdrop or cfg.augment.kind != "none"):
         raise BadInput(
-            "augment.copies, .backdrop and .kind are of one dataset's camera, but mix has more; allowed: none"
+            "augment has kind, copies or backdrop, of one dataset's cameras, but mix names more; allowed: none"
         )
     labels = mixed.label_statistics()
     backbone = ImageBackbone(cfg.backbone)
