@@ -10,8 +10,7 @@ import itertools
 import os
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from typing import Literal, get_args
 
 import yaml
 
-from eval.episodes import read_episodes
 from eval.fewshot_report import report
 from eval.rollout import Config as RolloutConfig
+from eval.suites import N_EACH, N_POSITIONS
 from videopolicy.config import dump, launch, load
 from videopolicy.data.files import make_folder, replace
 from videopolicy.data.lerobot import Dataset
@@ -30,6 +29,7 @@ from videopolicy.training import checkpoint
 
 Kind = Literal["para", "regression"]
 Pretrain = Literal["scratch", "2d", "3d"]
+OTHER = "name another output, or remove it"
 CONFIGS = Path(__file__).parent.parent / "configs/fewshot"
 
 
@@ -86,8 +86,13 @@ def main(cfg: Config) -> dict:
 
 def cells_of(cfg: Config, n_all: int) -> list[Cell]:
     """The named cells; from all `n_all` demonstrations none is pretrained."""
-    every = itertools.product(cfg.policies, cfg.pretrain, cfg.demos, cfg.seeds)
-    return [Cell(*each) for each in every if each[2] < n_all or each[1] == "scratch"]
+    every = dict.fromkeys(itertools.product(cfg.policies, cfg.pretrain, cfg.demos, cfg.seeds))
+    found = [Cell(*each) for each in every if each[2] < n_all or each[1] == "scratch"]
+    if not found:
+        raise BadInput(
+            f"pretrain is {list(cfg.pretrain)}, but demos only {n_all}, which is from scratch; allowed: scratch"
+        )
+    return found
 
 
 def _check(cfg: Config) -> int:
@@ -108,8 +113,12 @@ def _check(cfg: Config) -> int:
     for demos in cfg.demos:
         if not 1 <= demos <= n_all:
             raise BadInput(f"demos has {demos}; allowed: 1 to the {n_all} demonstrations of {cfg.robot}")
-    if any(pretrain != "scratch" for pretrain in cfg.pretrain) and Dataset(cfg.circles).overlay is None:
-        raise BadInput(f"circles is {cfg.circles}, in which a robot is seen; allowed: data of --overlay circle")
+    if cfg.n_episodes > N_POSITIONS * N_EACH:
+        raise BadInput(f"n_episodes is {cfg.n_episodes}; allowed: 1 to {N_POSITIONS * N_EACH}, which few_shot has")
+    if any(pretrain != "scratch" for pretrain in cfg.pretrain):
+        overlay = Dataset(cfg.circles).overlay or {}
+        if overlay.get("kind") != "circle" or overlay.get("robot") == "shown":
+            raise BadInput(f"circles is {cfg.circles}, in which a robot is seen; allowed: data of --overlay circle")
     return n_all
 
 
@@ -128,8 +137,23 @@ class Training:
         return [sys.executable, script, f"--config_path={CONFIGS / self.recipe}", f"--run={self.run}", *words]
 
     def done(self) -> bool:
+        """`BadInput` where the run is there, and is of other data, another recipe or another source."""
         found = checkpoint.latest(self.run) if self.run.is_dir() else None
-        return found is not None and checkpoint.read_state(found)["step"] >= self.n_steps
+        if found is None or (state := checkpoint.read_state(found))["step"] < self.n_steps:
+            return False
+        asked = dict(leaves(yaml.safe_load((CONFIGS / self.recipe).read_text()))) | self.options
+        asked |= {"run": self.run, "train.n_steps": self.n_steps, "train.val_every": self.n_steps}
+        asked |= {"train.warmup": warmup(self.n_steps)}
+        made = dict(leaves(checkpoint.read_config(found)))
+        if differ := [name for name, value in asked.items() if str(made.get(name)) != str(value)]:
+            name = differ[0]
+            raise BadInput(f"{self.run} was trained with {name} {made.get(name)}, not {asked[name]}; {OTHER}")
+        source = self.options.get("init_from")
+        if source is not None:
+            digest = checkpoint.weights_digest(checkpoint.find(Path(str(source))))
+            if state.get("init_from") != digest:
+                raise BadInput(f"{self.run} was tuned from other weights than {source} has now; {OTHER}")
+        return True
 
 
 def _pretraining(cfg: Config, kind: Kind, pretrain: Pretrain) -> Training:
@@ -166,7 +190,20 @@ def _train(cfg: Config, trainings: Sequence[Training]) -> None:
 
 def _length(training: Training) -> list[str]:
     n = training.n_steps
-    return [f"--train.n_steps={n}", f"--train.val_every={n}", f"--train.warmup={min(40, max(1, n // 10))}"]
+    return [f"--train.n_steps={n}", f"--train.val_every={n}", f"--train.warmup={warmup(n)}"]
+
+
+def warmup(n_steps: int) -> int:
+    return min(40, max(1, n_steps // 10))
+
+
+def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """A configuration's keys, as the command line has them, and their values."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _run(run: Path, command: list[str]) -> None:
@@ -187,16 +224,11 @@ def _roll_out(cfg: Config, demos: int, cells: Sequence[Cell]) -> None:
     """Beside policies that were rolled out before, which stay in the report."""
     folder = cfg.output / f"rollout/{demos}"
     make_folder(folder)
-    done = Counter(record["policy"] for record in read_episodes(folder))
-    if all(done[cell.name] >= cfg.n_episodes for cell in cells):
-        print(f"[rollout of {demos}] done before", flush=True)
-        return
     path = folder / "config.yaml"
     before = yaml.safe_load(path.read_text())["policies"] if path.is_file() else {}
     policies = before | {c.name: str(cfg.output / "tune" / c.name) for c in cells}
     file = folder / "suite.yaml"
     asked = {"output": str(folder), "policies": policies, "n_episodes": cfg.n_episodes}
-    replace(file, lambda to: to.write_text(yaml.safe_dump(asked)))
     recipe = yaml.safe_load((CONFIGS / "rollout.yaml").read_text())
     replace(file, lambda to: to.write_text(yaml.safe_dump(recipe | asked)))
     load(RolloutConfig, ["--config_path", str(file)])

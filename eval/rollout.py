@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from eval.episodes import FILE, finished
+from eval.lineage import check_lineage
 from eval.pool import Pool
 from eval.positions import Shift
 from eval.suites import SPLITS, TRAINED_ON, Split, Trial, trials
@@ -105,6 +106,7 @@ def main(cfg: Config) -> list[dict]:
                 f" {data_root} ({select}); compare like with like"
             )
         data_root, select = Path(config["data"]["root"]), config["data"]["select"]
+        check_lineage(name, Path(run), cfg.splits if cfg.suite is None else ())
         if cfg.n_execute > policy.head.n_steps:
             raise BadInput(
                 f"n_execute is {cfg.n_execute}; allowed: at most the {policy.head.n_steps} steps of {name}'s chunks"
@@ -126,22 +128,38 @@ def main(cfg: Config) -> list[dict]:
     with lock_folder(cfg.output):
         records = finished(cfg.output, about, {c.name: c.digest for c in contestants}, seeds)
         replace_file(cfg.output / "config.yaml", lambda path: path.write_text(dump(cfg)))
-        with Pool(cfg.n_workers) as pool:
-            look = {"kind": "describe", "image_size": image_size, "task": task.name if task else None}
-            (_, scene), *_ = pool.run([look])
-            print(f"camera self-test passed: markers within {scene['errors'].max():.2f} px")
-            about |= {"commit": commit()}
-            for contestant in contestants:
-                its = {k: j for k, j in jobs.items() if not contestant.oracle or k[1] < cfg.n_oracle}
-                run_missing(cfg, pool, contestant, its, records, dataset.fps, image_size, about)
-            if pool.n_restarts:
-                print(f"{pool.n_restarts} simulator(s) died or hung and were replaced; their episodes were repeated")
+        wanted = [(c, {k: j for k, j in jobs.items() if not c.oracle or k[1] < cfg.n_oracle}) for c in contestants]
+        if any((c.name, *key) not in records for c, its in wanted for key in its):
+            run_all(cfg, wanted, records, dataset.fps, image_size, about, task)
+        else:
+            print("all of these episodes are there")
     for name in (c.name for c in contestants if task is not None):
         found = rates([r["outcome"] for r in records.values() if r["policy"] == name])
         low, high = found["wilson95"]
         placed = f"{found['place']} % of {found['n']} placed (Wilson 95 % {low} to {high})"
         print(f"{name}: {placed}, {found['grasp']} % lifted and not placed")
     return list(records.values())
+
+
+def run_all(
+    cfg: Config,
+    wanted: list[tuple[Contestant, dict[tuple[str, int], Trial | TaskTrial]]],
+    records: dict[tuple[str, str, int], dict],
+    fps: int,
+    image_size: int,
+    about: dict[str, str],
+    task: Task | None,
+) -> None:
+    """Start simulators, test their camera, and run what is missing of every contestant's episodes."""
+    with Pool(cfg.n_workers) as pool:
+        look = {"kind": "describe", "image_size": image_size, "task": task.name if task else None}
+        (_, scene), *_ = pool.run([look])
+        print(f"camera self-test passed: markers within {scene['errors'].max():.2f} px")
+        about = about | {"commit": commit()}
+        for contestant, its in wanted:
+            run_missing(cfg, pool, contestant, its, records, fps, image_size, about)
+        if pool.n_restarts:
+            print(f"{pool.n_restarts} simulator(s) died or hung and were replaced; their episodes were repeated")
 
 
 def episode_jobs(

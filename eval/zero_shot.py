@@ -34,7 +34,7 @@ def heatmap_errors(folder: Path, robot: Path, circles: Path) -> list[dict]:
                 continue
             clips = _clips(root, policy, steps)
             chosen = spread(len(clips), N_CLIPS)
-            batch = torch.utils.data.default_collate([clips[i] for i in chosen])
+            batch = torch.utils.data.default_collate([_needed(clips[i]) for i in chosen])
             episodes = np.array([clips.samples[i][0] for i in chosen])
             error = _error(_pixels(policy, batch, clips.data, episodes.tolist()), batch)
             stays = _error(batch["start_pixel"][:, None].expand_as(batch["pixel"]), batch)
@@ -61,8 +61,10 @@ def transfer_sheet(folder: Path, robot: Path, circles: Path) -> list[tuple[str, 
         for root in (circles, robot):
             if (root / "meta/info.json").is_file():
                 clips = _clips(root, policy, steps)
-                batches.append([clips[i] for i in spread(len(clips), N_ROWS + 2)[1:-1]])
-        batch = torch.utils.data.default_collate([clip for clips_ in batches for clip in clips_])
+                batches += [_needed(clips[i]) for i in spread(len(clips), N_ROWS + 2)[1:-1]]
+        if not batches:
+            continue
+        batch = torch.utils.data.default_collate(batches)
         with torch.inference_mode():
             prediction = policy.read(batch["frames"][:, 0], batch["start_pixel"])
             pixel = policy.head.pixels(prediction)
@@ -81,6 +83,11 @@ def _runs(folder: Path) -> Iterator[tuple[Path, FeaturePolicy, int]]:
     for latest in sorted(folder.glob("*/latest")):
         policy, config = load(latest.parent, acting=False)
         yield latest.parent, policy, config["head"]["n_steps"]
+
+
+def _needed(sample: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What all datasets have."""
+    return {name: sample[name] for name in ("frames", "start_pixel", "pixel", "valid")}
 
 
 def _clips(root: Path, policy: FeaturePolicy, n_steps: int) -> ClipDataset:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,10 @@ def test_cells_are_those_of_the_tables() -> None:
     assert len(cells) == len(set(cells)) == 2 * 3 * 5 * 2 + 2 * 2
     assert {c.pretrain for c in cells if c.demos == 256} == {"scratch"}
     assert Cell("regression", "3d", 10, 1) in cells
+    twice = load(Config, ["--config_path", str(SUITE), "--demos", "[5, 5]"])
+    assert len(cells_of(twice, 256)) == 2 * 3 * 2
+    with pytest.raises(BadInput, match=r"all 256 demos are only from scratch; allowed: scratch"):
+        cells_of(load(Config, ["--config_path", str(SUITE), "--demos", "[256]", "--pretrain", "[3d]"]), 256)
 
 
 def test_a_cell_is_pretrained_tuned_rolled_out_and_reported(
@@ -97,6 +102,16 @@ def test_a_cell_is_pretrained_tuned_rolled_out_and_reported(
     assert fewshot.main(small(data, tmp_path))["rows"] == summary["rows"]
     assert "1 of 1 trainings are done" in capsys.readouterr().out
     assert (tmp_path / "rollout/1/episodes.jsonl").read_text() == before
+
+    # What is there is not what is asked for: nothing is run, and nothing is taken for it.
+    shutil.copytree(data / "robot", tmp_path / "other")
+    with pytest.raises(BadInput, match=r"para_2d_1_0 was trained with data\.root .*robot, not .*other; name another"):
+        fewshot.main(dataclasses.replace(small(data, tmp_path), robot=tmp_path / "other"))
+    cfg = dataclasses.replace(small(data, tmp_path), n_steps_pretrain=2)
+    with pytest.raises(
+        BadInput, match=r"para_2d_1_0 was tuned from other weights than .*para_2d has now; name another"
+    ):
+        fewshot.main(cfg)
 
 
 def line(policy: str, number: int, outcome: str) -> dict:
@@ -133,6 +148,7 @@ def test_the_table_is_of_what_was_rolled_out(tmp_path: Path) -> None:
         ({"seeds": (-1,)}, r"seeds has -1; allowed: from 0 on"),
         ({"pretrain": ("4d",)}, r"pretrain is '4d'; allowed: 'scratch', '2d', '3d'"),
         ({"policies": ("act",)}, r"policies is 'act'; allowed: 'para', 'regression'"),
+        ({"n_episodes": 101}, r"n_episodes is 101; allowed: 1 to 100, which few_shot has"),
         ({"n_parallel": 0}, r"n_parallel is 0; allowed: at least 1"),
     ],
 )

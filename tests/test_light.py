@@ -19,6 +19,7 @@ from videopolicy.heads.choice import HeadKind
 from videopolicy.training import checkpoint
 from videopolicy.types import Observation
 
+AUGMENTED = {"augment__kind": "camera", "augment__appearance": 0.7, "augment__backdrop": 0.7}
 SMALL_ACT = {"width": 32, "feedforward": 64, "n_heads": 2, "n_encoder_layers": 1}
 
 
@@ -44,9 +45,7 @@ def test_every_head_trains_and_acts(written_dataset: Path, tmp_path: Path, kind:
 
 
 @pytest.mark.parametrize(
-    ("kind", "augment"),
-    [("para", {}), ("para", {"augment__kind": "camera", "augment__appearance": 0.7}), ("act", {})],
-    ids=["para", "para, augmented", "act"],
+    ("kind", "augment"), [("para", {}), ("para", AUGMENTED), ("act", {})], ids=["para", "para, augmented", "act"]
 )
 def test_interrupted_is_uninterrupted(written_dataset: Path, tmp_path: Path, kind: str, augment: dict) -> None:
     """Two steps and two more are four steps: the same losses, from the same pictures, dropout and latents."""

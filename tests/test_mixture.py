@@ -74,6 +74,8 @@ def test_it_trains_and_goes_on(written_dataset: Path, other: Path, tmp_path: Pat
         train("turned", augment__kind="camera")
     with pytest.raises(BadInput, match=r"mix has weight 0\.0 for .*; allowed: above 0 to 100"):
         train("none", mix=f"{{{other}: 0.0}}")
+    with pytest.raises(BadInput, match=r"which is among what is trained on already; allowed: other datasets"):
+        train("twice", mix=f"{{{written_dataset}: 1.0}}")
     with pytest.raises(BadInput, match="nowhere"):
         train("nowhere", mix=f"{{{tmp_path}/nowhere: 1.0}}")
 

@@ -11,6 +11,7 @@ from builders import FPS, agentview, episode
 from flows import config
 from safetensors.torch import load_file, save_file
 
+from eval.lineage import check_lineage
 from train_stages import light
 from videopolicy import policy
 from videopolicy.data.episode import TrackedEpisode
@@ -100,6 +101,40 @@ def test_bins_keep_the_meaning_they_were_trained_with(
     assert tuned["waypoints"] == scratch["waypoints"] != theirs["waypoints"]
 
 
+def test_another_kind_of_head_begins_anew(
+    runs: Path, written_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """However alike its shapes: of it nothing is taken over, nor what its coordinates are measured in."""
+    one = {"data__n_train_episodes": 1, "train__n_steps": 1}
+    train(tmp_path / "tuned", written_dataset, head__kind="regression", init_from=runs / "para_3d", **one)
+    said = capsys.readouterr().out
+    assert "backbone.net (" in said
+    assert "begun anew: head.net (" in said
+    train(tmp_path / "scratch", written_dataset, head__kind="regression", **one)
+    tuned, scratch = (weights(tmp_path / name)["head.position_mean"] for name in ("tuned", "scratch"))
+    assert torch.equal(tuned, scratch)
+
+
+def test_what_was_trained_on_is_remembered(runs: Path, written_dataset: Path, tmp_path: Path) -> None:
+    """By all that a run was begun from: an axis must not test where any of it stood."""
+    train(tmp_path / "tuned", written_dataset, init_from=runs / "para_2d", train__n_steps=1)
+    seen = checkpoint.read_state(checkpoint.find(tmp_path / "tuned"))["seen"]
+    assert seen == [{"root": str(written_dataset), "select": "all", "positions": False}] * 2
+    check_lineage("tuned", tmp_path / "tuned", ("left_right", "few_shot"))
+    on_the_grid = tmp_path / "grid"
+    shutil.copytree(checkpoint.find(tmp_path / "tuned"), on_the_grid)
+    state = json.loads((on_the_grid / checkpoint.STATE).read_text())
+    state["seen"][1]["positions"] = True
+    (on_the_grid / checkpoint.STATE).write_text(json.dumps(state))
+    sign(on_the_grid, checkpoint.STATE)
+    check_lineage("tuned", on_the_grid, ("few_shot",))
+    words = (
+        r"tuned was also trained on .* \(all\), where the positions that left_right tests may have been seen; allowed"
+    )
+    with pytest.raises(BadInput, match=words):
+        check_lineage("tuned", on_the_grid, ("left_right",))
+
+
 def test_it_begins_where_the_source_ended_and_goes_on_after_a_stop(
     runs: Path, written_dataset: Path, tmp_path: Path
 ) -> None:
@@ -145,6 +180,15 @@ def test_what_tracks_cannot_teach_is_named(tracks: Path, tmp_path: Path) -> None
     assert not (tmp_path / "run").exists()
 
 
+def test_heights_are_not_made_up(runs: Path, tracks: Path, written_dataset: Path, tmp_path: Path) -> None:
+    """Neither by tracks mixed into demonstrations, nor where a source knows what heights are."""
+    words = r"head\.labels is '3d', but the data has tracks of pixels alone; allowed for it: '2d'"
+    for keys in ({"data__root": tracks}, {"data__root": written_dataset, "mix": f"{{{tracks}: 3.0}}"}):
+        with pytest.raises(BadInput, match=words):
+            light.main(config(light.Config, "light", run=tmp_path / "run", init_from=runs / "para_3d", **keys))
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_cannot_be_taken_over_is_named(runs: Path, written_dataset: Path, tmp_path: Path) -> None:
     def refused(words: str, **keys: object) -> None:
         with pytest.raises(BadInput, match=words):
@@ -152,6 +196,11 @@ def test_what_cannot_be_taken_over_is_named(runs: Path, written_dataset: Path, t
         assert not (tmp_path / "run").exists()
 
     refused(r"no checkpoint in .*nowhere", init_from=tmp_path / "nowhere")
+    refused(
+        r"head\.n_steps is 3, but init_from .* was trained with 6; allowed: the same",
+        init_from=runs / "para_3d",
+        head__n_steps=3,
+    )
     words = r"backbone\.context is 'start', but init_from .* was trained with 'none'; allowed: the same"
     refused(words, init_from=runs / "para_3d", backbone__context="start")
     broken = tmp_path / "broken"

@@ -13,17 +13,17 @@ import torch
 from train_stages.leak import LeakMeter
 from train_stages.previews import Pointing, PreviewConfig, Previews
 from train_stages.report import describe, describe_labels
-from train_stages.validation import Validation, first_observation
+from train_stages.validation import Validation, first_observation, located
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
+from videopolicy.backbones.tuning import fitted
 from videopolicy.config import launch
 from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
-from videopolicy.heads.heatmap import HeatmapHead, Heatmaps
-from videopolicy.heads.regression import PixelRegressionHead
+from videopolicy.heads.heatmap import Heatmaps
 from videopolicy.policy import FeaturePolicy
 from videopolicy.training import checkpoint, preflight, restoring
 from videopolicy.training.balance import Balance
@@ -88,7 +88,7 @@ def main(cfg: Config) -> dict[str, float]:
     stage_one = backbone.start
     source = None
     if cfg.init_from is not None and is_stage_two(cfg.init_from):
-        source = open_source(cfg.init_from, "joint", cfg.backbone, SAME)
+        source = open_source(cfg.init_from, "joint", cfg.backbone, SAME, cfg.head, data.fps)
         restoring.check_frozen(source.path, source.state, backbone.identity)
         labels, stage_one = source.labels(labels, cfg.head), source.digest
     elif cfg.init_from is not None:
@@ -98,7 +98,7 @@ def main(cfg: Config) -> dict[str, float]:
     head = make_head(cfg.head, backbone, labels, data.fps)
     objective = JointObjective(backbone, head, cfg.head_sigma_min, cfg.fixed_noise, cfg.loss_balance)
     if source is not None:
-        accelerator.print(transfer(source, objective))
+        accelerator.print(transfer(source, objective, cfg.head, fitted))
     groups = {
         "unet": (backbone.unet_parameters(), cfg.lr_unet),
         "head": ([*head.parameters(), backbone.start_embedding], cfg.lr_head),
@@ -132,11 +132,9 @@ def main(cfg: Config) -> dict[str, float]:
 
     def point(chosen: list[int]) -> Pointing:
         """What the policy says of held-out clips' first frames: a pixel for each step."""
-        if isinstance(head, HeatmapHead | PixelRegressionHead) and not head.acts:
-            batch = torch.utils.data.default_collate([val_clips[i] for i in chosen])
-            device = accelerator.device
-            prediction = policy.read(batch["frames"][:, 0].to(device), batch["start_pixel"].to(device))
-            return prediction if isinstance(prediction, Heatmaps) else None, head.pixels(prediction).cpu()
+        if not head.acts:
+            prediction, pixel = located(policy, torch.utils.data.default_collate([val_clips[i] for i in chosen]))
+            return prediction if isinstance(prediction, Heatmaps) else None, pixel
         seen = [first_observation(data, val_clips, i, val_clips[i]["frames"][0]) for i in chosen]
         prediction = policy.predict(seen)
         positions = [c.position for c in head.decode(prediction, [o.camera for o in seen])]

@@ -6,6 +6,7 @@ accelerate launch train_stages/light.py --config_path configs/light_para.yaml
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from videopolicy.data.backdrop import backdrops_of, draw_backdrop
 from videopolicy.data.copy_paste import copies_of
 from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder
-from videopolicy.data.mixture import open_mixture
+from videopolicy.data.mixture import open_mixture, seen
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.policy import FeaturePolicy
@@ -75,15 +76,19 @@ def main(cfg: Config) -> dict[str, float]:
         )
     labels = mixed.label_statistics()
     backbone = ImageBackbone(cfg.backbone)
-    source = None if cfg.init_from is None else open_source(cfg.init_from, "light", cfg.backbone, SAME)
+    source = (
+        None if cfg.init_from is None else open_source(cfg.init_from, "light", cfg.backbone, SAME, cfg.head, data.fps)
+    )
     if source is not None:
         labels = source.labels(labels, cfg.head)
     head = make_head(cfg.head, backbone, labels, data.fps)
-    begun = {} if source is None else {"init_from": source.digest}
+    begun: dict[str, Any] = {"seen": [*seen(cfg.data, mixed), *(source.seen if source is not None else [])]}
+    if source is not None:
+        begun["init_from"] = source.digest
     copies = copies_of(clips).to(accelerator.device) if cfg.augment.copies else None
     objective = HeadObjective(backbone, head, cfg.loss_balance, copies)
     if source is not None:
-        accelerator.print(transfer(source, objective))
+        accelerator.print(transfer(source, objective, cfg.head))
     groups = {
         "backbone": ([p for p in backbone.net.parameters() if p.requires_grad], cfg.lr_backbone),
         "head": ([*head.parameters(), backbone.start_embedding], cfg.lr_head),

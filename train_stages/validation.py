@@ -1,10 +1,11 @@
 """How well a policy's chunks agree with held-out ones, and a picture of its heatmaps."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from videopolicy.data.dataset import ClipDataset
@@ -29,6 +30,15 @@ def first_observation(
     return Observation(
         picture.numpy(), data.camera_of(episode), data.state(episode)[clips.shown[episode][t], :3], 0.0, 0.0
     )
+
+
+def located(policy: FeaturePolicy, batch: dict[str, Tensor]) -> tuple[Any, Float[Tensor, "batch step 2"]]:
+    """What a head that only says where makes of a batch's first pictures: its prediction, and pixels."""
+    head = policy.head
+    assert isinstance(head, HeatmapHead | PixelRegressionHead)
+    device = next(head.parameters()).device
+    prediction = policy.read(batch["frames"][:, 0].to(device), batch["start_pixel"].to(device))
+    return prediction, head.pixels(prediction).cpu()
 
 
 class Validation:
@@ -81,11 +91,8 @@ class Validation:
 
     def _located(self, preview: Path | None) -> dict[str, float]:
         """Of a head that says where, and no more: it needs no cameras."""
-        head, batch = self.policy.head, self.batch
-        assert isinstance(head, HeatmapHead | PixelRegressionHead)
-        device = next(head.parameters()).device
-        prediction = self.policy.read(batch["frames"][:, 0].to(device), batch["start_pixel"].to(device))
-        pixel = head.pixels(prediction).cpu()
+        batch = self.batch
+        prediction, pixel = located(self.policy, batch)
         if preview is not None and isinstance(prediction, Heatmaps):
             save_heatmaps(preview, batch, prediction.heatmap, pixel, self.policy.image_size)
         away = (pixel - batch["pixel"]).norm(dim=-1)[batch["valid"]]

@@ -40,7 +40,8 @@ class ImageConfig:
     name: Literal["efficientnet_lite0", "dinov2_vits14", "dinov3_vits16"] = "efficientnet_lite0"
     weights: str = "pretrained"  # from package or hub; else a file, a folder that holds one, or "random"
     image_size: tuple[int, int] = (448, 448)  # (width, height), multiples of the network's patch
-    context: Literal["none", "start"] = "none"  # start: every cell is also told the features at the start keypoint
+    # start: every cell is also told the features at the start keypoint, unseen by heads that read a ViT's class token.
+    context: Literal["none", "start"] = "none"
 
     def __post_init__(self) -> None:
         if self.name in PATCH and any(n % PATCH[self.name] or n < 2 * PATCH[self.name] for n in self.image_size):

@@ -93,7 +93,8 @@ def shown(
     height, width = frames.shape[2:4]
     x = rearrange(frames, "b f h w c -> b f c h w").float() / 255
     colour = look.colour.float()
-    x = torch.einsum("boc,bfchw->bfohw", colour[:, :, :3], x) + colour[:, None, :, 3, None, None]
+    with torch.autocast(x.device.type, enabled=False):  # bf16 would be two grey levels off
+        x = torch.einsum("boc,bfchw->bfohw", colour[:, :, :3], x) + colour[:, None, :, 3, None, None]
     light = F.interpolate(look.light[:, None].float(), (height, width), mode="bicubic", align_corners=True).exp()
     x = x * light[:, None]
     high = share_of(look.cloud, (height, width))

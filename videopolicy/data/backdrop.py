@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from videopolicy.data.appearance import Cloud, draw_cloud, paint_of
 from videopolicy.data.dataset import ClipDataset, Maps
+from videopolicy.data.splits import spread
 from videopolicy.errors import BadInput
 
 N_PICTURES = 200  # of a camera, evenly spread, that its median is of
@@ -87,6 +88,7 @@ def parted(
 def backdrops_of(clips: ClipDataset) -> dict[int, Maps]:
     """Of each episode's frames (frame height width 3), the backdrop of its camera: the median of what that recorded.
 
+    A thing that stands in the same place in most episodes, such as a fixed plate, is part of it and is painted over.
     `BadInput` where a camera has recorded fewer than three episodes.
     """
     cameras: list[tuple[np.ndarray, list[int]]] = []
@@ -105,8 +107,10 @@ def backdrops_of(clips: ClipDataset) -> dict[int, Maps]:
                 f"augment.backdrop needs {N_EPISODES} episodes or more of each camera, but {clips.data.root} has"
                 f" {len(episodes)} of the camera of episode {episodes[0]}; allowed for it: 0"
             )
-        each = -(-N_PICTURES // len(episodes))
-        pictures = [clips.frames(e)[np.linspace(0, clips.data.length(e) - 1, each).astype(int)] for e in episodes]
-        backdrop = np.median(np.concatenate(pictures), axis=0).astype(np.uint8)
+        # Spread over all that the camera recorded: first pictures alone would have the arm at its start in each.
+        every = [(e, i) for e in episodes for i in range(clips.data.length(e))]
+        pictures = np.stack([clips.frames(e)[i] for e, i in (every[k] for k in spread(len(every), N_PICTURES))])
+        rows = [np.median(pictures[:, row], axis=0) for row in range(pictures.shape[1])]  # all at once takes gigabytes
+        backdrop = np.stack(rows).astype(np.uint8)
         found |= {e: np.broadcast_to(backdrop, (clips.data.length(e), *backdrop.shape)) for e in episodes}
     return found

@@ -17,7 +17,7 @@ Clip = tuple[str, int, int]  # of which dataset, its episode and frame
 class Mixture(TorchDataset):
     """For each clip of the first dataset, `weight` clips of each other one: evenly spread over it, or over and over.
 
-    An epoch is every clip of the first one once. Samples hold what all sources know.
+    An epoch is every clip of the first one once. Samples hold rotations where all sources do.
     """
 
     def __init__(self, sources: list[tuple[ClipDataset, float]]) -> None:
@@ -26,6 +26,7 @@ class Mixture(TorchDataset):
         self.n_frames, self.size = first.n_frames, first.size
         counts = [max(1, round(weight * len(first))) for _, weight in sources]
         self._places = [(k, i) for k, n in enumerate(counts) for i in _spread(len(self.sources[k]), n)]
+        self._rotations = all(c.data.rotation(e) is not None for c in self.sources for e in c.shown)
         self.samples: list[Clip] = [
             (str(self.sources[k].data.root), *self.sources[k].samples[i]) for k, i in self._places
         ]
@@ -36,7 +37,7 @@ class Mixture(TorchDataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         k, i = self._places[index]
         sample = self.sources[k][i]
-        return {name: value for name, value in sample.items() if name != "rotation"}
+        return {name: value for name, value in sample.items() if name != "rotation" or self._rotations}
 
     @property
     def digest(self) -> str:
@@ -44,11 +45,14 @@ class Mixture(TorchDataset):
         return "+".join(clips.digest for clips in self.sources)
 
     def label_statistics(self) -> dict:
-        """Of all sources' labels, each clip counted as often as it is shown; ranges are those of all together."""
+        """Of all sources' labels: ranges of all together, means by how many clips of each are shown.
+
+        Numbers of waypoints count each clip once.
+        """
         found = [clips.label_statistics() for clips in self.sources]
         shown = np.bincount([k for k, _ in self._places], minlength=len(found))
         numbers = ("waypoints", "outside_image", "past_end", "start_outside_image")
-        merged: dict[str, Any] = {name: sum(f[name] for f in found) for name in numbers} | {"rotation": False}
+        merged: dict[str, Any] = {name: sum(f[name] for f in found) for name in numbers} | {"rotation": self._rotations}
         if any(f["height"] is None for f in found):
             return merged | dict.fromkeys(("height", "position_mean", "position_std"))
         share = shown / shown.sum()
@@ -63,6 +67,19 @@ class Mixture(TorchDataset):
         }
 
 
+def seen(cfg: DataConfig, clips: ClipDataset | Mixture) -> list[dict[str, Any]]:
+    """What is trained on, for evaluations that must not test on it: datasets, what was selected, whether on a grid."""
+    sources = clips.sources if isinstance(clips, Mixture) else [clips]
+    return [
+        {
+            "root": str(each.data.root),
+            "select": "all" if i else cfg.select,
+            "positions": any("row" in extra or "bowl_xy" in extra for extra in each.data.extras()),
+        }
+        for i, each in enumerate(sources)
+    ]
+
+
 def _spread(total: int, n: int) -> list[int]:
     """`n` of `total` indices: each as often as any other, or once more; evenly spread."""
     whole, rest = divmod(n, total)
@@ -72,8 +89,8 @@ def _spread(total: int, n: int) -> list[int]:
 def open_mixture(cfg: DataConfig, mix: dict[str, float], clips: ClipDataset) -> ClipDataset | Mixture:
     """`clips`, which `cfg` chose, mixed with all episodes of other datasets; themselves where there are none.
 
-    `mix` is from a dataset's folder to its weight. `BadInput` for weights that are none, and for a dataset at another
-    rate.
+    `mix` is from a dataset's folder to its weight. `BadInput` for weights that are none, for a dataset that is there
+    already, whose held out episodes would be trained on, and for one at another rate.
     """
     if not mix:
         return clips
@@ -82,6 +99,8 @@ def open_mixture(cfg: DataConfig, mix: dict[str, float], clips: ClipDataset) -> 
         if not 0 < weight <= 100:
             raise BadInput(f"mix has weight {weight} for {root}; allowed: above 0 to 100")
         data = Dataset(Path(root))
+        if any(data.digest == source.digest for source, _ in sources):
+            raise BadInput(f"mix has {root}, which is among what is trained on already; allowed: other datasets")
         if data.fps != clips.data.fps:
             raise BadInput(f"mix has {root} at {data.fps} fps; allowed: {clips.data.fps}, that of {clips.data.root}")
         every = list(range(len(data)))

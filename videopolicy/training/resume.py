@@ -21,7 +21,7 @@ FATAL = (
     *("architecture", "backbone", "head", "distill", "loss_balance", "fixed_noise", "state"),
     *("train.ema", "train.optimizer", "data.min_change"),
 )
-MAY_DIFFER = ("state.dataset",)
+MAY_DIFFER = ("state.dataset", "state.seen")
 
 
 def check_same(found: Path, config: Any, state: dict) -> str:
