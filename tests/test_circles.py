@@ -164,11 +164,18 @@ def test_other_overlays_are_not_mixed(circles: Dataset, robot: Dataset, config: 
 
 
 def test_a_colour_of_the_scene_is_refused(config: Config, tmp_path: Path) -> None:
+    """Before anything is written; one that jitter has drawn, before its episode is."""
     grey = replace(config, output=tmp_path / "grey", circle=CircleConfig(colour=(125, 127, 124)))
     with pytest.raises(
-        BadInput, match=r"the circle's colour \[125, 127, 124\] occurs in the pictures with the bowl at"
+        BadInput, match=r"the circle's colour \[125, 127, 124\] occurs in the scene: \d+ pixels of 1 pic"
     ):
         collect.main(grey)
+    assert not (tmp_path / "grey/meta").exists()
+    drawn = replace(grey, circle=CircleConfig(colour_jitter=255), seed=352)  # whose first colour is grey
+    with pytest.raises(
+        BadInput, match=r"colour \[119, 134, 114\] occurs in the pictures with the bowl at \[.*\]: \d+ p"
+    ):
+        collect.main(drawn)
     assert not (tmp_path / "grey/data").exists()
 
 
