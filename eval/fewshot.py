@@ -90,7 +90,7 @@ def cells_of(cfg: Config, n_all: int) -> list[Cell]:
     found = [Cell(*each) for each in every if each[2] < n_all or each[1] == "scratch"]
     if not found:
         raise BadInput(
-            f"pretrain is {list(cfg.pretrain)}, but demos only {n_all}, which is from scratch; allowed: scratch"
+            f"pretrain is {list(cfg.pretrain)}, but all {n_all} demos are only from scratch; allowed: scratch"
         )
     return found
 

@@ -9,7 +9,7 @@ import pytest
 from builders import FPS, MARKERS, agentview, background, discs, episode, write_dataset
 
 from eval import fewshot, fewshot_report
-from eval.fewshot import Cell, Config, cells_of
+from eval.fewshot import Cell, Config, Training, cells_of
 from videopolicy.config import load
 from videopolicy.data.dataset import DataConfig, split_episodes
 from videopolicy.data.episode import Episode
@@ -107,11 +107,13 @@ def test_a_cell_is_pretrained_tuned_rolled_out_and_reported(
     shutil.copytree(data / "robot", tmp_path / "other")
     with pytest.raises(BadInput, match=r"para_2d_1_0 was trained with data\.root .*robot, not .*other; name another"):
         fewshot.main(dataclasses.replace(small(data, tmp_path), robot=tmp_path / "other"))
-    cfg = dataclasses.replace(small(data, tmp_path), n_steps_pretrain=2)
+    shutil.rmtree(tmp_path / "pretrain/para_2d")
+    shutil.copytree(tmp_path / "tune/para_2d_1_0", tmp_path / "pretrain/para_2d")
+    options = {"init_from": tmp_path / "pretrain/para_2d", "data.n_train_episodes": 1, "data.root": data / "robot"}
     with pytest.raises(
         BadInput, match=r"para_2d_1_0 was tuned from other weights than .*para_2d has now; name another"
     ):
-        fewshot.main(cfg)
+        Training(tmp_path / "tune/para_2d_1_0", 1, "tune.yaml", options).done()
 
 
 def line(policy: str, number: int, outcome: str) -> dict:

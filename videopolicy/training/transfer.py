@@ -99,7 +99,8 @@ def transfer(
     """
     used = ("backbone.", "head.") if source.head.kind == head.kind else ("backbone.",)  # not what the loss keeps
     theirs = {k: v for k, v in restoring.read_weights(source.path).items() if k.startswith(used)}
-    ours = {k: v for k, v in module.state_dict().items() if k.startswith(used) and not k.startswith(checkpoint.FROZEN)}
+    every = {k: v for k, v in module.state_dict().items() if k.startswith(("backbone.", "head."))}
+    ours = {k: v for k, v in every.items() if not k.startswith(checkpoint.FROZEN)}
     theirs = convert(theirs, ours)
     fits = {k: v for k, v in theirs.items() if k in ours and v.shape == ours[k].shape}
     if others := sorted(k for k in ours if k.startswith("backbone.") and k not in fits):
