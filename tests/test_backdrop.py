@@ -46,18 +46,37 @@ def test_things_and_shadows_are_told_apart() -> None:
     assert (shade[0, 0, :20] == 1).all()
 
 
+def plainly(drawn: Backdrop, **changed: torch.Tensor) -> Backdrop:
+    """One grey without noise, shadows as they were and no other: what is painted is then known."""
+    cloud = dataclasses.replace(drawn.cloud, paint=torch.full((1, 2, 3), 0.6, dtype=torch.float64))
+    known = {"noise": torch.zeros_like(drawn.noise), "shade": torch.ones(1), "dark": torch.ones(1)}
+    return dataclasses.replace(drawn, cloud=cloud, **(known | changed))
+
+
 def test_the_rest_is_painted_over_and_shadows_fall_on_it() -> None:
     frames, plain = scene()
-    one = before(1.0)
-    # One grey, so that what was painted is known.
-    cloud = dataclasses.replace(one.cloud, paint=torch.full((1, 2, 3), 0.6, dtype=torch.float64))
-    one = dataclasses.replace(one, cloud=cloud, noise=torch.zeros_like(one.noise), shade=torch.ones(1))
+    one = plainly(before(1.0))
     out = repainted(frames, plain, one)[0, 0].float()
     assert (out[22:34, 22:34] == frames[0, 0, 22:34, 22:34]).all()
     assert (out[:18] == 153).all()
     np.testing.assert_allclose(out[38:43, 22:42].numpy(), 0.6 * 153, atol=5)
-    unshaded = repainted(frames, plain, dataclasses.replace(one, shade=torch.zeros(1)))[0, 0].float()
+    unshaded = repainted(frames, plain, plainly(one, shade=torch.zeros(1)))[0, 0].float()
     assert (unshaded[38:43, 22:42] == 153).all()
+
+
+def test_another_shadow_falls_where_it_is_bent_to() -> None:
+    """Turned upside down and moved to the right by half a picture: darker there, and nowhere else."""
+    frames, plain = scene()
+    bent = torch.tensor([[[1.0, 0.0, 1.0], [0.0, -1.0, 0.0]]])
+    one = plainly(before(1.0), shade=torch.zeros(1))
+    plain_out, out = (
+        repainted(frames, plain, dataclasses.replace(one, bent=bent, dark=torch.full((1,), dark)))[0, 0].float()
+        for dark in (1.0, 0.5)
+    )
+    ratio = (out / plain_out)[..., 0]
+    np.testing.assert_allclose(ratio[22:34, 53:64].numpy(), 0.5, atol=0.02)
+    assert (ratio[:, :48] == 1).all()
+    assert (ratio[:18] == 1).all()
 
 
 def test_a_share_is_painted_and_the_others_to_no_bit() -> None:
@@ -74,6 +93,10 @@ def test_draws_are_within_their_ranges() -> None:
     assert many.painted.all()
     assert backdrop.SHADE[0] <= many.shade.min() < 0.1
     assert 0.9 * backdrop.SHADE[1] < many.shade.max() <= backdrop.SHADE[1]
+    low, high = backdrop.DARK
+    assert low <= many.dark.min() < low + 0.05
+    assert ((many.dark == 1) | (many.dark <= high)).all()
+    assert 0.2 < (many.dark == 1).float().mean() < 0.4
     strength = many.noise.flatten(1).std(1)
     assert strength.min() < 1
     assert 0.9 * backdrop.NOISE < strength.max() < 1.1 * backdrop.NOISE
