@@ -20,6 +20,7 @@ from videopolicy.backbones.tuning import fitted
 from videopolicy.config import launch
 from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder
+from videopolicy.data.mixture import seen
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
@@ -135,10 +136,10 @@ def main(cfg: Config) -> dict[str, float]:
         if not head.acts:
             prediction, pixel = located(policy, torch.utils.data.default_collate([val_clips[i] for i in chosen]))
             return prediction if isinstance(prediction, Heatmaps) else None, pixel
-        seen = [first_observation(data, val_clips, i, val_clips[i]["frames"][0]) for i in chosen]
-        prediction = policy.predict(seen)
-        positions = [c.position for c in head.decode(prediction, [o.camera for o in seen])]
-        sized = [o.camera.resized(cfg.backbone.image_size) for o in seen]
+        firsts = [first_observation(data, val_clips, i, val_clips[i]["frames"][0]) for i in chosen]
+        prediction = policy.predict(firsts)
+        positions = [c.position for c in head.decode(prediction, [o.camera for o in firsts])]
+        sized = [o.camera.resized(cfg.backbone.image_size) for o in firsts]
         pixels = np.stack([camera.project(p) for camera, p in zip(sized, positions, strict=True)])
         return prediction if isinstance(prediction, Heatmaps) else None, torch.from_numpy(pixels)
 
@@ -160,6 +161,7 @@ def main(cfg: Config) -> dict[str, float]:
                 "frozen": backbone.identity,
                 "labels": labels,
                 "stage_one": stage_one,
+                "seen": [*seen(cfg.data, clips), *(source.seen if source is not None else [])],
             },
             overfit=cfg.data.overfit,
         )
