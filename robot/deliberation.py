@@ -1,7 +1,7 @@
 """From pictures to chunks beside the control loop: the newest picture, the policy, and what it says handed over.
 
 A queue of one: while the policy thinks, pictures pass; it gets the newest one when it has done. What goes wrong with
-camera or policy becomes a hold, or a way to rest, never an exception in the loop.
+camera or policy, or where pictures are kept, becomes a hold, or a way to rest, never an exception in the loop.
 """
 
 import threading
@@ -14,7 +14,9 @@ from robot.clock import Clock
 from robot.connection import Eye
 from robot.control import Control
 from robot.mounting import MountedCamera
+from robot.pictures import Look, Pictures
 from robot.policy_process import PolicyGone
+from videopolicy.errors import BadInput
 from videopolicy.types import ActionChunk, Observation, Policy
 
 IDLE = 0.005  # [s] between looks for a new picture
@@ -30,6 +32,7 @@ class Deliberation:
         self.n_chunks = 0
         self.trouble = ""  # what camera or policy said last when they failed
         self.last: tuple[Observation, ActionChunk] | None = None
+        self.pictures: Pictures | None = None  # where they are kept from now on
         self._used = -np.inf
         self._begun: float | None = None
         self._pending: tuple[float, ActionChunk, float] | None = None
@@ -60,6 +63,13 @@ class Deliberation:
             return None
         self.last = (observation, chunk)
         self.n_chunks += 1
+        if self.pictures is not None:
+            look = Look(observation, chunk, frame.captured, self.control.arm.now(), self.table)
+            try:
+                self.pictures.add(look)
+            except BadInput as error:  # no reason to let go of an arm
+                self.pictures = None
+                self._give_up(f"pictures: {error}")
         return replace(chunk, position=chunk.position + [0.0, 0.0, self.table]), frame.captured
 
     def run(self, clock: Clock) -> None:

@@ -51,6 +51,15 @@ class Kinematics:
         position = np.array([PAN[0] + r * np.cos(pan), PAN[1] + r * np.sin(pan), z])
         return Pose(position, float(_wrapped(np.array(pitch))), roll)
 
+    def joints(self, q: Float[np.ndarray, " 5"]) -> Float[np.ndarray, "6 3"]:
+        """The arm from end to end: on the pan axis at the table, shoulder, elbow, wrist, roll joint, tool point."""
+        pan, lift, elbow, wrist, _ = q
+        pitch = np.array([-lift + UPPER_BEND, -(lift + elbow) + LOWER_BEND, *[-(lift + elbow + wrist)] * 2])
+        length = np.array([UPPER, LOWER, WRIST, self.hand - WRIST])
+        r = np.cumsum([0.0, RADIAL, *length * np.cos(pitch)])
+        z = np.cumsum([0.0, UP, *length * np.sin(pitch)])
+        return np.stack([PAN[0] + r * np.cos(pan), PAN[1] + r * np.sin(pan), z], 1)
+
     def inverse(self, pose: Pose) -> Float[np.ndarray, " 5"]:
         """Joint angles of a tool in front of the pan axis; `Unreachable` says what stands in the way.
 

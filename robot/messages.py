@@ -1,5 +1,6 @@
 """Observations and action chunks as JSON and bytes, between the arm's process and the policy's."""
 
+import base64
 import json
 from typing import Any, BinaryIO
 
@@ -36,21 +37,33 @@ def observation_from_json(entry: dict[str, Any], pixels: UInt8[np.ndarray, " n"]
 
 def chunk_to_json(chunk: ActionChunk) -> dict[str, Any]:
     optional = {"pixel": chunk.pixel, "confidence": chunk.confidence, "rotation": chunk.rotation}
-    return {
+    entry = {
         "position": chunk.position.tolist(),
         "gripper": chunk.gripper.tolist(),
         "period": chunk.period,
         **{key: value.tolist() for key, value in optional.items() if value is not None},
     }
+    if chunk.heatmaps is not None:
+        data = base64.b64encode(chunk.heatmaps.tobytes()).decode()
+        entry["heatmaps"] = {"shape": list(chunk.heatmaps.shape), "base64": data}
+    return entry
 
 
 def chunk_from_json(entry: dict[str, Any]) -> ActionChunk:
     """`ValueError`, `KeyError` or `TypeError` for what is no chunk."""
-    values = {key: np.array(entry[key], float) for key in entry if key != "period"}
+    values = {key: np.array(entry[key], float) for key in entry if key not in ("period", "heatmaps")}
     n = len(values["gripper"])
     if values["position"].shape != (n, 3) or n == 0 or not 0 < float(entry["period"]) < 10:
         raise ValueError(f"{values['position'].shape} positions, {n} openings, period {entry['period']}")
-    return ActionChunk(period=float(entry["period"]), **values)
+    heatmaps = _heatmaps(entry["heatmaps"], n) if "heatmaps" in entry else None
+    return ActionChunk(period=float(entry["period"]), heatmaps=heatmaps, **values)
+
+
+def _heatmaps(entry: dict[str, Any], n_steps: int) -> UInt8[np.ndarray, "step row col"]:
+    steps, rows, cols = entry["shape"]
+    if steps != n_steps:
+        raise ValueError(f"heatmaps of {steps} steps, {n_steps} openings")
+    return np.frombuffer(base64.b64decode(entry["base64"], validate=True), np.uint8).reshape(steps, rows, cols)
 
 
 def receive(file: BinaryIO) -> tuple[dict[str, Any], bytes] | None:

@@ -24,11 +24,16 @@ class PolicyGone(RuntimeError):
 class PolicyProcess:
     """A `Policy`. Use as a context manager, which starts the process and ends it."""
 
-    def __init__(self, run: Path, patience: float = 5.0, threads: int = 1, device: str = "cpu") -> None:
-        """`patience`: [s] for a chunk, after which the process counts as hung and is killed."""
+    def __init__(
+        self, run: Path, patience: float = 5.0, threads: int = 1, device: str = "cpu", heatmaps: bool = False
+    ) -> None:
+        """`patience`: [s] for a chunk, after which the process counts as hung and is killed.
+
+        `heatmaps`: chunks of a pixel-aligned head come with theirs.
+        """
         self.run, self.patience = run, patience
         self._module = ["robot.policy_server"]
-        self._options = [str(run), "--threads", str(threads), "--device", device]
+        self._options = [str(run), "--threads", str(threads), "--device", device, *["--heatmaps"] * heatmaps]
 
     def __enter__(self) -> "PolicyProcess":
         if not self.run.is_dir():

@@ -1,12 +1,13 @@
 """Run a policy on the arm, or on its twin, in real time.
 
-python -m robot.run --policy runs/x --robot configs/robot_so100.yaml [--dry_run] [--seconds 60] [--log runs/robot]
+python -m robot.run --policy runs/x --robot configs/robot_so100.yaml [--dry_run] [--seconds 60] [--pictures]
 
 Ctrl-C takes the arm to its rest, and then its torque off; `stop` and Enter lets go of it at once.
 """
 
 import argparse
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from robot.connection import Connection, connect, kinematics_of
 from robot.control import Control, Tick
 from robot.deliberation import Deliberation
 from robot.mounting import MountedCamera, read_mounted
+from robot.pictures import Pictures
 from robot.policy_process import PolicyProcess
 from robot.program import Requests, confirm, start
 from robot.safety import Safety
@@ -35,6 +37,9 @@ def main() -> None:
     parser.add_argument("--dry_run", action="store_true", help="do everything but send: the arm stays as it is")
     parser.add_argument("--seconds", type=float, default=60.0, help="after which the arm goes to its rest")
     parser.add_argument("--log", type=Path, default=Path("runs/robot"), help="folder of the telemetry, by date")
+    parser.add_argument(
+        "--pictures", action="store_true", help="also keep what the policy saw and said, for robot.timeline"
+    )
     parser.add_argument("--device", default="cpu", help="that the policy computes on: cpu or cuda")
     parser.add_argument("--threads", type=int, default=1, help="that it computes with")
     args = parser.parse_args()
@@ -50,8 +55,9 @@ def main() -> None:
     known = read_mounted(settings.calibration)
     with connect(settings, dry=args.dry_run) as robot:
         arm = robot.arm(known[0])
-        with PolicyProcess(args.policy, threads=args.threads, device=args.device) as policy:
-            run(robot, arm, known[1], known[2], policy, args.seconds, args.log / time.strftime("%Y-%m-%d_%H-%M-%S"))
+        log = args.log / time.strftime("%Y-%m-%d_%H-%M-%S")
+        with PolicyProcess(args.policy, threads=args.threads, device=args.device, heatmaps=args.pictures) as policy:
+            run(robot, arm, known[1], known[2], policy, args.seconds, log, args.pictures)
 
 
 def run(
@@ -62,8 +68,9 @@ def run(
     policy: PolicyProcess,
     seconds: float,
     log: Path,
+    pictures: bool,
 ) -> Control:
-    """Until the control has ended, or for some seconds; telemetry goes into the folder `log`."""
+    """Until the control has ended, or for some seconds; telemetry, and pictures if wanted, go into the folder `log`."""
     settings, clock = robot.settings, robot.clock
     kinematics = kinematics_of(arm)
     safety = Safety(robot.safety(table), kinematics, arm.limits, arm.state.position.copy())
@@ -73,6 +80,7 @@ def run(
     if thinking.think(clock.now()) is None:  # also so that the first one that counts is not the slow first one
         raise BadInput(f"no chunk before the start: {thinking.trouble}")
     make_folder(log)
+    kept = Pictures(log) if pictures else None
     wishes = Requests()
     wishes.listen()
     began = clock.now()
@@ -89,12 +97,17 @@ def run(
 
     control.start()
     try:
-        with Telemetry(log) as telemetry:
+        with Telemetry(log) as telemetry, kept or nullcontext():
+            thinking.pictures = kept
             thread = thinking.thread(clock)
-            cadence = loop.run(control, clock, write, wishes.look, lambda: wishes.park or clock.now() - began > seconds)
+            try:
+                cadence = loop.run(
+                    control, clock, write, wishes.look, lambda: wishes.park or clock.now() - began > seconds
+                )
+            finally:
+                thread.join(policy.patience + 1)  # what it says last is kept, too
     finally:
         confirm(control)
-    thread.join(policy.patience + 1)
     print(cadence)
     if thinking.latencies:
         late = 1000 * np.array(thinking.latencies)
@@ -104,7 +117,7 @@ def run(
         print(f"camera: {camera.n_dropped} pictures missing, {camera.n_stale} stale, {camera.n_repeated} given twice")
         for warning in camera.warnings:
             print(f"camera: {warning}")
-    print(f"bus: {dict(arm.bus.counts)}; telemetry in {log}")
+    print(f"bus: {dict(arm.bus.counts)}; telemetry{f' and {kept.n} pictures' if kept else ''} in {log}")
     return control
 
 

@@ -1,6 +1,7 @@
 """An arm that a policy drives, whole, on its twin: whatever befalls it, it ends safe and says why."""
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 import twins
 
+from robot import pictures
 from robot.connection import Connection, connect, kinematics_of
 from robot.control import Control, Tick
 from robot.deliberation import Deliberation
 from robot.mounting import read_mounted
 from robot.moving import drive
 from robot.packets import SYNC_WRITE, WRITE, Reader
+from robot.pictures import Pictures
 from robot.policy_process import PolicyGone
 from robot.registers import ACCELERATION, GOAL_POSITION, TORQUE_ENABLE
 from robot.safety import Safety
@@ -203,6 +206,28 @@ def test_a_policy_gone_wrong_ends_safe(deployed: Deployed, fault: Callable, mode
         assert deployed.torque() == [False] * 6
     else:
         assert max(row.held for row in rows) > 0
+
+
+def test_pictures_that_cannot_be_kept_end_at_rest(deployed: Deployed, tmp_path: Path) -> None:
+    """Until then all are kept, with what the policy was told and what it said."""
+    with Pictures(tmp_path) as kept:
+        deployed.thinking.pictures, n = kept, len(deployed.policy.seen)
+        deployed.run(1.0)
+    looks = [pictures.read(path) for path in pictures.files(tmp_path)]
+    assert len(looks) == len(deployed.policy.seen) - n > 1
+    for look, observation in zip(looks, deployed.policy.seen[n:], strict=True):
+        assert look.observation.time == observation.time
+        np.testing.assert_array_equal(look.observation.ee_position, observation.ee_position)
+        np.testing.assert_array_equal(look.chunk.position, Slow().act(observation).position)
+        assert look.came - look.captured == pytest.approx(0.0, abs=0.11)
+    with Pictures(tmp_path / "gone") as kept:
+        deployed.thinking.pictures = kept
+        shutil.rmtree(kept.folder)
+        kept.folder.touch()
+        row = deployed.run(9.0)[-1]
+    assert row.mode == "off"
+    assert re.search(r"pictures: cannot write .*000000\.jpg: ", row.why)
+    assert deployed.torque() == [False] * 6
 
 
 def test_a_cable_that_is_pulled_and_put_back(deployed: Deployed) -> None:

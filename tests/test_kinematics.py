@@ -27,8 +27,8 @@ def move(*by: float) -> np.ndarray:
     return T
 
 
-def chain(q: np.ndarray, tool: float = 0.1) -> np.ndarray:
-    """T_base_jaw by the published MJCF: each link's place in the one before, then its joint; the tool at the end.
+def frames(q: np.ndarray, tool: float = 0.1) -> list[np.ndarray]:
+    """By the published MJCF, each link's place in the one before, then its joint: T_base_link, the tool's at the end.
 
     Its base looks along -y; ours along x.
     """
@@ -36,7 +36,12 @@ def chain(q: np.ndarray, tool: float = 0.1) -> np.ndarray:
     upper = base @ move(0, 0.1025, 0.0306) @ turn(0, np.pi / 2) @ turn(0, q[1])
     lower = upper @ move(0, 0.11257, 0.028) @ turn(0, -np.pi / 2) @ turn(0, q[2])
     wrist = lower @ move(0, 0.0052, 0.1349) @ turn(0, -np.pi / 2) @ turn(0, q[3])
-    return wrist @ move(0, -0.0601, 0) @ turn(1, q[4]) @ move(0, -tool, 0)
+    hand = wrist @ move(0, -0.0601, 0) @ turn(1, q[4])
+    return [base, upper, lower, wrist, hand, hand @ move(0, -tool, 0)]
+
+
+def chain(q: np.ndarray, tool: float = 0.1) -> np.ndarray:
+    return frames(q, tool)[-1]
 
 
 @given(ANGLES)
@@ -49,6 +54,16 @@ def test_forward_is_the_chain(q: np.ndarray) -> None:
     np.testing.assert_allclose(T[:3, 0], expected[:3, 0], atol=1e-9)  # the jaw's side
     np.testing.assert_allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-12)
     assert np.linalg.det(T[:3, :3]) > 0
+
+
+@given(ANGLES)
+def test_joints_are_where_the_chains_are(q: np.ndarray) -> None:
+    """From the shoulder on; below it the arm begins on the pan axis at the table. The last one is the tool."""
+    arm = Kinematics(0.08)
+    found, expected = arm.joints(q), np.stack([T[:3, 3] for T in frames(q, 0.08)])
+    np.testing.assert_allclose(found[1:], expected[1:], atol=1e-9)
+    np.testing.assert_allclose(found[0], [*expected[0, :2], 0.0], atol=1e-9)
+    np.testing.assert_allclose(found[-1], arm.forward(q).position, atol=1e-12)
 
 
 def test_the_check_poses() -> None:

@@ -5,15 +5,18 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from builders import agentview, background
 from flows import config
 
 from robot.messages import chunk_from_json, chunk_to_json, observation_from_json, observation_to_json
 from robot.policy_process import PolicyGone, PolicyProcess
+from robot.policy_server import acted, heatmaps
 from train_stages import light
 from videopolicy import policy
 from videopolicy.errors import BadInput
@@ -30,7 +33,7 @@ def run(written_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def process(run: Path) -> Iterator[PolicyProcess]:
     """The last test that uses it ends it."""
-    with PolicyProcess(run, patience=20.0) as process:
+    with PolicyProcess(run, patience=20.0, heatmaps=True) as process:
         yield process
 
 
@@ -46,6 +49,21 @@ def test_it_says_what_the_policy_says(process: PolicyProcess, run: Path) -> None
         assert chunk.period == expected.period
         assert (chunk.pixel is None) == (expected.pixel is None)
     assert process.about["head"] == "para"
+
+
+def test_heatmaps_are_the_policys_own(process: PolicyProcess, run: Path) -> None:
+    """One for each step, 255 where it is likeliest, on the head's grid; of other heads there are none."""
+    here = policy.load(run)[0]
+    with torch.inference_mode():
+        logits = here.predict([seen()]).volume[0, :, 0].numpy()
+    expected = 255 * np.exp(logits - logits.max((1, 2), keepdims=True))
+    for found in (process.act(seen()).heatmaps, acted(here, seen()).heatmaps):
+        assert found is not None
+        assert found.dtype == np.uint8
+        np.testing.assert_allclose(found, expected, atol=0.51)
+        assert (found.max((1, 2)) == 255).all()
+    assert here.act(seen()).heatmaps is None
+    assert heatmaps(torch.zeros(1, 12, 4)) is None
 
 
 def test_a_video_models_policy_acts_as_well(folder: Path) -> None:
@@ -83,7 +101,7 @@ def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
 def test_it_computes_where_and_with_what_it_is_told(run: Path) -> None:
     with PolicyProcess(run, threads=2) as process:
         assert process.about["threads"] == 2
-        process.act(seen())
+        assert process.act(seen()).heatmaps is None
     words = r"--device is 'abacus'; allowed: cpu, or cuda where there is a GPU"
     with pytest.raises(BadInput, match=words), PolicyProcess(run, device="abacus"):
         pass
@@ -102,6 +120,13 @@ def test_messages_keep_what_they_carry() -> None:
     assert other.rotation is not None
     np.testing.assert_array_equal(other.rotation, np.full((2, 3), 0.1))
     assert other.pixel is None
+    assert other.heatmaps is None
+    maps = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    other = chunk_from_json(json.loads(json.dumps(chunk_to_json(replace(chunk, heatmaps=maps)))))
+    np.testing.assert_array_equal(other.heatmaps, maps)
+
+
+ONE = {"position": [[0, 0, 0]], "gripper": [0], "period": 0.2}
 
 
 @pytest.mark.parametrize(
@@ -113,6 +138,9 @@ def test_messages_keep_what_they_carry() -> None:
         {"position": [], "gripper": [], "period": 0.2},
         {"position": [[0, 0, 0]], "gripper": [0, 1], "period": 0.2},
         {"position": [[0, 0, 0]], "gripper": [0], "period": 0.2, "speed": [1]},
+        {**ONE, "heatmaps": {"shape": [2, 1, 1], "base64": "AAA="}},
+        {**ONE, "heatmaps": {"shape": [1, 1, 2], "base64": "AA=="}},
+        {**ONE, "heatmaps": {"shape": [1, 1, 1], "base64": "?"}},
     ],
 )
 def test_what_is_no_chunk_is_refused(entry: dict) -> None:

@@ -1,11 +1,13 @@
 """The program that people start: in real time on the twin, stopped by hand, its policy killed, its input wrong."""
 
+import itertools
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import twins
 import yaml
 from flows import config
 
-from robot import run, telemetry
+from robot import pictures, run, telemetry
 from robot.calibration import read_calibration, write_calibration
 from train_stages import light
 from videopolicy.config import to_dict
@@ -88,6 +90,37 @@ def test_ctrl_c_takes_it_to_rest(program: Program, folder: Path) -> None:
     assert re.search(r"\d+ chunks, \d+ ms after their pictures", program.said)
     rows = telemetry.read(newest_log(folder))
     assert rows["mode"].to_pylist()[-1] == "off"
+    assert not (newest_log(folder) / "pictures").exists()
+
+
+def test_pictures_are_kept_until_the_disk_is_full(folder: Path) -> None:
+    """Then the arm goes to its rest. From there on no file may have a byte, which is what a full disk says."""
+    program = Program(folder, "--seconds", "600", "--pictures")
+    try:
+        program.wait_for(r"s  run ")
+        log = newest_log(folder)
+        end = time.monotonic() + 60
+        while len(pictures.files(log)) < 3:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        process = psutil.Process(program.process.pid)
+        _, most = process.rlimit(psutil.RLIMIT_FSIZE)
+        process.rlimit(psutil.RLIMIT_FSIZE, (0, most))
+        program.wait_for(r"s  park +pictures: cannot write .*\.jpg: File too large")
+        process.rlimit(psutil.RLIMIT_FSIZE, (most, most))
+        assert program.end() == 0, program.said
+    finally:
+        program.process.kill()
+    assert re.search(r"telemetry and \d+ pictures in ", program.said)
+    now = telemetry.read(log)["now"].to_pylist()
+    looks = [pictures.read(path) for path in pictures.files(log)]
+    for look in looks:
+        assert look.observation.image.shape == (120, 160, 3)
+        assert look.chunk.heatmaps is not None
+        assert len(look.chunk.heatmaps) == len(look.chunk.gripper)
+        assert look.captured < look.came < now[-1]
+    assert all(a.captured < b.captured for a, b in itertools.pairwise(looks))
+    assert {path.suffix for path in (log / "pictures").iterdir()} == {".jpg", ".png", ".json"}
 
 
 def test_a_policy_that_is_killed_ends_at_rest(program: Program) -> None:

@@ -30,6 +30,7 @@ class ActionChunk:
     pixel: Float[np.ndarray, "step 2"] | None = None  # where a pixel-aligned head saw them
     confidence: Float[np.ndarray, " step"] | None = None  # probability mass around the pixel, 0 ... 1
     rotation: Float[np.ndarray, "step 3"] | None = None  # see `rotation.py` [rad]; None: the hand's orientation is held
+    heatmaps: UInt8[np.ndarray, "step row col"] | None = None  # behind the pixels, 255 the likeliest; where asked for
 
 
 @runtime_checkable
