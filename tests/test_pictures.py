@@ -95,9 +95,12 @@ def on_no_disk(folder: Path) -> Pictures:
 
 def test_a_disk_that_fails_is_said_once(tmp_path: Path) -> None:
     words = r"cannot write .*000000\.jpg: "
+    slow = threading.Event()
     with on_no_disk(tmp_path / "a") as pictures:
+        pictures._thread.submit(slow.wait)  # or the second would be told of the first
         pictures.add(looks.look(0))
         pictures.add(looks.look(1))
+        slow.set()
         pictures._thread.submit(int).result()  # both have been tried
         with pytest.raises(BadInput, match=words):
             pictures.add(looks.look(2))
