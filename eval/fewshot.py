@@ -131,19 +131,24 @@ class Training:
     recipe: str
     options: dict[str, object]
 
+    @property
+    def keys(self) -> dict[str, object]:
+        """What it changes of its recipe."""
+        n = self.n_steps
+        length = {"train.n_steps": n, "train.val_every": n, "train.warmup": min(40, max(1, n // 10))}
+        return {"run": self.run, **self.options, **length}
+
     def command(self) -> list[str]:
-        words = [f"--{name}={value}" for name, value in self.options.items()]
+        words = [f"--{name}={value}" for name, value in self.keys.items()]
         script = str(CONFIGS.parent.parent / "train_stages/light.py")
-        return [sys.executable, script, f"--config_path={CONFIGS / self.recipe}", f"--run={self.run}", *words]
+        return [sys.executable, script, f"--config_path={CONFIGS / self.recipe}", *words]
 
     def done(self) -> bool:
         """`BadInput` where the run is there, and is of other data, another recipe or another source."""
         found = checkpoint.latest(self.run) if self.run.is_dir() else None
         if found is None or (state := checkpoint.read_state(found))["step"] < self.n_steps:
             return False
-        asked = dict(leaves(yaml.safe_load((CONFIGS / self.recipe).read_text()))) | self.options
-        asked |= {"run": self.run, "train.n_steps": self.n_steps, "train.val_every": self.n_steps}
-        asked |= {"train.warmup": warmup(self.n_steps)}
+        asked = dict(leaves(yaml.safe_load((CONFIGS / self.recipe).read_text()))) | self.keys
         made = dict(leaves(checkpoint.read_config(found)))
         if differ := [name for name, value in asked.items() if str(made.get(name)) != str(value)]:
             name = differ[0]
@@ -179,22 +184,13 @@ def _train(cfg: Config, trainings: Sequence[Training]) -> None:
     missing = [t for t in trainings if not t.done()]
     print(f"{len(trainings) - len(missing)} of {len(trainings)} trainings are done", flush=True)
     with ThreadPoolExecutor(cfg.n_parallel) as pool:
-        jobs = [pool.submit(_run, t.run, [*t.command(), *_length(t)]) for t in missing]
+        jobs = [pool.submit(_run, t.run, t.command()) for t in missing]
         try:
             for job in jobs:
                 job.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _length(training: Training) -> list[str]:
-    n = training.n_steps
-    return [f"--train.n_steps={n}", f"--train.val_every={n}", f"--train.warmup={warmup(n)}"]
-
-
-def warmup(n_steps: int) -> int:
-    return min(40, max(1, n_steps // 10))
 
 
 def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
