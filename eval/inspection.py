@@ -75,7 +75,7 @@ def draw(
 ) -> Figure:
     """One page: heatmaps; the path on the picture and from above; heights, gripper and confidence over the steps."""
     view, scale = _view(found.image)
-    part = _part(found, truth, view.shape[:2], scale)
+    part = part_of(found, truth, view.shape[:2], scale)
     n_tiles = 1 + (len(found.pixel) if found.heatmap is not None else 0)
     n_rows = -(-n_tiles // COLUMNS)
     side = 15 / COLUMNS
@@ -222,7 +222,7 @@ def _view(image: UInt8[np.ndarray, "height width 3"]) -> tuple[UInt8[np.ndarray,
     return resized(image, size), scale
 
 
-def _part(found: Reading, truth: Waypoints | None, view: tuple[int, int], scale: float) -> Part:
+def part_of(found: Reading, truth: Waypoints | None, view: tuple[int, int], scale: float) -> Part:
     """The square that holds the path and what of the heatmaps is to be seen, within the picture where it can be."""
     rows, cols = view
     points = [found.start[None], found.pixel, *([] if truth is None else [truth.pixel[truth.in_episode]])]
