@@ -82,7 +82,7 @@ def draw(
     heights = [n_rows * (side + 0.25)] * (n_tiles > 1) + [5.4]
     figure = Figure(figsize=(15, sum(heights) + 0.4 + 0.2 * len(notes)), layout="constrained")
     figure.suptitle(title, fontsize=11)
-    parts = np.atleast_1d(figure.subfigures(len(heights), 1, height_ratios=heights))
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     if n_tiles > 1:
         tiles = parts[0].subplots(n_rows, COLUMNS, squeeze=False).ravel()
         for axes in tiles:
@@ -181,7 +181,9 @@ def _steps(axes: Axes, at: Float[np.ndarray, "step 2"], found: Reading, start: n
     for name, which, face in (("gripper open", opened, "w"), ("closed", ~opened, OURS)):
         label = name if found.chunk is not None else "steps"
         if which.any():
-            axes.scatter(*at[which].T, s=44, c=face, edgecolors="k", linewidths=0.8, zorder=3, label=label)
+            axes.scatter(
+                at[which, 0], at[which, 1], s=44, c=face, edgecolors="k", linewidths=0.8, zorder=3, label=label
+            )
     for i, (x, y) in enumerate(at):
         if np.isfinite(x + y):
             axes.annotate(str(i + 1), (x, y), (5, 4), textcoords="offset points", fontsize=7, zorder=4)

@@ -19,7 +19,9 @@ from train_stages import joint, light
 from videopolicy import policy
 from videopolicy.camera import Camera
 from videopolicy.data.cameras import read_camera
+from videopolicy.data.episode import TrackedEpisode
 from videopolicy.data.lerobot import Dataset
+from videopolicy.data.recording import Writer
 from videopolicy.errors import BadInput
 from videopolicy.heads.head import Targets
 from videopolicy.types import Observation
@@ -118,6 +120,21 @@ def test_pixels_alone_need_no_camera(runs: Path, picture: dict[str, Path], tmp_p
         "the head was trained on pixels alone (head.labels 2d): no heights, no gripper, no path in space"
     ]
     with pytest.raises(BadInput, match=r"has no camera, without which .*para cannot lift pixels"):
+        inspect.main(replace(cfg, policy=runs / "para"))
+
+
+def test_a_dataset_of_tracks_has_pixels_alone(runs: Path, tmp_path: Path) -> None:
+    episode = builders.episode(0, 5)
+    track = builders.agentview(64).project(episode.state[:, :3])
+    writer = Writer(tmp_path / "tracks", builders.FPS, "video", (64, 64), "move along a line", robot="video")
+    writer.append(TrackedEpisode(episode.frames, track, {}))
+    writer.finish()
+    cfg = inspect.Config(runs / "pixels", dataset=writer.root, frame=1, output=tmp_path / "out.png")
+    found = inspect.main(cfg)
+    np.testing.assert_allclose(found["start_pixel"], track[1], atol=1e-4)
+    np.testing.assert_allclose([s["true_pixel"] for s in found["steps"][:3]], track[2:], atol=1e-4)
+    assert [s["true_position_m"] for s in found["steps"][:3]] == [None] * 3
+    with pytest.raises(BadInput, match="tracks, episode 0, frame 1 has no camera, without which"):
         inspect.main(replace(cfg, policy=runs / "para"))
 
 
