@@ -72,7 +72,7 @@ def test_what_fits_is_taken_over(
     anew = {k for k in heads if k not in before or before[k].shape != after[k].shape}
     expected = {
         ("para", "2d"): {f"head.readers.{name}.{x}" for name in ("height", "gripper") for x in ("weight", "bias")},
-        ("regression", "2d"): {f"head.{x}" for x in ("net.5.weight", "net.5.bias", "position_mean", "position_std")},
+        ("regression", "2d"): {f"head.{x}" for x in ("net.4.weight", "net.4.bias", "position_mean", "position_std")},
     }
     assert anew == expected.get((kind, labels), set())
     said = capsys.readouterr().out
