@@ -1,6 +1,8 @@
 """The heads' exact forms stay cheap: about half of what was measured must be left on any machine."""
 
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,25 @@ def test_the_arm_keeps_time(tmp_path: Path) -> None:
     assert found["held"] == 0
     assert found["latency_median"] >= 0.3
     assert found["n_chunks"] > 15
+
+
+@pytest.mark.parametrize("name", ["arm", "cache", "heads", "rollout", "svd"])
+def test_figures_that_cannot_be_written_are_a_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Before anything is measured."""
+    (tmp_path / "file").touch()
+    for path, words in (
+        (tmp_path / "file/bench.json", f"error: cannot write to the folder {tmp_path}/file: "),
+        (tmp_path, f"error: --json is {tmp_path}, a folder; allowed: a file's name\n"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["bench", "--json", str(path)])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(Path(cache.__file__).with_name(f"{name}.py")), run_name="__main__")
+        assert caught.value.code == 2
+        said = capsys.readouterr().err
+        assert words in said
+        assert said.count("\n") == 1
 
 
 def test_few_repeats_are_refused(capsys: pytest.CaptureFixture) -> None:

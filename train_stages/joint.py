@@ -106,7 +106,7 @@ def main(cfg: Config) -> dict[str, float]:
     }
     optimizer = make_optimizer(groups, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
-    describe_labels(accelerator, clips, labels)
+    describe_labels(accelerator, clips, labels, head if source is not None else None)
     preflight.check(preflight.Preflight(backbone, head, accelerator.num_processes), cfg.train, accelerator, cfg.run)
     if cfg.dry_run:
         return {}

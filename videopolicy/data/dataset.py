@@ -156,6 +156,11 @@ class ClipDataset(TorchDataset):
             "start_outside_image": start_outside,
         }
 
+    def heights(self) -> Float[np.ndarray, " waypoint"]:
+        """Of all waypoints that are not masked [m]."""
+        labels = [self._label(episode, t) for episode, t in self.samples]
+        return np.concatenate([w.height[w.inside & w.in_episode] for w in labels])
+
     def first_pictures(self) -> "ClipDataset":
         """The same clips, whose samples have their first picture only: all that training needs beside stored maps."""
         clips = copy.copy(self)
