@@ -30,7 +30,7 @@ from videopolicy.training.batches import Batches, Part
 from videopolicy.training.engine import Engine, make_engine
 from videopolicy.training.log import Metrics
 from videopolicy.training.objectives import Objective
-from videopolicy.training.optimizer import lr_factor
+from videopolicy.training.optimizer import check_groups, lr_factor
 from videopolicy.training.resume import check_same
 from videopolicy.training.setup import TrainConfig
 from videopolicy.training.throughput import Throughput
@@ -59,6 +59,7 @@ def fit(
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     model: nn.Module = objective.to(accelerator.device)
+    check_groups(model, optimizer)
     average = WeightAverage(model, cfg.ema, cfg.ema_on_cpu) if cfg.ema else None
     if accelerator.is_main_process:
         checkpoint.sweep(run)
