@@ -119,12 +119,13 @@ def fit(
             accelerator.wait_for_everyone()
 
         for step in range(start, cfg.n_steps):
-            if step > start:
-                batch = batches.read(step)
             factor = lr_factor(cfg, step)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
-            terms = {name: float(value) for name, value in _accumulate(accelerator, objective, engine, batch).items()}
+            losses = _accumulate(accelerator, objective, engine, batch)
+            if step + 1 < cfg.n_steps:  # a GPU still computes: the next batch costs it no time
+                batch = batches.read(step + 1)
+            terms = {name: float(value) for name, value in losses.items()}
             refuse = partial(_refuse, step, terms["total"], batches.names(step))
             refuse(None)
             terms["grad_norm"] = engine.step(refuse)
@@ -151,7 +152,7 @@ def fit(
                     progress.update(done, " ".join(f"{k} {v:.3f}" for k, v in means.items() if k != "total"))
                 sums, count, batches.waited = {}, 0, 0.0
             if done % cfg.val_every == 0 or done == cfg.n_steps:
-                with acting():
+                with acting(), engine.in_reach():
                     last = validate(done)
                 if metrics:
                     metrics.write(step, **{f"val/{k}": v for k, v in last.items()})
