@@ -159,7 +159,9 @@ def test_a_device_is_measured(pipeline_folder: Path, tmp_path: Path) -> None:
     found = svd.main([*arguments, "--batch", "2", "--repeats", "3", "--json", str(tmp_path / "speed.json")])
     assert json.loads((tmp_path / "speed.json").read_text()) == found
     times = ["policy_step_ms", "whole_pass_ms", "read_ms", "head_ms", "train_ms_per_sample", "uncached_ms_per_sample"]
-    assert all(found[name] > 0 for name in times)
+    assert all(found[name] > 0 for name in (*times, "checkpointed_ms_per_sample"))
+    assert found["schedule_hours"] == pytest.approx(7000 * 8 * found["train_ms_per_sample"] / 1000 / 3600)
+    assert 0 <= found["wait_share"] < 1
     assert found["head_share"] == found["head_ms"] / found["policy_step_ms"]
     assert found["cached_speedup"] == found["uncached_ms_per_sample"] / found["train_ms_per_sample"]
     assert found["train_tflop_per_sample"] > 0

@@ -66,6 +66,12 @@ class ClipDataset(TorchDataset):
         min_change: float = 0.0,
     ) -> None:
         check_pictures(data, episodes)
+        if short := [e for e in episodes if data.length(e) < n_frames]:
+            others = f", and {len(short) - 1} others are as short" if len(short) > 1 else ""
+            raise BadInput(
+                f"episode {short[0]} of {data.root} has {data.length(short[0])} frames{others}; allowed: at least the"
+                f" {n_frames} of a clip (n_frames)"
+            )
         self.data, self.n_frames, self.n_steps = data, n_frames, n_steps
         if n_frames > 1 and n_steps % (n_frames - 1):
             raise BadInput(f"n_steps is {n_steps}; allowed: multiples of the {n_frames - 1} frames after the first")
