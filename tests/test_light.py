@@ -121,13 +121,10 @@ def test_a_run_names_its_commits_and_goes_on_under_newer_code(
         monkeypatch.setattr("videopolicy.training.loop.commit", lambda name=name: name)
         train(run, written_dataset, train__n_steps=n_steps)
     assert checkpoint.read_state(checkpoint.find(run))["commits"] == ["first", "second"]
-    manifest = checkpoint.find(run) / "manifest.json"
+    newest = checkpoint.find(run)
     for file, group, key in (("config.json", "augment", "copies"), ("state.json", "labels", "position_low")):
-        older = manifest.parent / file
-        values = json.loads(older.read_text())
-        del values[group][key]
-        older.write_text(json.dumps(values))
-        manifest.write_text(manifest.read_text().replace(checkpoint_sum(manifest, file), sha256(older)))
+        forget(newest, file, group, key)
+    assert checkpoint.find(run) == newest
     train(run, written_dataset, train__n_steps=4)
     assert checkpoint.read_state(checkpoint.find(run))["step"] == 4
 
@@ -159,12 +156,14 @@ def test_going_on_otherwise_is_said_or_refused(
     assert checkpoint.read_state(checkpoint.find(run))["step"] == 3
 
 
-def checkpoint_sum(manifest: Path, file: str) -> str:
-    return json.loads(manifest.read_text())["files"][file]["sha256"]
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def forget(folder: Path, file: str, group: str, key: str) -> None:
+    """Make a checkpoint as if its code had not known a key."""
+    values, manifest = (json.loads((folder / name).read_text()) for name in (file, "manifest.json"))
+    del values[group][key]
+    (folder / file).write_text(json.dumps(values))
+    written = (folder / file).read_bytes()
+    manifest["files"][file] = {"bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_overfitting_one_batch_lowers_its_loss(written_dataset: Path, tmp_path: Path) -> None:
