@@ -152,6 +152,8 @@ class ClipDataset(TorchDataset):
             "height": (float(height.min()), float(height.max())),
             "position_mean": position.mean(0).tolist(),
             "position_std": (position.std(0) + 1e-6).tolist(),
+            "position_low": position.min(0).tolist(),
+            "position_high": position.max(0).tolist(),
         }
         return {
             **(dict.fromkeys(ranges) if self.data.tracked else ranges),
