@@ -23,7 +23,7 @@ from videopolicy.errors import BadInput
 from videopolicy.heads.heatmap import Heatmaps
 from videopolicy.training.keypoint import train_detector
 from videopolicy.training.measures import motion
-from videopolicy.viz.draw import dot, heat, save_clip_comparison
+from videopolicy.viz.draw import pointed, save_clip_comparison
 
 STILL = 0.25  # of real clips' motion; a model that learned to copy its first frame is below it
 HELD = 2  # pictures of the video per frame of a clip, at its own frame rate
@@ -128,11 +128,10 @@ def _pointed(
 ) -> UInt8[np.ndarray, "frame height width 3"]:
     """A clip with where clip `i`'s head says that the gripper is in each frame after the first."""
     prediction, pixel = pointing
-    size, stride = (clip.shape[2], clip.shape[1]), len(pixel[i]) // (len(clip) - 1)
+    stride = len(pixel[i]) // (len(clip) - 1)
     tiles = [clip[0].copy()]
     for t, frame in enumerate(clip[1:]):
         step = (t + 1) * stride - 1
-        tile = frame.copy() if prediction is None else heat(frame, prediction.heatmap[i, step], size)
-        dot(tile, pixel[i, step].numpy(), (80, 160, 255), max(2.0, size[0] / 64))
-        tiles.append(tile)
+        logits = None if prediction is None else prediction.heatmap[i, step]
+        tiles.append(pointed(frame, logits, pixel[i, step].numpy()))
     return np.stack(tiles)

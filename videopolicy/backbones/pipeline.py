@@ -136,6 +136,24 @@ def _image_encoder(width: int, mlp: int, n_layers: int, n_heads: int, **more: An
     return CLIPVisionModelWithProjection(config)
 
 
+def described(unet: Any, vae: Any, image_encoder: Any) -> dict[str, dict]:
+    """Networks' configurations as plain values, without the folder they came from: for `untrained`."""
+    encoder = {
+        k: v for k, v in image_encoder.config.to_diff_dict().items() if k not in ("transformers_version", "dtype")
+    }
+    both = (("unet", unet), ("vae", vae))
+    plain = {name: {k: v for k, v in network.config.items() if not k.startswith("_")} for name, network in both}
+    return {**plain, "image_encoder": encoder}
+
+
+def untrained(described: dict[str, dict], identity: str) -> Parts:
+    """Networks of such configurations with random weights, which are yet to be replaced by those of `identity`."""
+    unet = UNetSpatioTemporalConditionModel.from_config(described["unet"])
+    vae = AutoencoderKLTemporalDecoder.from_config(described["vae"])
+    encoder = CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(described["image_encoder"]))
+    return Parts(unet, vae, encoder, None, "random", identity)
+
+
 def save(parts: Parts, folder: Path) -> None:
     """Write a whole pipeline folder, UNet and VAE in half precision."""
     scheduler = EulerDiscreteScheduler(
