@@ -84,7 +84,7 @@ OOD_CONFIGS := $(OOD_POLICIES:%=configs/ood/%.yaml)
 OOD_FEWER := $(foreach n,8 16 32,para-$(n) regression-$(n))
 # And once more with a second bowl in up to half of the pictures, for the distractors, where one stands.
 OOD_COPIES := para_copies regression_copies
-OOD_HEADS := attention_pool spatial_softmax tracks act
+OOD_HEADS := attention_pool spatial_softmax tracks act diffusion
 .PHONY: ood ood-grid ood-heads ood-svd ood-svd-para ood-svd-global $(AXES:%=ood-%) ood-train $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_COPIES:%=ood-train-%) $(OOD_HEADS:%=ood-train-%)
 ood: $(AXES:%=ood-%)  ## the out-of-distribution axes on the light backbone: hours on two cores, resumes when run again
 	@$(RUN) python -m eval.ood runs/ood

@@ -22,11 +22,12 @@ from einops import rearrange
 from torch import Tensor
 
 from bench import naive
+from bench.figures import reserve
 from videopolicy.backbones.backbone import FeatureMap, Pyramid
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
 from videopolicy.bins import Bins
 from videopolicy.camera import Camera
-from videopolicy.data.files import make_folder
+from videopolicy.config import guarded
 from videopolicy.heads import upsampled
 from videopolicy.heads.argmax import argmax
 from videopolicy.heads.embedding import Embedding
@@ -183,8 +184,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser.add_argument("--repeats", type=int, default=5, help="interleaved repeats, at least 5")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     args = parser.parse_args(arguments)
-    if args.json is not None:
-        make_folder(args.json.parent)  # before minutes of measuring, not after
+    reserve(args.json)
     if args.repeats < 5:
         parser.error(f"--repeats is {args.repeats}; allowed: at least 5")
     torch.set_num_threads(1)
@@ -209,4 +209,4 @@ def main(arguments: list[str] | None = None) -> list[dict]:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

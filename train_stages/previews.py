@@ -47,7 +47,10 @@ class PreviewConfig:
 
 
 class Previews:
-    """Generates the same clips again and again; made and called in the main process alone."""
+    """Generates the same clips again and again; the main process looks at them and writes.
+
+    Others take part where no process has all weights: at ZeRO's stage 3.
+    """
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class Previews:
         self.chosen = spread(len(val_clips), cfg.clips)
         self.batch = torch.utils.data.default_collate([val_clips[i] for i in self.chosen]) if cfg.clips else {}
         self.detector = None
-        if cfg.clips and cfg.detector_steps:
+        if cfg.clips and cfg.detector_steps and accelerator.is_main_process:
             self.detector = train_detector(clips, cfg.detector_steps, seed, accelerator.device)
 
     @torch.inference_mode()
@@ -82,6 +85,8 @@ class Previews:
             device = self.accelerator.device
             generated = self.backbone.generate(real[:, 0].to(device), self.cfg.n_sample_steps, self.seed).cpu()
         pointing = point(self.chosen) if point is not None else None
+        if not self.accelerator.is_main_process:
+            return {}
         save_clip_comparison(self.folder / f"clips_{step:06d}.png", real.numpy(), generated.numpy())
         try:
             write_video(self.folder / f"clips_{step:06d}.mp4", panels(real, generated, pointing), HELD * self.fps)

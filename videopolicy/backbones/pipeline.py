@@ -38,6 +38,12 @@ PURPOSE = "videopolicy.json"
 MANIFEST = "corpus.jsonl"  # what it was trained on
 SHARD = "900KB"  # files small enough for a git repository
 CLIP_SIZE = 224  # the pipeline resizes its conditioning image to this [pixels]
+NOISE: dict[str, Any] = {  # what a folder's scheduler must say, or its UNet means something else by what it is given
+    "prediction_type": "v_prediction",
+    "timestep_type": "continuous",
+    "sigma_min": SIGMA_MIN,
+    "sigma_max": SIGMA_MAX,
+}
 
 
 @dataclass(frozen=True)
@@ -152,14 +158,11 @@ def save(parts: Parts, folder: Path) -> None:
     """Write a whole pipeline folder, UNet and VAE in half precision."""
     scheduler = EulerDiscreteScheduler(
         beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        timestep_type="continuous",
         interpolation_type="linear",
         use_karras_sigmas=True,
-        sigma_min=SIGMA_MIN,
-        sigma_max=SIGMA_MAX,
         timestep_spacing="leading",
         steps_offset=1,
+        **NOISE,
     )
     extractor = CLIPImageProcessor(size={"shortest_edge": CLIP_SIZE}, crop_size=CLIP_SIZE)
     # transformers loads weights in the precision of their file, diffusers in full precision: one pipeline wants both
@@ -204,10 +207,14 @@ def load(pretrained: Path | None, weights: Weights = "pretrained", variant: Vari
         encoder = CLIPVisionModelWithProjection.from_pretrained(
             folder, subfolder="image_encoder", dtype=torch.float32, **full
         )
+        scheduler: Any = EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         hint = "" if variant else "; where its files are named .fp16., backbone.variant is fp16"
         reason = " ".join(str(error).split())[:300]
         raise BadInput(f"cannot load the video model in {folder}: {reason}{hint}") from error
+    for name, value in NOISE.items():
+        if (theirs := scheduler.config.get(name)) != value:
+            raise BadInput(f"the scheduler of {folder} has {name} {theirs!r}; allowed: {value!r}, as SVD's own")
     skip_silent(vae.encoder)
     if weights == "copying" and not start_copying(unet, vae.config.scaling_factor):
         width, n_in, n_out = unet.config.block_out_channels[0], unet.config.in_channels, unet.config.out_channels
