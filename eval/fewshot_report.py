@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import jinja2
-
 from eval import figures
 from eval.episodes import read_episodes
 from eval.statistics import table, wilson95_grouped
@@ -12,6 +10,7 @@ from eval.zero_shot import heatmap_errors, transfer_sheet
 from videopolicy.errors import BadInput
 from videopolicy.provenance import provenance
 from videopolicy.rates import rates
+from videopolicy.viz.pages import page
 
 # Per cent placed of the method's results page, one seed, n unstated. It has two columns of 2-D pretraining, which
 # contradict each other; these are those beside which it has the grasps.
@@ -44,8 +43,7 @@ def report(folder: Path, robot: Path, circles: Path) -> dict:
         for kind in dict.fromkeys(r["policy"] for r in rows)
     ]
     sheets = transfer_sheet(folder / "pretrain", robot, circles)
-    templates = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent))
-    html = templates.get_template("fewshot.html.j2").render(summary=summary, curves=curves, sheets=sheets)
+    html = page(Path(__file__).with_name("fewshot.html.j2"), summary=summary, curves=curves, sheets=sheets)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     (folder / "report.html").write_text(html)
     print(table(rows, {"policy": 11, "pretrain": 8, "demos": 5}))
