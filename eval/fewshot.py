@@ -18,6 +18,7 @@ from typing import Literal, get_args
 
 import yaml
 
+from eval import fewshot_oracle
 from eval.fewshot_report import report
 from eval.rollout import Config as RolloutConfig
 from eval.suites import N_EACH, N_POSITIONS
@@ -81,6 +82,7 @@ def main(cfg: Config) -> dict:
         mine = [c for c in cells if c.demos == demos]
         if mine:
             _roll_out(cfg, demos, mine)
+    fewshot_oracle.measure(cfg.output, cfg.n_episodes)
     return report(cfg.output, cfg.robot, cfg.circles)
 
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from eval import figures
+from eval import fewshot_oracle, figures
 from eval.episodes import read_episodes
 from eval.statistics import table, wilson95_grouped
 from eval.zero_shot import heatmap_errors, transfer_sheet
@@ -35,6 +35,7 @@ def report(folder: Path, robot: Path, circles: Path) -> dict:
     summary = {
         "rows": rows,
         "zero_shot": zero_shot,
+        **fewshot_oracle.read(folder),
         "rolled_out_at": sorted({r["commit"] for r in records}),
         **provenance(),
     }
@@ -46,7 +47,8 @@ def report(folder: Path, robot: Path, circles: Path) -> dict:
     html = page(Path(__file__).with_name("fewshot.html.j2"), summary=summary, curves=curves, sheets=sheets)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     (folder / "report.html").write_text(html)
-    print(table(rows, {"policy": 11, "pretrain": 8, "demos": 5}))
+    ceiling = [{"pretrain": "", "demos": "", **row} for row in summary["oracle"]]
+    print(table(rows + ceiling, {"policy": 11, "pretrain": 8, "demos": 5}))
     for row in zero_shot:
         print(f"{row['run']} on {row['scenes']}: {row['pixel']:.1f} px ({row['n']} clips)")
     print(f"report: {folder / 'report.html'}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from eval.fewshot import Cell, Config, Training, cells_of
 from videopolicy.config import load
 from videopolicy.data.dataset import DataConfig, split_episodes
 from videopolicy.data.episode import Episode
-from videopolicy.data.files import append_jsonl, make_folder
+from videopolicy.data.files import append_jsonl, make_folder, read_jsonl
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.recording import Writer
 from videopolicy.errors import BadInput
@@ -96,12 +97,17 @@ def test_a_cell_is_pretrained_tuned_rolled_out_and_reported(
     assert all(r["n"] > 0 and r["pixel"] > 0 for r in shots.values())
     page = (tmp_path / "report.html").read_text()
     assert "circle scenes above, robot scenes" in page
+    assert [(r["policy"], r["n"], r["place"]) for r in summary["oracle"]] == [("oracle", 1, 100.0)]
+    assert {r["cause"] for r in summary["sensitivity"]["rows"]} >= {"one pixel down", "camera pitched by 1 degree"}
+    assert "oracle: placed <b>100.0 %</b> of 1 (Wilson" in page
+    assert "camera panned by 1 degree" in page
     assert json.loads((tmp_path / "summary.json").read_text())["rows"] == summary["rows"]
     capsys.readouterr()
     before = (tmp_path / "rollout/1/episodes.jsonl").read_text()
     assert fewshot.main(small(data, tmp_path))["rows"] == summary["rows"]
     assert "1 of 1 trainings are done" in capsys.readouterr().out
     assert (tmp_path / "rollout/1/episodes.jsonl").read_text() == before
+    assert len(read_jsonl(tmp_path / "oracle/episodes.jsonl")) == 1
 
     # What is there is not what is asked for: nothing is run, and nothing is taken for it.
     shutil.copytree(data / "robot", tmp_path / "other")
@@ -137,7 +143,10 @@ def test_the_table_is_of_what_was_rolled_out(tmp_path: Path) -> None:
     assert para["wilson95_grouped"][0] < para["wilson95"][0]
     assert (para["place_of_seeds"], para["paper"]) == ([60.0, 80.0], 66)
     assert (regression["policy"], regression["place"], regression["paper"]) == ("regression", 0.0, 6)
-    assert summary["zero_shot"] == []
+    assert summary["zero_shot"] == summary["oracle"] == []
+    page = (tmp_path / "report.html").read_text()
+    assert "The oracle has not been rolled out" in page
+    assert not re.findall(r"(?<![Cc]oordinate )(?<![a-z])regression(?!</code>)", re.sub(r"base64,[^\"]+", "", page))
     with pytest.raises(BadInput, match=r"no episodes under .*; run eval\.fewshot first"):
         fewshot_report.report(tmp_path / "empty", tmp_path, tmp_path)
 
