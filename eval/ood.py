@@ -77,7 +77,7 @@ def _row(axis: Axis, policy: str) -> dict:
 
 
 def _confidence(records: list[dict]) -> dict[str, float | None]:
-    """Mean over all chunks that say how sure they were, of episodes that were placed and of others; None without any."""
+    """Mean over the chunks that say how sure they were, of episodes that were placed and of others; None without."""
     found = {}
     for name, wanted in (("placed", True), ("others", False)):
         said = [c for r in records if (r["outcome"] == "place") == wanted for c in r["confidence"] if c is not None]
