@@ -131,7 +131,7 @@ ROBOT = $(RUN) python -m eval.step runs/demo_robot
 ROBOT_POLICIES := para regression
 ROBOT_DEMO := configs/robot/demo.yaml
 ROBOT_MOVED := configs/robot/moved.yaml
-.PHONY: demo-robot robot-train $(ROBOT_POLICIES:%=robot-train-%) robot-trials $(ROBOT_POLICIES:%=robot-trials-%)
+.PHONY: demo-robot robot-train $(ROBOT_POLICIES:%=robot-train-%) robot-trials $(ROBOT_POLICIES:%=robot-trials-%) robot-trials-oracle
 demo-robot: setup  ## the SO-100's twin: calibrate, record, train both heads, deploy before another camera and in another room; resumes
 	@$(ROBOT) joints --output runs/demo_robot/calibration.json $(ROBOT_DEMO) -- python -m robot.calibrate joints --robot $(ROBOT_DEMO)
 	@$(ROBOT) table --after joints $(ROBOT_DEMO) -- python -m robot.calibrate table --robot $(ROBOT_DEMO)
@@ -154,7 +154,9 @@ $(ROBOT_POLICIES:%=robot-train-%): robot-train-%:
 
 N_TRIALS := 40
 TRIALS = OMP_NUM_THREADS=1 $(RUN) python -m robot.trials --eeprom runs/demo_robot/twin/eeprom --n $(N_TRIALS) --output runs/demo_robot/trials
-robot-trials: $(ROBOT_POLICIES:%=robot-trials-%)
+robot-trials: $(ROBOT_POLICIES:%=robot-trials-%) robot-trials-oracle
+robot-trials-oracle:
+	@$(TRIALS) --robot $(ROBOT_DEMO) --policy oracle --condition in_distribution
 $(ROBOT_POLICIES:%=robot-trials-%): robot-trials-%:
 	@$(TRIALS) --robot $(ROBOT_DEMO) --policy $*=runs/demo_robot/$* --condition in_distribution
 	@$(TRIALS) --robot $(ROBOT_MOVED) --policy $*=runs/demo_robot/$* --condition new_viewpoint
@@ -182,10 +184,10 @@ lint: setup  ## ruff and mypy
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
-bench: setup  ## what exact losses and rendering only when re-planning save, against the naive forms; five minutes
-	OMP_NUM_THREADS=1 $(RUN) python -m bench.heads
+bench: setup  ## what exact losses and rendering only when re-planning save, against the naive forms; fails where the heads miss a goal; five minutes
 	OMP_NUM_THREADS=1 $(RUN) python -m bench.cache
 	OMP_NUM_THREADS=1 $(RUN) python -m bench.rollout
+	OMP_NUM_THREADS=1 $(RUN) python -m bench.heads --check
 
 smoke: setup  ## the whole demo in miniature, about two minutes; the numbers mean nothing
 	$(RUN) python -m pytest tests/test_flow.py

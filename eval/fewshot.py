@@ -9,7 +9,8 @@ demonstrations comes first, then on 5; from scratch and pretrained in 2-D on 1, 
 both heads on 20; and then the rest, by numbers of demonstrations in the order in which they are named.
 
 A finished cell is `rollout/<cell>/cell.json`, `config.yaml` and `episodes.jsonl`; what circles say of robots is
-`zero_shot/*`. Wherever these small files were made, they count as done and are reported, without any checkpoint.
+`zero_shot/*`, what bounds every cell `oracle/*`. Wherever these small files were made, they count as done and are
+reported, without any checkpoint.
 """
 
 import json
@@ -21,7 +22,7 @@ from typing import Any, get_args
 
 import yaml
 
-from eval import zero_shot
+from eval import fewshot_oracle, zero_shot
 from eval.episodes import read_episodes
 from eval.fewshot_cells import Cell, Config, Kind, Pretrain, cells_of, rounds
 from eval.fewshot_report import CELL, report
@@ -68,11 +69,9 @@ def main(cfg: Config) -> dict:
     for number, its in enumerate(todo := rounds(missing), 1):
         print(f"[round {number} of {len(todo)}] {' '.join(cell.name for cell in its)}", flush=True)
         _fill(cfg, its, needs)
-        zero_shot.measure(cfg.output, cfg.robot, cfg.circles)
-        summary = report(cfg.output)
+        summary = _report(cfg)
     if summary is None and len(cells) > n_left_out:
-        zero_shot.measure(cfg.output, cfg.robot, cfg.circles)
-        summary = report(cfg.output)
+        summary = _report(cfg)
     if left_out:
         raise BadInput("; ".join(left_out))
     assert summary is not None
@@ -106,6 +105,13 @@ def _check(cfg: Config) -> int:
         if overlay.get("kind") != "circle" or overlay.get("robot") == "shown":
             raise BadInput(f"circles is {cfg.circles}, in which a robot is seen; allowed: data of --overlay circle")
     return n_all
+
+
+def _report(cfg: Config) -> dict:
+    """With what bounds every cell, and what circles say before any tuning, measured where that is missing."""
+    fewshot_oracle.measure(cfg.output, cfg.n_episodes)
+    zero_shot.measure(cfg.output, cfg.robot, cfg.circles)
+    return report(cfg.output)
 
 
 def _fill(cfg: Config, cells: Sequence[Cell], needs: dict[Cell, Needs]) -> None:

@@ -8,9 +8,7 @@ Of what was measured, which are small files; no checkpoint and no dataset is loo
 import json
 from pathlib import Path
 
-import jinja2
-
-from eval import figures, zero_shot
+from eval import fewshot_oracle, figures, zero_shot
 from eval.episodes import read_episodes
 from eval.fewshot_cells import BEGINNINGS
 from eval.statistics import table, wilson95_grouped
@@ -19,6 +17,7 @@ from videopolicy.data.files import read_json, reading
 from videopolicy.errors import BadInput
 from videopolicy.provenance import provenance
 from videopolicy.rates import rates
+from videopolicy.viz.pages import page
 
 # Per cent placed of the method's results page, one seed, n unstated. It has two columns of 2-D pretraining, which
 # contradict each other; these are those beside which it has the grasps.
@@ -45,6 +44,7 @@ def report(folder: Path) -> dict:
         "zero_shot": shots,
         **{f"{name}s": sorted({str(r.get(name)) for r in records}) for name in ("executor", "step_cap", "dataset")},
         "trained_at": sorted({commit for _, commits in made.values() for commit in commits}),
+        **fewshot_oracle.read(folder),
         "rolled_out_at": sorted({r["commit"] for r in records}),
         **provenance(),
     }
@@ -52,11 +52,11 @@ def report(folder: Path) -> dict:
         (kind, figures.efficiency_figure(_line(rows, kind), lambda r: str(r["pretrain"])))
         for kind in dict.fromkeys(r["policy"] for r in rows)
     ]
-    templates = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent))
-    html = templates.get_template("fewshot.html.j2").render(summary=summary, curves=curves, sheets=sheets)
+    html = page(Path(__file__).with_name("fewshot.html.j2"), summary=summary, curves=curves, sheets=sheets)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     (folder / "report.html").write_text(html)
-    print(table(rows, {"policy": 11, "pretrain": 8, "demos": 5}))
+    ceiling = [{"pretrain": "", "demos": "", **row} for row in summary["oracle"]]
+    print(table(rows + ceiling, {"policy": 11, "pretrain": 8, "demos": 5}))
     for row in shots:
         print(f"{row['run']} on {row['scenes']}: {row['pixel']:.1f} px ({row['n']} clips)")
     print(f"report: {folder / 'report.html'}", flush=True)

@@ -12,7 +12,7 @@ from flows import config
 from bench import arm, cache, heads, rollout, svd
 from train_stages import light, video
 
-FLOORS = {  # row: (memory, time), naive over ours; goals are twice that
+FLOORS = {  # row: (memory, time), naive over ours; goals (`heads.GOALS`) are twice that
     "factored_loss": (50, 40),
     "volume_loss": (30, 2.5),
     "volume_argmax": (10, 10),
@@ -32,6 +32,20 @@ def test_exact_forms_are_cheap(tmp_path: Path) -> None:
         assert by_name[name]["time_ratio"] >= time, by_name[name]
     for name, share in CEILINGS.items():
         assert by_name[name]["time_ratio"] <= share, by_name[name]
+
+
+def test_a_goal_that_is_missed_is_named() -> None:
+    """`bench.heads --check` ends by them; each goal stands beside its ratio."""
+    met = {"factored_loss": (100, 100), "volume_loss": (60, 4), "volume_argmax": (1, 20), "levels_embedding": (1, 2.5)}
+    met |= {"step_share_factored": (9, 0.02), "step_share_volume": (9, 0.05)}
+    for name, (memory, time) in met.items():
+        row = {"name": name, "memory_ratio": memory, "time_ratio": time}
+        assert not heads.missed(row)
+        assert heads.goal(row).endswith(": met")
+        worse = row | {"time_ratio": time * (1.01 if "share" in name else 0.99)}
+        assert heads.missed(worse)
+        assert heads.goal(worse).endswith(": missed")
+        assert heads.missed(row | {"memory_ratio": memory * 0.99}) == (name in ("factored_loss", "volume_loss"))
 
 
 @pytest.mark.timing

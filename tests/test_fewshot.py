@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -128,7 +129,13 @@ def test_a_cell_is_pretrained_tuned_rolled_out_and_reported(
     shots = {(r["run"], r["scenes"]): r for r in summary["zero_shot"]}
     assert set(shots) == {("para_2d", "circles"), ("para_2d", "robot")}
     assert all(r["n"] > 0 and r["pixel"] > 0 for r in shots.values())
-    assert "circle scenes above, robot scenes" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "circle scenes above, robot scenes" in page
+    assert [(r["policy"], r["n"], r["place"]) for r in summary["oracle"]] == [("oracle", 1, 100.0)]
+    assert {r["cause"] for r in summary["sensitivity"]["rows"]} >= {"one pixel down", "camera pitched by 1 degree"}
+    assert "oracle: placed <b>100.0 %</b> of 1 (Wilson" in page
+    assert "camera panned by 1 degree" in page
+    assert json.loads((tmp_path / "summary.json").read_text())["rows"] == summary["rows"]
     before = snapshot(tmp_path / "rollout")
     assert fewshot.main(small(data, tmp_path))["rows"] == summary["rows"]
     assert "1 of 1 cells are done" in capsys.readouterr().out
@@ -136,11 +143,11 @@ def test_a_cell_is_pretrained_tuned_rolled_out_and_reported(
 
     # Small files are all that another machine needs to take it for done, and to report it.
     away = tmp_path / "away"
-    for folder in ("rollout", "zero_shot"):
+    for folder in ("rollout", "zero_shot", "oracle"):
         shutil.copytree(tmp_path / folder, away / folder, ignore=shutil.ignore_patterns("videos"))
     assert fewshot_report.report(away)["zero_shot"] == summary["zero_shot"]
     assert fewshot.main(small(data, away))["rows"] == summary["rows"]
-    assert {p.name for p in away.iterdir()} == {"rollout", "zero_shot", "summary.json", "report.html"}
+    assert {p.name for p in away.iterdir()} == {"rollout", "zero_shot", "oracle", "summary.json", "report.html"}
 
     # What is there is not what is asked for: nothing is run, and nothing is taken for it.
     shutil.copytree(data / "robot", tmp_path / "other")
@@ -190,6 +197,10 @@ def test_the_table_is_of_what_was_rolled_out(tmp_path: Path, capsys: pytest.Capt
     assert para["wilson95_grouped"][0] < para["wilson95"][0]
     assert (para["place_of_seeds"], para["paper"]) == ([60.0, 80.0], 66)
     assert (regression["policy"], regression["place"], regression["paper"]) == ("regression", 0.0, 6)
+    assert summary["oracle"] == []
+    page = (tmp_path / "report.html").read_text()
+    assert "The oracle has not been rolled out" in page
+    assert not re.findall(r"(?<![Cc]oordinate )(?<![a-z])regression(?!</code>)", re.sub(r"base64,[^\"]+", "", page))
     with pytest.raises(BadInput, match=r"no episodes under .*; run eval\.fewshot first"):
         fewshot_report.report(tmp_path / "empty")
     make_folder(tmp_path / "rollout/para_3d_10_0")
