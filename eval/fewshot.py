@@ -10,7 +10,7 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +21,14 @@ import yaml
 from eval.fewshot_report import report
 from eval.rollout import Config as RolloutConfig
 from eval.suites import N_EACH, N_POSITIONS
+from eval.training import Training, failure
 from videopolicy.config import dump, launch, load
 from videopolicy.data.files import make_folder, replace
 from videopolicy.data.lerobot import Dataset
 from videopolicy.errors import BadInput, choices
-from videopolicy.training import checkpoint
 
 Kind = Literal["para", "regression"]
 Pretrain = Literal["scratch", "2d", "3d"]
-OTHER = "name another output, or remove it"
 CONFIGS = Path(__file__).parent.parent / "configs/fewshot"
 
 
@@ -122,48 +121,10 @@ def _check(cfg: Config) -> int:
     return n_all
 
 
-@dataclass(frozen=True)
-class Training:
-    """A run of train_stages/light.py."""
-
-    run: Path
-    n_steps: int
-    recipe: str
-    options: dict[str, object]
-
-    @property
-    def keys(self) -> dict[str, object]:
-        """What it changes of its recipe."""
-        n = self.n_steps
-        length = {"train.n_steps": n, "train.val_every": n, "train.warmup": min(40, max(1, n // 10))}
-        return {"run": self.run, **self.options, **length}
-
-    def command(self) -> list[str]:
-        words = [f"--{name}={value}" for name, value in self.keys.items()]
-        script = str(CONFIGS.parent.parent / "train_stages/light.py")
-        return [sys.executable, script, f"--config_path={CONFIGS / self.recipe}", *words]
-
-    def done(self) -> bool:
-        """`BadInput` where the run is there, and is of other data, another recipe or another source."""
-        found = checkpoint.latest(self.run) if self.run.is_dir() else None
-        if found is None or (state := checkpoint.read_state(found))["step"] < self.n_steps:
-            return False
-        asked = dict(leaves(yaml.safe_load((CONFIGS / self.recipe).read_text()))) | self.keys
-        made = dict(leaves(checkpoint.read_config(found)))
-        if differ := [name for name, value in asked.items() if str(made.get(name)) != str(value)]:
-            name = differ[0]
-            raise BadInput(f"{self.run} was trained with {name} {made.get(name)}, not {asked[name]}; {OTHER}")
-        source = self.options.get("init_from")
-        if source is not None:
-            digest = checkpoint.weights_digest(checkpoint.find(Path(str(source))))
-            if state.get("init_from") != digest:
-                raise BadInput(f"{self.run} was tuned from other weights than {source} has now; {OTHER}")
-        return True
-
-
 def _pretraining(cfg: Config, kind: Kind, pretrain: Pretrain) -> Training:
     options: dict[str, object] = {"head.kind": kind, "data.root": cfg.circles}
-    return Training(pretrained(cfg.output, kind, pretrain), cfg.n_steps_pretrain, f"pretrain_{pretrain}.yaml", options)
+    run = pretrained(cfg.output, kind, pretrain)
+    return training(run, f"pretrain_{pretrain}.yaml", cfg.n_steps_pretrain, options)
 
 
 def pretrained(output: Path, kind: str, pretrain: str) -> Path:
@@ -176,7 +137,13 @@ def _tuning(cfg: Config, cell: Cell, n_all: int) -> Training:
     if cell.pretrain != "scratch":
         options["init_from"] = pretrained(cfg.output, cell.kind, cell.pretrain)
     n_steps = cfg.n_steps_all if cell.demos == n_all else cfg.n_steps
-    return Training(cfg.output / "tune" / cell.name, n_steps, "tune.yaml", options)
+    return training(cfg.output / "tune" / cell.name, "tune.yaml", n_steps, options)
+
+
+def training(run: Path, recipe: str, n_steps: int, options: dict[str, object]) -> Training:
+    """Of that recipe, for so many steps."""
+    length = {"train.n_steps": n_steps, "train.val_every": n_steps, "train.warmup": min(40, max(1, n_steps // 10))}
+    return Training("train_stages/light.py", CONFIGS / recipe, run, {**options, **length})
 
 
 def _train(cfg: Config, trainings: Sequence[Training]) -> None:
@@ -184,7 +151,7 @@ def _train(cfg: Config, trainings: Sequence[Training]) -> None:
     missing = [t for t in trainings if not t.done()]
     print(f"{len(trainings) - len(missing)} of {len(trainings)} trainings are done", flush=True)
     with ThreadPoolExecutor(cfg.n_parallel) as pool:
-        jobs = [pool.submit(_run, t.run, t.command()) for t in missing]
+        jobs = [pool.submit(_run, t) for t in missing]
         try:
             for job in jobs:
                 job.result()
@@ -193,26 +160,15 @@ def _train(cfg: Config, trainings: Sequence[Training]) -> None:
             raise
 
 
-def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """A configuration's keys, as the command line has them, and their values."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _run(run: Path, command: list[str]) -> None:
+def _run(one: Training) -> None:
+    run, log = one.run, one.run.with_suffix(".log")
     make_folder(run.parent)
-    log = run.with_suffix(".log")
-    print(f"[{run.name}] {' '.join(command[1:])}", flush=True)
+    print(f"[{run.name}] {' '.join(one.words())}", flush=True)
     with log.open("w") as file:
-        found = subprocess.run(
-            command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
+        one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
+        found = subprocess.run(one.command(), stdout=file, stderr=subprocess.STDOUT, env=one_core)
     if found.returncode:
-        last = (log.read_text().strip().splitlines() or ["nothing"])[-1]
-        raise BadInput(f"training of {run} ended with status {found.returncode}: {last} (see {log})")
+        raise failure(f"training of {run}", found.returncode, log)
     print(f"[{run.name}] done", flush=True)
 
 

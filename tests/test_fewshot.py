@@ -9,7 +9,7 @@ import pytest
 from builders import FPS, MARKERS, agentview, background, discs, episode, write_dataset
 
 from eval import fewshot, fewshot_report
-from eval.fewshot import Cell, Config, Training, cells_of
+from eval.fewshot import Cell, Config, cells_of, training
 from videopolicy.config import load
 from videopolicy.data.dataset import DataConfig, split_episodes
 from videopolicy.data.episode import Episode
@@ -113,7 +113,7 @@ def test_a_cell_is_pretrained_tuned_rolled_out_and_reported(
     with pytest.raises(
         BadInput, match=r"para_2d_1_0 was tuned from other weights than .*para_2d has now; name another"
     ):
-        Training(tmp_path / "tune/para_2d_1_0", 1, "tune.yaml", options).done()
+        training(tmp_path / "tune/para_2d_1_0", "tune.yaml", 1, options).done()
 
 
 def line(policy: str, number: int, outcome: str) -> dict:
