@@ -18,7 +18,7 @@ from videopolicy.training.resume import leaves
 
 FOLDER = ROOT / "configs/ablations"
 REFERENCE = "two_stage"  # the row that others are held against
-Group = Literal["core", "schedule", "heads", "demonstrations", "rates", "sigma", "blocks", "frames", "frozen"]
+Group = Literal["core", "schedule", "heads", "demonstrations", "rates", "sigma", "blocks", "frames", "freezing"]
 Changes = dict[str, Any]
 
 

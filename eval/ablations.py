@@ -9,7 +9,6 @@ and what several rows begin from is trained once. The same command resumes. What
 script; every command stands in the dry run, and each row's logs beside its runs.
 """
 
-import json
 import re
 import shlex
 import signal
@@ -19,18 +18,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from eval.ablation_record import RECORD, keep, rolled_out
 from eval.ablation_rows import Plan, Scale, plan, read_rows, read_scale
-from eval.ablations_report import RECORD, report
-from eval.episodes import read_episodes
+from eval.ablations_report import report
 from eval.jobs import Job, run_all
 from eval.lease import Lease
 from eval.step import run
-from eval.training import OTHER, Training, failure, read_leaves, refuse
+from eval.training import Training, failure, read_leaves
 from videopolicy.config import dump, launch
-from videopolicy.data.files import make_folder, read_json, replace
+from videopolicy.data.files import make_folder
 from videopolicy.data.format import read_info
 from videopolicy.errors import BadInput
-from videopolicy.training import checkpoint
 
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)  # how a stage ends that was asked to
 Execute = Callable[[list[str], Path, Callable[[int], object]], tuple[int, int]]
@@ -60,7 +58,7 @@ def main(cfg: Config, execute: Execute = run) -> dict:
     rows = read_rows(cfg.rows, name, scale)
     plans = [plan(each, row, scale, folder, cfg.n_cores) for each, row in rows.items()]
     if cfg.dry_run:
-        return describe(plans)
+        return describe(plans, cfg.launcher)
     every = [plan(each, row, scale, folder, cfg.n_cores) for each, row in read_rows((), name, scale).items()]
     make_folder(folder)
     failed = {}
@@ -125,63 +123,21 @@ def _collected(root: Path, recipe: Path | None) -> bool:
     there = (root / "meta/info.json").is_file()
     if recipe is None and not there:
         raise BadInput(
-            f"data.root is {root}, which is not there, and the scale's collections do not say how it is made"
+            f"data.root is {root}, which is not there; allowed: a dataset, or one of the scale's collections"
         )
     return there and (recipe is None or read_info(root)["total_episodes"] >= read_leaves(recipe)["grid.n_positions"])
 
 
-def keep(p: Plan, peak: int) -> None:
-    """Write what says that a row is finished, and how it was made."""
-    found = checkpoint.find(p.joint.run)
-    about = {
-        "trained": p.joint.asked(),
-        "rolled_out": p.protocol,
-        "weights": checkpoint.weights_digest(found),
-        "source": p.joint.source_digest(),
-        "peak_gib": round(peak / 2**30, 2),
-    }
-    text = json.dumps(about, indent=1, default=str) + "\n"
-    replace(p.folder / RECORD, lambda path: path.write_text(text))
-
-
-def rolled_out(p: Plan) -> bool:
-    """Whether a row is finished; its checkpoints need not be there any more.
-
-    `BadInput` where it was trained or rolled out otherwise, or from another stage one than there is now.
-    """
-    if not (p.folder / RECORD).is_file():
-        if p.joint.run.is_dir():
-            p.joint.done()  # or it refuses
-        return False
-    record = read_json(p.folder / RECORD)
-    refuse(str(p.folder), "was trained", record["trained"], p.joint.asked())
-    refuse(str(p.folder), "was rolled out", record["rolled_out"], p.protocol)
-    steps = checkpoint.steps(p.joint.run)
-    if steps and checkpoint.weights_digest(steps[-1]) != record["weights"]:
-        raise BadInput(f"{p.folder} was rolled out with other weights than {steps[-1]} has; {OTHER}")
-    if p.video is not None and checkpoint.steps(p.video.run):
-        digest = checkpoint.weights_digest(checkpoint.steps(p.video.run)[-1])
-        if digest != record["source"]:
-            raise BadInput(f"{p.folder} was begun from other weights than {p.video.run} has now; {OTHER}")
-    n = len(read_episodes(p.folder / "rollout"))
-    if n < p.n_episodes:
-        raise BadInput(
-            f"{p.folder / 'rollout'} has {n} of {p.n_episodes} episodes of a finished row; remove {p.folder}"
-        )
-    return True
-
-
-def describe(plans: Sequence[Plan]) -> dict:
+def describe(plans: Sequence[Plan], launcher: str = "python") -> dict:
     """Print every row with its commands, steps and share of the whole; returns shares by name."""
     stages = {p.video.run.name: p.video for p in plans if p.video is not None}
     seconds = {f"video/{name}": v.n_steps * plans[0].scale.seconds["video"] for name, v in stages.items()}
     seconds |= {p.name: p.seconds for p in plans}
     whole = sum(seconds.values())
 
-    def say(name: str, steps: str, title: str, commands: Sequence[Sequence[str]]) -> None:
+    def say(name: str, steps: str, title: str, training: Training) -> None:
         print(f"\n{name}: {steps}, {100 * seconds[name] / whole:.1f} % of all ({seconds[name] / 60:.0f} min): {title}")
-        for command in commands:
-            print(f"  {shlex.join(['python', *command])}")
+        print(f"  {launcher} {shlex.join(training.words())}")
 
     print("Estimated, not measured: minutes are the scale's `seconds` times steps and episodes.")
     for root in dict.fromkeys(p.data for p in plans):
@@ -189,10 +145,11 @@ def describe(plans: Sequence[Plan]) -> dict:
         print(f"\ndata {root}: {'must be there' if recipe is None else f'where it is missing, by {recipe}'}")
     for name, training in stages.items():
         users = ", ".join(p.name for p in plans if p.video is not None and p.video.run.name == name)
-        say(f"video/{name}", f"{training.n_steps} steps", f"stage one of {users}", [training.words()])
+        say(f"video/{name}", f"{training.n_steps} steps", f"stage one of {users}", training)
     for p in plans:
         steps = f"{p.video.n_steps if p.video else 0} + {p.joint.n_steps} steps, {p.n_episodes} episodes"
-        say(p.name, steps, p.row.title, [p.joint.words(), p.rollout_words])
+        say(p.name, steps, p.row.title, p.joint)
+        print(f"  python {shlex.join(p.rollout_words)}")
     print(f"\n{len(plans)} rows, {whole / 3600:.1f} hours of this scale's machine, estimated")
     return {name: value / whole for name, value in seconds.items()}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jinja2
 
+from eval.ablation_record import RECORD
 from eval.ablation_rows import REFERENCE, Plan
 from eval.episodes import read_episodes
 from eval.lease import holder
@@ -17,7 +18,6 @@ from videopolicy.provenance import provenance
 from videopolicy.rates import rates
 from videopolicy.training import checkpoint
 
-RECORD = "row.json"  # in a row's folder, once it is finished
 EPISODES = dict[tuple, dict]  # of a policy, by split, number and seed
 
 
