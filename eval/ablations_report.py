@@ -44,7 +44,6 @@ def _episodes(p: Plan) -> EPISODES:
 
 def _rows(p: Plan, its: EPISODES, reference: EPISODES) -> list[dict]:
     """A line for each split that the row was rolled out on, on which it is finished."""
-    wanted = p.n_episodes // max(1, len({key[0] for key in its}))
     stages = {"video": p.video and trained(p.video), "joint": trained(p.joint)}
     common = {
         "row": p.name,
@@ -60,7 +59,7 @@ def _rows(p: Plan, its: EPISODES, reference: EPISODES) -> list[dict]:
         mine, theirs = ({k: r for k, r in e.items() if k[0] == split} for e in (its, reference))
         against = None if p.name == REFERENCE else paired(_outcomes(mine), _outcomes(theirs), _groups(mine))
         commits = sorted({r["commit"] for r in mine.values()})
-        numbers = {**rates([r["outcome"] for r in mine.values()]), "finished": len(mine) >= wanted}
+        numbers = {**rates([r["outcome"] for r in mine.values()]), "finished": len(mine) >= p.protocol["n_episodes"]}
         found.append({**common, "split": split, **numbers, "against": against, "rolled_out_at": commits})
     return found
 
@@ -93,7 +92,7 @@ def trained(training: Training) -> dict | None:
         "steps": steps,
         "of": training.n_steps,
         "minutes": round(last.get("seconds", 0.0) / 60, 1),
-        "pflop": None if each is None else round(each * made["train.batch_size"] * steps / 1e6, 3),
+        "pflop": None if each is None else float(f"{each * made['train.batch_size'] * steps / 1e6:.3g}"),
         "held_out_mm": None if error is None else round(error, 1),
         "commits": checkpoint.read_state(there[-1]).get("commits", []) if there else [],
     }
