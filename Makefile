@@ -125,6 +125,18 @@ fewshot: ood-grid  ## few-shot tuning from scratch and after pretraining on circ
 	@$(FEWSHOT) collect_circles --output data/circles/meta/info.json configs/fewshot/circles.yaml -- python -m eval.collect --config_path configs/fewshot/circles.yaml
 	@$(RUN) python -m eval.fewshot --config_path configs/fewshot/suite.yaml
 
+# The ablations of the video backbone, at a scale of configs/ablations/scales: make ablations SCALE=cpu ROWS='[core]'. Two
+# processes of one core each share the rows, as any more on other machines would that see the same folder.
+SCALE := cpu
+ROWS := []
+ABLATE = OMP_NUM_THREADS=1 $(RUN) python -m eval.ablations --scale $(SCALE) --rows "$(ROWS)"
+.PHONY: ablations ablations-1 ablations-2
+ablations: setup  ## the ablations' table on svd-tiny, every row: overnight on two cores; ROWS='[core]' for the first four; resumes
+	@$(SUBMAKE) --no-print-directory -k -j2 ablations-1 ablations-2
+	@$(ABLATE) --report_only true
+ablations-1 ablations-2:
+	@$(ABLATE) --n_cores 1
+
 # The arm, simulated: calibrated, shown a task, trained, deployed, through its serial port and its camera. The camera is
 # then moved and calibrated again, five more demonstrations are recorded before it, and the room is changed.
 ROBOT = $(RUN) python -m eval.step runs/demo_robot

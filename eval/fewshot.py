@@ -26,8 +26,9 @@ from eval import fewshot_oracle, zero_shot
 from eval.episodes import read_episodes
 from eval.fewshot_cells import Cell, Config, Kind, Pretrain, cells_of, rounds
 from eval.fewshot_report import CELL, report
-from eval.fewshot_training import CONFIGS, OTHER, Damaged, Training, train, trainings_of
+from eval.fewshot_training import CONFIGS, train, trainings_of
 from eval.suites import N_EACH, N_POSITIONS
+from eval.training import OTHER, Damaged, Training
 from videopolicy.config import dump, launch
 from videopolicy.data.files import make_folder, read_json, replace
 from videopolicy.data.lerobot import Dataset
@@ -118,7 +119,7 @@ def _fill(cfg: Config, cells: Sequence[Cell], needs: dict[Cell, Needs]) -> None:
     """Train and roll out; what begins from no other run comes first, so that it is trained beside pretraining."""
     every = [training for cell in cells for training in needs[cell].values()]
     for begun in (False, True):
-        train([t for t in every if ("init_from" in t.options) == begun], cfg.n_parallel)
+        train([t for t in every if ("init_from" in t.changes) == begun], cfg.n_parallel)
     for cell in cells:
         _roll_out(cfg, cell, needs[cell])
 

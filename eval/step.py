@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -57,26 +58,36 @@ def main(arguments: list[str]) -> int:
     return status
 
 
-def run(command: list[str]) -> tuple[int, int]:
+def run(
+    command: list[str], log: Path | None = None, started: Callable[[int], object] = lambda _pid: None
+) -> tuple[int, int]:
     """Exit status, and the largest sum of resident memory [bytes] of the command and all its children together.
 
     Signals are passed on to the whole family, and this returns only when all of it has ended: a launcher leaves at
-    once, while the training process it started still saves.
+    once, while the training process it started still saves. What it prints is added to `log`, where that is given;
+    `started` is told its number.
     """
     executable = shutil.which(command[0]) or command[0]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen([executable, *command[1:]], env=environment, start_new_session=True)
+    with log.open("ab") if log is not None else contextlib.nullcontext() as file:
+        errors = None if file is None else subprocess.STDOUT
+        arguments = [executable, *command[1:]]
+        process = subprocess.Popen(arguments, env=environment, start_new_session=True, stdout=file, stderr=errors)
 
     def forward(number: int, _frame: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, forward)
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     peak = 0
-    while process.poll() is None or _family(process.pid):
-        peak = max(peak, sum(_resident(p) for p in _family(process.pid)))
-        time.sleep(0.5)
+    try:
+        started(process.pid)
+        while process.poll() is None or _family(process.pid):
+            peak = max(peak, sum(_resident(p) for p in _family(process.pid)))
+            time.sleep(0.5)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return process.returncode, peak
 
 

@@ -30,6 +30,7 @@ FLOW = (
     "test_precision",
     "test_policy_process",
     "test_transfer_video",
+    "test_ablations_run",
 )  # the files that look at `folder`
 
 

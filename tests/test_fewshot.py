@@ -11,7 +11,7 @@ from builders import CIRCLE, snapshot, write_dataset
 
 from eval import fewshot, fewshot_report
 from eval.fewshot_cells import Cell, Config, cells_of, rounds
-from eval.fewshot_training import CONFIGS, Training, trainings_of
+from eval.fewshot_training import CONFIGS, training, trainings_of
 from videopolicy.config import load
 from videopolicy.data.dataset import DataConfig, split_episodes
 from videopolicy.data.episode import Episode
@@ -166,7 +166,7 @@ def test_a_cell_is_pretrained_tuned_rolled_out_and_reported(
     with pytest.raises(
         BadInput, match=r"para_2d_1_0 was tuned from other weights than .*para_2d has now; name another"
     ):
-        Training(tmp_path / "tune/para_2d_1_0", 1, "tune.yaml", options).done()
+        training(tmp_path / "tune/para_2d_1_0", "tune.yaml", 1, options).done()
 
 
 def line(policy: str, number: int, outcome: str) -> dict:

@@ -1,16 +1,18 @@
 """What all heads keep to: masks, scales and metres."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from small_heads import GRID, SIZE, changed, every_head, features, regression, targets
+from small_heads import GRID, LABELS, SIZE, SMALL, Shape, changed, every_head, features, regression, targets
 from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import FeatureMap, Pyramid, splat
 from videopolicy.batch import settle
 from videopolicy.camera import Camera
+from videopolicy.heads.choice import make_head
 from videopolicy.heads.embedding import Embedding
 from videopolicy.heads.head import Standardised
 
@@ -101,6 +103,22 @@ def test_channels_are_standardised_by_what_training_showed() -> None:
     other = Standardised(3).eval()
     other.load_state_dict(layer.state_dict())
     assert torch.equal(other(x), out)
+
+
+@pytest.mark.parametrize("name", ["para", "regression", "attention_pool", "spatial_softmax", "tracks"])
+def test_features_may_be_read_as_they_are(name: str) -> None:
+    """Nothing is then learned of their scale, on which what a head makes of them depends."""
+    heads = {}
+    for standardise in (True, False):
+        torch.manual_seed(0)
+        head = make_head(replace(SMALL, kind=name, standardise=standardise), Shape(), LABELS, 4)
+        head(FeatureMap(20 * features().dense + 3))
+        settle(head)
+        heads[standardise] = next(part for part in head.modules() if isinstance(part, Standardised))
+    assert heads[True].mean.min() > 2
+    assert heads[False].n_seen == 0
+    x = 20 * features().dense[0] + 3
+    assert torch.equal(heads[False](x), x / heads[False].scale[:, None, None])
 
 
 def pyramid(dtype: torch.dtype = torch.float64) -> Pyramid:

@@ -1,6 +1,8 @@
 """The leak meter: what of a future that only training has reaches a head."""
 
+import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,9 @@ from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.lerobot import Dataset
+from videopolicy.diffusion import NoiseConfig
 from videopolicy.heads.choice import HeadConfig, make_head
+from videopolicy.training.objectives import JointObjective, draw
 from videopolicy.types import ActionChunk
 
 
@@ -65,6 +69,25 @@ def test_a_head_that_only_says_where_is_read_too(meter: LeakMeter, written_datas
     term = "spatial" if kind == "para" else "track"
     assert list(found) == [*(f"leak/sigma_{s:g}_{k}" for s in SIGMAS for k in ("px", f"loss/{term}")), "leak/swap_px"]
     assert all(0 < found[f"leak/sigma_{s:g}_px"] < 100 for s in SIGMAS)
+
+
+def test_the_future_may_be_hidden_from_a_frozen_models_head(meter: LeakMeter) -> None:
+    """What trains it then is what it acts on, at any noise level: the clip's future moves no loss."""
+    backbone, batch = meter.backbone, {k: v[:2] for k, v in meter.batch.items()}
+    frozen = copy.deepcopy(backbone).requires_grad_(False)
+    draws = draw(NoiseConfig(high_share=1.0, high_min=2.0, high_max=2.0), range(2), backbone, 0, 0)
+    draws = replace(draws, augmentation=torch.zeros(2))
+    future = batch["frames"].clone()
+    future[:, 1:] = 255 - future[:, 1:]
+    losses = {}
+    for hidden in (True, False):
+        objective = JointObjective(frozen, meter.head, 1.9, True, "sum", hidden).eval()
+        assert objective.video == ()
+        with torch.no_grad():
+            both = ({**batch, "frames": frames} for frames in (batch["frames"], future))
+            losses[hidden] = [float(objective(each, draws)["total"]) for each in both]
+    assert losses[True][0] == losses[True][1]
+    assert losses[False][0] != losses[False][1]
 
 
 def test_one_clip_has_no_other(meter: LeakMeter, written_dataset: Path) -> None:

@@ -121,6 +121,8 @@ def test_only_what_is_to_be_trained_is(small_dataset: Path, pipeline_folder: Pat
     lines = [json.loads(line) for line in (two / "metrics.jsonl").read_text().splitlines()]
     assert "lr/head" in lines[0]
     assert not {"lr/unet", "diffusion"} & set(lines[0])
+    with pytest.raises(BadInput, match=r"future is 'hidden', but backbone.tune is 'full'; allowed for it: 'frozen'"):
+        joint.main(config(joint.Config, "joint_para", run=two, init_from=one, future="hidden", **data))
     with pytest.raises(BadInput, match=r"backbone.tune +\"frozen\" +\"full\" +cannot change"):
         joint.main(config(joint.Config, "joint_para", run=two, init_from=one, backbone__tune="full", **data))
 

@@ -6,6 +6,7 @@ accelerate launch train_stages/joint.py --config_path configs/demo/joint_para.ya
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -57,6 +58,9 @@ class Config:
     lr_head: float = 1e-4
     head_sigma_min: float = 80.0  # head losses count only above this noise level
     fixed_noise: bool = True  # there, train on the very noise sample that the policy acts with
+    # What of a clip's future is in what the head reads in training: the noised clip, which the video model's own loss
+    # needs, or, of one that is frozen, nothing, as when it acts.
+    future: Literal["noised", "hidden"] = "noised"
     loss_balance: Balance = "ema"
     preview: PreviewConfig = PreviewConfig()
     leak_clips: int = 16  # held-out clips that validation also reads from their noised future
@@ -84,6 +88,8 @@ def main(cfg: Config) -> dict[str, float]:
         raise BadInput(f"leak_clips is {cfg.leak_clips}; allowed: 0, or at least 2")
     if cfg.data.min_change:
         raise BadInput(f"data.min_change is {cfg.data.min_change}; allowed: 0, or a policy would not learn to wait")
+    if cfg.future == "hidden" and cfg.backbone.tune != "frozen":
+        raise BadInput(f"future is 'hidden', but backbone.tune is {cfg.backbone.tune!r}; allowed for it: 'frozen'")
     data, clips, val_clips = open_splits(cfg.data, cfg.backbone.n_frames, cfg.head.n_steps, cfg.backbone.image_size)
     labels = clips.label_statistics()
     backbone = SVDBackbone(cfg.backbone, data.fps)
@@ -98,7 +104,8 @@ def main(cfg: Config) -> dict[str, float]:
         accelerator.print(load_stage_one(found, backbone))
         stage_one = checkpoint.weights_digest(found)
     head = make_head(cfg.head, backbone, labels, data.fps)
-    objective = JointObjective(backbone, head, cfg.head_sigma_min, cfg.fixed_noise, cfg.loss_balance)
+    hidden = cfg.future == "hidden"
+    objective = JointObjective(backbone, head, cfg.head_sigma_min, cfg.fixed_noise, cfg.loss_balance, hidden)
     if source is not None:
         accelerator.print(transfer(source, objective, cfg.head, fitted))
     groups = {

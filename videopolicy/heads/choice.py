@@ -12,6 +12,7 @@ from videopolicy.heads.act import ActConfig, ActHead
 from videopolicy.heads.attention_pool import AttentionPoolConfig, AttentionPoolHead
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape
 from videopolicy.heads.diffusion import DiffusionConfig, DiffusionHead
+from videopolicy.heads.head import Standardised
 from videopolicy.heads.heatmap import HeatmapHead, ParaConfig
 from videopolicy.heads.para import ParaHead
 from videopolicy.heads.regression import PixelRegressionHead, RegressionConfig, RegressionHead
@@ -28,6 +29,7 @@ class HeadConfig:
     kind: HeadKind = "para"
     labels: Literal["3d", "2d"] = "3d"  # 2d: pixels alone, to pretrain on; without heights it cannot act
     n_steps: int = 12  # N_W, waypoints per chunk
+    standardise: bool = True  # features, channel by channel; false: they are read as they are, for ablations
     para: ParaConfig = ParaConfig()
     regression: RegressionConfig = RegressionConfig()
     attention_pool: AttentionPoolConfig = AttentionPoolConfig()
@@ -47,6 +49,14 @@ class HeadConfig:
 
 def make_head(cfg: HeadConfig, backbone: Backbone, labels: dict, fps: int) -> HeatmapHead | CoordinateHead:
     """The head for a backbone, its bins and scales from the training labels' statistics."""
+    head = _make(cfg, backbone, labels, fps)
+    for part in head.modules():
+        if isinstance(part, Standardised):
+            part.learns = cfg.standardise
+    return head
+
+
+def _make(cfg: HeadConfig, backbone: Backbone, labels: dict, fps: int) -> HeatmapHead | CoordinateHead:
     channels, n_frames = backbone.feature_channels, backbone.n_feature_frames
     image_size, period = backbone.image_size, 1 / fps
     if cfg.labels == "2d" and cfg.kind == "para":

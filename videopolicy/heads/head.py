@@ -51,7 +51,8 @@ class Standardised(StepStatistics):
     """Features in standard deviations of what training has shown so far, channel by channel.
 
     Up-blocks of different levels differ in scale, and svd-tiny's last one holds constants (`backbones/carried.py`),
-    beside which a normalisation over groups of channels would lose the rest.
+    beside which a normalisation over groups of channels would lose the rest. Where it does not learn, features stay as
+    they are, over a constant.
     """
 
     mean: Tensor
@@ -60,6 +61,7 @@ class Standardised(StepStatistics):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.learns = True
         for name, value in (
             ("mean", torch.zeros(channels)),
             ("std", torch.ones(channels)),
@@ -77,7 +79,7 @@ class Standardised(StepStatistics):
 
     def each(self, levels: list[Float[Tensor, "batch _ _ _"]]) -> list[Float[Tensor, "batch _ _ _"]]:
         """Of maps of several sizes, whose channels are one after the other's."""
-        if self.training:
+        if self.training and self.learns:
             both = [torch.var_mean(x.detach().float(), (0, 2, 3), correction=0) for x in levels]
             variance, mean = (torch.cat([pair[i] for pair in both]).double() for i in (0, 1))
             self.note(torch.stack([mean, variance + mean.square()]))

@@ -145,7 +145,8 @@ class JointObjective(Objective):
 
     The true future is inside the noisy latents, so head losses count only samples with sigma >= `head_sigma_min`,
     where noise has drowned it; those samples keep their conditioning, and, with `fixed_noise`, get the one noise
-    sample that the policy will act with. A video model that is frozen has no loss: its pass ends where a head reads.
+    sample that the policy will act with. A video model that is frozen has no loss: its pass ends where a head reads,
+    and the future may be `hidden` from it: it then sees the noise alone, as when it acts.
     """
 
     def __init__(
@@ -155,9 +156,10 @@ class JointObjective(Objective):
         head_sigma_min: float,
         fixed_noise: bool,
         loss_balance: Balance,
+        hidden: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.hidden = backbone, head, hidden
         self.head_sigma_min, self.fixed_noise = head_sigma_min, fixed_noise
         self.video = ("diffusion",) if backbone.unet_parameters() else ()
         self.balance = LossBalance(loss_balance, (*self.video, *head.terms))
@@ -179,7 +181,8 @@ class JointObjective(Objective):
             v, blocks = self.backbone.denoise_and_read(x, draws.sigma, condition)
             losses["diffusion"] = diffusion_loss(v, x0, draws)
         else:
-            blocks = self.backbone.read(x, draws.sigma, condition)
+            seen = like(draws.sigma, x) * draws.noise if self.hidden else x
+            blocks = self.backbone.read(seen, draws.sigma, condition)
         features = self.backbone.features(blocks, batch["start_pixel"])
         losses |= self.head.loss(self.head(features), replace(self._targets(batch, draws), counts=counts))
         return {**losses, "total": self.balance(losses)}

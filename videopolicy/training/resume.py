@@ -34,15 +34,15 @@ def check_same(found: Path, config: Any, state: dict) -> str:
     """
     before = {**with_defaults(type(config), checkpoint.read_config(found)), "state": checkpoint.read_state(found)}
     now = {**json.loads(json.dumps(to_dict(config))), "state": json.loads(json.dumps(state))}
-    old, new = dict(_leaves(before)), dict(_leaves(now))
+    old, new = dict(leaves(before)), dict(leaves(now))
     rows, fatal = [], False
     scheduled = new.get("train.schedule", "constant") != "constant"  # rates then depend on how many steps there are
     for name, value in new.items():
         if name in {f"state.labels.{key}" for key in NEW} - old.keys():
             continue
-        if old.get(name) == value or (_within(name, FREE) and not (scheduled and name == "train.n_steps")):
+        if old.get(name) == value or (within(name, FREE) and not (scheduled and name == "train.n_steps")):
             continue
-        forbids = _within(name, FATAL) and not _within(name, MAY_DIFFER)
+        forbids = within(name, FATAL) and not within(name, MAY_DIFFER)
         fatal |= forbids
         verdict = "cannot change" if forbids else "goes on, but not as it would have"
         rows.append((name, _shown(old.get(name)), _shown(value), verdict))
@@ -57,15 +57,17 @@ def check_same(found: Path, config: Any, state: dict) -> str:
     return table
 
 
-def _leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """A configuration's keys, as the command line has them, and their values."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 
 
-def _within(name: str, groups: tuple[str, ...]) -> bool:
+def within(name: str, groups: tuple[str, ...]) -> bool:
+    """Whether a key is one of these, or in a group that is."""
     return any(name == group or name.startswith(f"{group}.") for group in groups)
 
 

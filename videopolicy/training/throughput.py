@@ -31,7 +31,7 @@ class Throughput:
         found = {"samples_per_second": samples, "peak_memory_gib": self._memory() / 2**30}
         if self.flop_per_sample:
             tera = samples / self.n_processes * self.flop_per_sample / 1e12
-            found["tflop_per_second"] = tera
+            found["tflop_per_second"], found["gflop_per_sample"] = tera, self.flop_per_sample / 1e9
             if self.peak is not None:
                 found["mfu"] = tera / self.peak
         return found
