@@ -138,9 +138,8 @@ def _image_encoder(width: int, mlp: int, n_layers: int, n_heads: int, **more: An
 
 def described(unet: Any, vae: Any, image_encoder: Any) -> dict[str, dict]:
     """Networks' configurations as plain values, without the folder they came from: for `untrained`."""
-    encoder = {
-        k: v for k, v in image_encoder.config.to_diff_dict().items() if k not in ("transformers_version", "dtype")
-    }
+    of_encoder, left_out = image_encoder.config.to_diff_dict(), ("transformers_version", "dtype")
+    encoder = {k: v for k, v in of_encoder.items() if k not in left_out}
     both = (("unet", unet), ("vae", vae))
     plain = {name: {k: v for k, v in network.config.items() if not k.startswith("_")} for name, network in both}
     return {**plain, "image_encoder": encoder}
