@@ -191,10 +191,11 @@ tests:
 faults: setup  ## inject faults into training, collection, evaluation and every loader; print what was survived and what was lost; nine minutes
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests:. $(RUN) python -m faults
 
-lint: setup  ## ruff and mypy
+lint: setup  ## ruff, mypy, and whether every number that the documents quote was measured
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+	$(RUN) python -m eval.claims --check
 
 bench: setup  ## what exact losses and rendering only when re-planning save, against the naive forms; fails where the heads miss a goal; five minutes
 	OMP_NUM_THREADS=1 $(RUN) python -m bench.cache

@@ -173,6 +173,7 @@ TORCH_FREE = [
     "eval.collect",
     "eval.executors",
     "eval.stills",
+    "eval.claims.__main__",
     "bench.standard",
     "videopolicy.camera",
     "videopolicy.types",
