@@ -68,8 +68,8 @@ class Modulated(nn.Module):
         return self.second(scale * self.first(x) + shift) + self.shortcut(x)
 
 
-def through(blocks: nn.ModuleList, x: Tensor, condition: Tensor) -> Tensor:
-    for block in blocks:
+def through(blocks: nn.Module, x: Tensor, condition: Tensor) -> Tensor:
+    for block in blocks.children():
         x = block(x, condition)
     return x
 
