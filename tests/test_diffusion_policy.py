@@ -228,7 +228,7 @@ def test_it_trains_on_a_video_model(written_dataset: Path, pipeline_folder: Path
         ({"n_train_iterations": 10**9}, r"n_train_iterations is 1000000000; allowed: 1 to 1000"),
         ({"n_eval_iterations": 101}, r"n_eval_iterations is 101; allowed: 1 to the 100 of n_train_iterations"),
         ({"clip": 0.5}, r"clip is 0.5; allowed: 1 to 100"),
-        ({"seed": -1}, r"seed is -1; allowed: from 0 on"),
+        ({"seed": -1}, r"seed is -1; allowed: 0 to 2\*\*32 - 1"),
     ],
     ids=lambda x: next(iter(x), "") if isinstance(x, dict) else "",
 )

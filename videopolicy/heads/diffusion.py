@@ -22,11 +22,12 @@ from videopolicy.types import ActionChunk
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """The paper's (table 7): 100 iterations in training, and in use 100 in simulation, 16 by DDIM on real arms.
+    """The defaults of the paper's convolutional network, with which nothing but `n_draws` and `clip` is ours.
 
-    Of networks it gives parameters only: 256 million in simulation, 67 million on real arms, here the default. The rest
-    is the released code's: for these 512, 1024, 2048 and 256, 512, 1024 channels, kernel, groups, the embedding's
-    width, what is clipped; and robomimic's, whose image encoder it uses: keypoints and features.
+    The paper's own (its table of hyperparameters): 100 iterations in training, and in use 100 in simulation, 16 by DDIM
+    on real arms; and networks of 256 million parameters in simulation, of 67 million on real arms. The released code's:
+    512, 1024, 2048 channels for the first and 256, 512, 1024 for the second, which is the default here; kernel, groups,
+    the embedding's width, clipping. Keypoints and features are robomimic's, whose image encoder it uses.
     """
 
     down_dims: tuple[int, ...] = (256, 512, 1024)
@@ -39,8 +40,8 @@ class DiffusionConfig:
     n_draws: int = 1  # levels and noises that each sample of a batch is shown at; the paper's is 1
     sampler: Literal["ddpm", "ddim"] = "ddpm"
     n_eval_iterations: int = 100
-    # Denoised positions are held within so many times the training positions' range, about its middle. By 1, the
-    # released code's, no chunk leaves that range, whatever is seen.
+    # Denoised positions are held within so many times the training positions' range, about its middle. By the released
+    # code's, 1, no chunk leaves that range, whatever is seen.
     clip: float = 1.0
     seed: int = 0  # of the noise that chunks are made from
 
@@ -65,22 +66,22 @@ class DiffusionConfig:
             )
         if not 1 <= self.clip <= 100:
             raise BadInput(f"head.diffusion.clip is {self.clip}; allowed: 1 to 100")
-        if self.seed < 0:
-            raise BadInput(f"head.diffusion.seed is {self.seed}; allowed: from 0 on")
+        if not 0 <= self.seed < 2**32:
+            raise BadInput(f"head.diffusion.seed is {self.seed}; allowed: 0 to 2**32 - 1")
 
 
 class DiffusionHead(CoordinateHead):
     """Keypoints of each frame, and a network that finds the noise in a chunk; chunks are made from noise by it.
 
-    Features are pooled by spatial softmax, as in the paper, and as the `spatial_softmax` head pools them: beside that
-    one, how chunks are decoded is all that differs. Instead of the robot's state the networks see the start keypoint
-    that is in the features, as all heads do, and one picture where the paper has two. A frame of a video model's
-    future stands where the paper has a picture.
+    Features are pooled by spatial softmax, as in the paper, and just as the `spatial_softmax` head pools them: between
+    the two only what becomes of the keypoints differs. Instead of the robot's state the network sees the start keypoint
+    that is in the features, as every head does, and one picture where the paper has two; of a video model it sees each
+    future frame as the paper's sees a picture.
 
-    Every chunk is made from the same noise, whatever is seen and how many observations are acted on at once: a policy
-    says of an observation always the same, and keeps to a way of doing things from chunk to chunk. Another policy, by
-    `seed`, may keep to another. `shape.position_mean` and `position_std` are here the middle and half the range of the
-    training positions, which so are in [-1, 1], as is the gripper.
+    Every chunk is made from the same noise, whatever is seen and however many observations are acted on together: a
+    policy is a function of what it sees, and keeps to one of several ways from chunk to chunk. Another `seed` may keep
+    to another. `shape.position_mean` and `position_std` are here the middle of the training positions' range and half
+    of it, so that they are in [-1, 1], as the gripper is.
     """
 
     terms = ("denoising",)
@@ -124,13 +125,12 @@ class DiffusionHead(CoordinateHead):
 
     @torch.no_grad()
     def sample(self, seen: Float[Tensor, "batch seen"]) -> Float[Tensor, "batch step 4"]:
-        """Chunks in [-1, 1], each from the same noise, and that of DDPM's steps."""
-        x = torch.randn(1, self.n_padded, 4, generator=torch.Generator().manual_seed(self.cfg.seed))
-        x = repeat(x.to(seen.device), "1 n c -> b n c", b=len(seen))
-        steps = [torch.Generator().manual_seed(self.cfg.seed + 1) for _ in range(len(seen))]
+        """Chunks in [-1, 1], all of one noise: what they begin with, and what DDPM's iterations add."""
+        draws = [torch.Generator().manual_seed(self.cfg.seed) for _ in seen]
+        x = torch.stack([torch.randn(self.n_padded, 4, generator=draw) for draw in draws]).to(seen.device)
         for level in self.schedule.timesteps:
             noise = self.net(x, level.to(x.device).expand(len(x)), seen).float()
-            x = self.schedule.step(noise, level, x, generator=steps).prev_sample
+            x = self.schedule.step(noise, level, x, generator=draws).prev_sample
         return x[:, : self.n_steps]
 
     @torch.no_grad()
