@@ -84,7 +84,7 @@ OOD_CONFIGS := $(OOD_POLICIES:%=configs/ood/%.yaml)
 OOD_FEWER := $(foreach n,8 16 32,para-$(n) regression-$(n))
 # And once more with a second bowl in up to half of the pictures, for the distractors, where one stands.
 OOD_COPIES := para_copies regression_copies
-OOD_HEADS := attention_pool spatial_softmax tracks act
+OOD_HEADS := attention_pool spatial_softmax tracks act diffusion
 .PHONY: ood ood-grid ood-heads ood-svd ood-svd-para ood-svd-global $(AXES:%=ood-%) ood-train $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_COPIES:%=ood-train-%) $(OOD_HEADS:%=ood-train-%)
 ood: $(AXES:%=ood-%)  ## the out-of-distribution axes on the light backbone: hours on two cores, resumes when run again
 	@$(RUN) python -m eval.ood runs/ood
@@ -143,7 +143,7 @@ ROBOT = $(RUN) python -m eval.step runs/demo_robot
 ROBOT_POLICIES := para regression
 ROBOT_DEMO := configs/robot/demo.yaml
 ROBOT_MOVED := configs/robot/moved.yaml
-.PHONY: demo-robot robot-train $(ROBOT_POLICIES:%=robot-train-%) robot-trials $(ROBOT_POLICIES:%=robot-trials-%)
+.PHONY: demo-robot robot-train $(ROBOT_POLICIES:%=robot-train-%) robot-trials $(ROBOT_POLICIES:%=robot-trials-%) robot-trials-oracle
 demo-robot: setup  ## the SO-100's twin: calibrate, record, train both heads, deploy before another camera and in another room; resumes
 	@$(ROBOT) joints --output runs/demo_robot/calibration.json $(ROBOT_DEMO) -- python -m robot.calibrate joints --robot $(ROBOT_DEMO)
 	@$(ROBOT) table --after joints $(ROBOT_DEMO) -- python -m robot.calibrate table --robot $(ROBOT_DEMO)
@@ -166,7 +166,9 @@ $(ROBOT_POLICIES:%=robot-train-%): robot-train-%:
 
 N_TRIALS := 40
 TRIALS = OMP_NUM_THREADS=1 $(RUN) python -m robot.trials --eeprom runs/demo_robot/twin/eeprom --n $(N_TRIALS) --output runs/demo_robot/trials
-robot-trials: $(ROBOT_POLICIES:%=robot-trials-%)
+robot-trials: $(ROBOT_POLICIES:%=robot-trials-%) robot-trials-oracle
+robot-trials-oracle:
+	@$(TRIALS) --robot $(ROBOT_DEMO) --policy oracle --condition in_distribution
 $(ROBOT_POLICIES:%=robot-trials-%): robot-trials-%:
 	@$(TRIALS) --robot $(ROBOT_DEMO) --policy $*=runs/demo_robot/$* --condition in_distribution
 	@$(TRIALS) --robot $(ROBOT_MOVED) --policy $*=runs/demo_robot/$* --condition new_viewpoint
@@ -189,15 +191,16 @@ tests:
 faults: setup  ## inject faults into training, collection, evaluation and every loader; print what was survived and what was lost; nine minutes
 	@OMP_NUM_THREADS=1 PYTHONPATH=tests:. $(RUN) python -m faults
 
-lint: setup  ## ruff and mypy
+lint: setup  ## ruff, mypy, and whether every number that the documents quote was measured
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+	$(RUN) python -m eval.claims --check
 
-bench: setup  ## what exact losses and rendering only when re-planning save, against the naive forms; five minutes
-	OMP_NUM_THREADS=1 $(RUN) python -m bench.heads
+bench: setup  ## what exact losses and rendering only when re-planning save, against the naive forms; fails where the heads miss a goal; five minutes
 	OMP_NUM_THREADS=1 $(RUN) python -m bench.cache
 	OMP_NUM_THREADS=1 $(RUN) python -m bench.rollout
+	OMP_NUM_THREADS=1 $(RUN) python -m bench.heads --check
 
 smoke: setup  ## the whole demo in miniature, about two minutes; the numbers mean nothing
 	$(RUN) python -m pytest tests/test_flow.py

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.figures import reserve
 from robot import loop, truth
 from robot.connection import connect, kinematics_of
 from robot.control import Control, ControlConfig, Tick
@@ -33,7 +34,7 @@ from robot.sources import CameraConfig
 from robot.trajectory import Trajectory
 from robot.twin import assembly
 from robot.twin.line import Line
-from videopolicy.data.files import make_folder
+from videopolicy.config import guarded
 from videopolicy.types import ActionChunk, Observation
 
 N_STEPS, PERIOD = 12, 0.2
@@ -117,8 +118,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--repeats", type=int, default=2000, help="of the bus, at least 100")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args(arguments)
-    if args.json is not None:
-        make_folder(args.json.parent)  # before minutes of measuring, not after
+    reserve(args.json)
     if args.repeats < 100:
         parser.error(f"--repeats is {args.repeats}; allowed: at least 100")
     if not args.seconds >= 3:
@@ -136,4 +136,4 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from videopolicy.data.files import make_folder
+from bench.figures import reserve
+from videopolicy.config import guarded
 from videopolicy.data.video import read_video, write_video
 from videopolicy.training.cache import StoredMaps
 
@@ -62,8 +63,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--repeats", type=int, default=20, help="interleaved repeats, at least 5")
     args = parser.parse_args(arguments)
-    if args.json is not None:
-        make_folder(args.json.parent)  # before minutes of measuring, not after
+    reserve(args.json)
     if args.repeats < 5:
         parser.error(f"--repeats is {args.repeats}; allowed: at least 5")
     torch.set_num_threads(1)
@@ -79,4 +79,4 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -1,6 +1,10 @@
 """What exactness without full-resolution maps saves: the pixel-aligned head against its naive form, in one run.
 
-python -m bench.heads [--json FILE]
+python -m bench.heads [--json FILE] [--check]
+
+`--json` writes `rows` of `name`, `memory_ratio` and `time_ratio`: of `factored_loss`, `volume_loss`, `volume_argmax`
+and `levels_embedding` naive over ours, of `step_share_factored` and `step_share_volume` head over backbone. `--check`
+ends with status 1 where a goal (`GOALS`, printed beside each ratio) is missed.
 
 One image, 28 x 28 features, 448 x 448 supervision, 12 steps, 32 bins, one thread. Time: medians of interleaved
 repeats. Memory: growth of the peak resident set in a process of its own.
@@ -22,11 +26,12 @@ from einops import rearrange
 from torch import Tensor
 
 from bench import naive
+from bench.figures import reserve
 from videopolicy.backbones.backbone import FeatureMap, Pyramid
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
 from videopolicy.bins import Bins
 from videopolicy.camera import Camera
-from videopolicy.data.files import make_folder
+from videopolicy.config import guarded
 from videopolicy.heads import upsampled
 from videopolicy.heads.argmax import argmax
 from videopolicy.heads.embedding import Embedding
@@ -37,14 +42,15 @@ from videopolicy.heads.para import ParaHead, ParaPrediction
 M_MMAP_THRESHOLD = -3  # of glibc's mallopt(3)
 N_STEPS, CHANNELS = 12, 384  # ViT-S/16's
 SVD_LEVELS = ((1280, 20, 36), (640, 40, 72))  # channels, rows, columns
-ROWS = (
-    "factored_loss",
-    "volume_loss",
-    "volume_argmax",
-    "levels_embedding",
-    "step_share_factored",
-    "step_share_volume",
-)
+GOALS: dict[str, tuple[float | None, float]] = {  # of a row: the least memory and time saved; of a share, the most time
+    "factored_loss": (100.0, 100.0),
+    "volume_loss": (60.0, 4.0),
+    "volume_argmax": (None, 20.0),
+    "levels_embedding": (None, 2.5),
+    "step_share_factored": (None, 0.02),
+    "step_share_volume": (None, 0.05),
+}
+ROWS = tuple(GOALS)
 DOWN = np.array([[1.0, 0, 0, 0], [0, -1, 0, 0], [0, 0, -1, 1.2], [0, 0, 0, 1]])  # from above, all pixels can be lifted
 CAMERA = Camera(np.array([[540.8, 0, 224], [0, 540.8, 224], [0, 0, 1.0]]), DOWN, (448, 448))
 
@@ -181,10 +187,10 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="also write the rows here")
     parser.add_argument("--repeats", type=int, default=5, help="interleaved repeats, at least 5")
+    parser.add_argument("--check", action="store_true", help="end with status 1 where a goal is missed")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
     args = parser.parse_args(arguments)
-    if args.json is not None:
-        make_folder(args.json.parent)  # before minutes of measuring, not after
+    reserve(args.json)
     if args.repeats < 5:
         parser.error(f"--repeats is {args.repeats}; allowed: at least 5")
     torch.set_num_threads(1)
@@ -202,11 +208,32 @@ def main(arguments: list[str] | None = None) -> list[dict]:
         rows.append(entry)
         details = ", ".join(f"{n} {1000 * times[n]:.1f} ms {memory[n] / 2**20:.1f} MiB" for n in times)
         form = "{:.1%} of time, {:.1%} of memory" if share else "{:.0f}x faster, {:.0f}x less memory"
-        print(f"{row:<20} {form.format(entry['time_ratio'], entry['memory_ratio']):<36} ({details})", flush=True)
+        found = form.format(entry["time_ratio"], entry["memory_ratio"])
+        print(f"{row:<20} {found:<36} {goal(entry):<44} ({details})", flush=True)
     if args.json:
         args.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    if args.check and (behind := [row["name"] for row in rows if missed(row)]):
+        raise SystemExit(f"goals missed: {', '.join(behind)}")
     return rows
 
 
+def missed(row: dict) -> bool:
+    """Whether a row is short of its goal."""
+    memory, seconds = GOALS[row["name"]]
+    if row["name"].startswith("step_share"):
+        return row["time_ratio"] > seconds
+    return row["time_ratio"] < seconds or (memory is not None and row["memory_ratio"] < memory)
+
+
+def goal(row: dict) -> str:
+    """A row's goal in words."""
+    memory, seconds = GOALS[row["name"]]
+    if row["name"].startswith("step_share"):
+        words = f"at most {seconds:.0%} of time"
+    else:
+        words = f"{seconds:g}x faster" + (f", {memory:g}x less memory" if memory is not None else "")
+    return f"goal {words}: {'missed' if missed(row) else 'met'}"
+
+
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.figures import reserve
 from eval.pool import Answer, Pool
 from eval.positions import held_out_positions
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
-from videopolicy.data.files import make_folder
+from videopolicy.config import guarded
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.policy import FeaturePolicy, load
@@ -68,8 +69,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser.add_argument("--repeats", type=int, default=5, help="interleaved")
     parser.add_argument("--chunks", type=int, default=16, help="re-plannings of an episode, at most")
     args = parser.parse_args(arguments)
-    if args.json is not None:
-        make_folder(args.json.parent)  # before minutes of measuring, not after
+    reserve(args.json)
     for name in ("size", "workers", "episodes", "repeats", "chunks"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} is {getattr(args, name)}; allowed: at least 1")
@@ -134,4 +134,4 @@ def line(row: dict, repeats: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from bench import svd_speed
+from bench.figures import reserve
 from videopolicy.backbones import pipeline, unet
-from videopolicy.data.files import make_folder
+from videopolicy.config import guarded
 from videopolicy.operations import Operations
 
 SIZES = ["576x320", "512x512", "448x448", "256x256"]  # width x height [pixels]
@@ -101,8 +102,7 @@ def main(arguments: list[str] | None = None) -> dict:
     )
     parser.add_argument("--json", type=Path, help="also write the counts here")
     args = parser.parse_args(arguments)
-    if args.json is not None:
-        make_folder(args.json.parent)  # before minutes of measuring, not after
+    reserve(args.json)
     sizes = []
     for text in args.sizes:
         found = re.fullmatch(r"(\d+)x(\d+)", text)
@@ -140,4 +140,4 @@ def main(arguments: list[str] | None = None) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -6,6 +6,7 @@ Wall-clock times, medians after a warm-up, the device waited for; timed is what 
 import gc
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench import svd_loader
 from videopolicy.backbones.pipeline import Weights
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
@@ -25,7 +27,7 @@ from videopolicy.heads.para import ParaHead
 from videopolicy.operations import Operations
 from videopolicy.policy import FeaturePolicy
 from videopolicy.provenance import commit
-from videopolicy.training.objectives import VideoObjective, draw
+from videopolicy.training.objectives import Draws, VideoObjective, draw
 from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import has_bf16
 from videopolicy.training.setup import TrainConfig
@@ -33,6 +35,7 @@ from videopolicy.training.throughput import known_peak
 from videopolicy.types import Observation
 
 FPS = 7
+N_STAGE_ONE, N_STAGE_TWO = 4000, 3000  # steps, as the sources have them
 
 
 def measure(
@@ -117,37 +120,82 @@ def acting(backbone: SVDBackbone, device: torch.device, repeats: int, low: bool)
     return found
 
 
-def training(backbone: SVDBackbone, device: torch.device, batch: int, repeats: int, low: bool) -> dict[str, float]:
-    """A step of stage one, optimizer and all, of clips that are cached and of clips that are not; no checkpointing."""
+def stage_one(backbone: SVDBackbone, device: torch.device, low: bool) -> Callable[[dict[str, Tensor], Draws], Tensor]:
+    """A step of stage one, optimizer and all; gives its loss."""
     objective = VideoObjective(backbone)
     backbone.start_embedding.requires_grad_(False)
     optimizer = make_optimizer({"unet": (backbone.unet_parameters(), 1e-6)}, TrainConfig(mixed_precision="fp32"))
-    width, height = backbone.cfg.image_size
-    frames = torch.zeros(batch, backbone.cfg.n_frames, height, width, 3, dtype=torch.uint8, device=device)
-    plain = {"frames": frames, "start_pixel": torch.zeros(batch, 2, device=device)}
-    latents = torch.randn(batch, *backbone.feature_noise.shape, device=device)
-    embedding = torch.randn(batch, backbone.cfg.n_frames, backbone.image_encoder.config.projection_dim, device=device)
-    cached = {**plain, "posterior": torch.cat([latents, torch.zeros_like(latents)], 2), "embeddings": embedding}
-    draws = draw(NoiseConfig(), range(batch), backbone, 0, 0).to(device)
 
-    def step(given: dict[str, Tensor]) -> None:
+    def step(given: dict[str, Tensor], draws: Draws) -> Tensor:
         objective.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=low):
             loss = objective(given, draws)["total"]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        return loss.detach()
 
+    return step
+
+
+def clips_of(backbone: SVDBackbone, batch: int, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Black clips, and the same as they come from the cache."""
+    width, height = backbone.cfg.image_size
+    frames = torch.zeros(batch, backbone.cfg.n_frames, height, width, 3, dtype=torch.uint8, device=device)
+    plain = {"frames": frames, "start_pixel": torch.zeros(batch, 2, device=device)}
+    latents = torch.randn(batch, *backbone.feature_noise.shape, device=device)
+    embedding = torch.randn(batch, backbone.cfg.n_frames, backbone.image_encoder.config.projection_dim, device=device)
+    return plain, {**plain, "posterior": torch.cat([latents, torch.zeros_like(latents)], 2), "embeddings": embedding}
+
+
+def training(backbone: SVDBackbone, device: torch.device, batch: int, repeats: int, low: bool) -> dict[str, float]:
+    """Steps of stage one, what of their time is waiting for clips, and how long 4K + 3K of eight clips would take."""
+    step = stage_one(backbone, device, low)
+    found = cached_and_not(backbone, device, batch, repeats, step)
+    found["wait_share"] = svd_loader.wait_share(backbone, device, batch, repeats, step)
+    found["schedule_hours"] = (N_STAGE_ONE + N_STAGE_TWO) * 8 * found["train_ms_per_sample"] / 3.6e6
+    backbone.cfg, own = replace(backbone.cfg, checkpointing="full"), backbone.cfg
+    found |= checkpointed(backbone, device, 2 * batch, repeats, step)
+    backbone.cfg = own
+    return found
+
+
+def cached_and_not(
+    backbone: SVDBackbone, device: torch.device, batch: int, repeats: int, step: Callable[..., Tensor]
+) -> dict[str, float]:
+    """Of clips from the cache, and of clips that are encoded in every step; no checkpointing."""
+    plain, cached = clips_of(backbone, batch, device)
+    draws = draw(NoiseConfig(), range(batch), backbone, 0, 0).to(device)
+    forget_peak(device)
+    found = {"train_batch": float(batch)}
+    found["train_ms_per_sample"] = timed(lambda: step(cached, draws), device, repeats) / batch
+    found |= peak_memory("train_peak_gib", device)
+    found["uncached_ms_per_sample"] = timed(lambda: step(plain, draws), device, repeats) / batch
+    found["cached_speedup"] = found["uncached_ms_per_sample"] / found["train_ms_per_sample"]
+    with Operations() as counter:
+        step(cached, draws)
+    found["train_tflop_per_sample"] = counter.needed / batch / 1e12
+    return found
+
+
+def checkpointed(
+    backbone: SVDBackbone, device: torch.device, batch: int, repeats: int, step: Callable[..., Tensor]
+) -> dict[str, float]:
+    """Of clips from the cache, all blocks computed again."""
+    _, cached = clips_of(backbone, batch, device)
+    draws = draw(NoiseConfig(), range(batch), backbone, 0, 0).to(device)
+    forget_peak(device)
+    found = {"checkpointed_ms_per_sample": timed(lambda: step(cached, draws), device, repeats) / batch}
+    return found | peak_memory("checkpointed_peak_gib", device)
+
+
+def forget_peak(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    found = {"train_batch": float(batch), "train_ms_per_sample": timed(lambda: step(cached), device, repeats) / batch}
-    if device.type == "cuda":
-        found["train_peak_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
-    found["uncached_ms_per_sample"] = timed(lambda: step(plain), device, repeats) / batch
-    found["cached_speedup"] = found["uncached_ms_per_sample"] / found["train_ms_per_sample"]
-    with Operations() as counter:
-        step(cached)
-    found["train_tflop_per_sample"] = counter.needed / batch / 1e12
-    return found
+
+
+def peak_memory(name: str, device: torch.device) -> dict[str, float]:
+    """The most that tensors held on a GPU since `forget_peak`; nothing of a CPU."""
+    return {name: torch.cuda.max_memory_allocated(device) / 2**30} if device.type == "cuda" else {}

@@ -42,6 +42,7 @@ def write_card(root: Path, reprojection: float, origin: str = "a scripted expert
         "|---|---|",
         f"| episodes kept | {len(extras)} |",
         f"| attempts that failed before one was kept | {attempts - len(extras)} |",
+        f"| simulators that died, their episodes repeated | {sum(e.get('restarts', 0) for e in extras)} |",
         f"| frames per episode | {min(map(data.length, range(len(data))))} to"
         f" {max(map(data.length, range(len(data))))} |",
         f"| end effector in the picture | {inside.sum()} of {len(inside)} frames |",

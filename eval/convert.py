@@ -3,7 +3,7 @@
 python -m eval.convert --input pick_up_the_butter_and_place_it_in_the_basket_demo.hdf5 --output data/butter
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +58,8 @@ def main(cfg: Config) -> dict:
             jobs = [{**common, "states": r.states[chosen], "bodies": r.bodies} for r, chosen in todo]
             progress = Progress("convert", n_demos, n_before)
             for number, drawn in pool.run_in_order(jobs):
-                writer.append(_episode(file, *todo[number], drawn))
+                made = _episode(file, *todo[number], drawn)
+                writer.append(replace(made, extra=made.extra | pool.restarts(number)))
                 progress.update(n_before + number + 1)
             progress.close()
             writer.finish()

@@ -41,6 +41,11 @@ def read_episodes(folder: Path) -> list[dict]:
     return records
 
 
+def shift_of(records: list[dict]) -> dict:
+    """Which object alone was moved, for a row of these episodes; nothing where bowl and plate were."""
+    return {"shift": records[0]["shift"]} if "shift" in records[0] else {}
+
+
 def finished(
     folder: Path, about: dict[str, str], digests: dict[str, str], seeds: dict[tuple[str, int], int]
 ) -> dict[tuple[str, str, int], dict]:

@@ -1,6 +1,6 @@
 """How far predictions follow what they see: pictures shifted by pixels, bowl and plate shifted on the table.
 
-Called by `python -m eval.probe --kind equivariance`. A policy that follows by a share of 1 acts anywhere in the picture
+Called by `python -m eval.probe --policies`. A policy that follows by a share of 1 acts anywhere in the picture
 as it does where it was trained; one that has learned positions by heart follows by 0. Pictures are shifted in three
 ways, which differ in what they show where the unshifted picture ends: where they agree, that does not matter, and what
 is left of padding is the network's own.

@@ -3,95 +3,80 @@
 python -m eval.fewshot --config_path configs/fewshot/suite.yaml
 python -m eval.fewshot --config_path configs/fewshot/suite.yaml --policies "[para]" --pretrain "[3d]" --demos "[10]"
 
-Trains and rolls out what is missing of the named cells, and reports all that is there.
+Trains and rolls out what is missing of the named cells, and reports all that is there: in rounds of cells that are
+compared with each other (`fewshot_cells.py`), with a report after each. PARA from scratch and pretrained in 3-D on 10
+demonstrations comes first, then on 5; from scratch and pretrained in 2-D on 1, 3 and 5; from scratch at equal compute;
+both heads on 20; and then the rest, by numbers of demonstrations in the order in which they are named.
+
+A finished cell is `rollout/<cell>/cell.json`, `config.yaml` and `episodes.jsonl`; what circles say of robots is
+`zero_shot/*`, what bounds every cell `oracle/*`. Wherever these small files were made, they count as done and are
+reported, without any checkpoint.
 """
 
-import itertools
-import os
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, get_args
 
 import yaml
 
-from eval.fewshot_report import report
-from eval.rollout import Config as RolloutConfig
+from eval import fewshot_oracle, zero_shot
+from eval.episodes import read_episodes
+from eval.fewshot_cells import Cell, Config, Kind, Pretrain, cells_of, rounds
+from eval.fewshot_report import CELL, report
+from eval.fewshot_training import CONFIGS, train, trainings_of
 from eval.suites import N_EACH, N_POSITIONS
-from eval.training import Training, failure
-from videopolicy.config import dump, launch, load
-from videopolicy.data.files import make_folder, replace
+from eval.training import OTHER, Damaged, Training
+from videopolicy.config import dump, launch
+from videopolicy.data.files import make_folder, read_json, replace
 from videopolicy.data.lerobot import Dataset
 from videopolicy.errors import BadInput, choices
+from videopolicy.training import checkpoint
 
-Kind = Literal["para", "regression"]
-Pretrain = Literal["scratch", "2d", "3d"]
-CONFIGS = Path(__file__).parent.parent / "configs/fewshot"
-
-
-@dataclass(frozen=True)
-class Config:
-    """Which cells to fill, from which data, and at what cost."""
-
-    output: Path = Path("runs/fewshot")
-    robot: Path = Path("data/grid")  # demonstrations to tune on
-    circles: Path = Path("data/circles")  # demonstrations to pretrain on, of `eval.collect --overlay circle`
-    policies: tuple[Kind, ...] = ("para", "regression")
-    pretrain: tuple[Pretrain, ...] = ("scratch", "2d", "3d")
-    demos: tuple[int, ...] = (1, 3, 5, 10, 20, 256)  # the dataset's whole number: from scratch alone, the upper bound
-    seeds: tuple[int, ...] = (0, 1)  # of the demonstrations' choice and of the weights
-    n_episodes: int = 50  # of each seed
-    n_steps_pretrain: int = 1300
-    n_steps: int = 400  # of tuning, and from scratch
-    n_steps_all: int = 1300  # from all demonstrations
-    n_parallel: int = 2  # trainings at a time, of one core each
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One policy: a head, what it began as, and what it was shown."""
-
-    kind: Kind
-    pretrain: Pretrain
-    demos: int
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.kind}_{self.pretrain}_{self.demos}_{self.seed}"
+Needs = dict[str, Training]
+FREE = ("output", "policies", "n_episodes")  # of the rollouts' recipe
 
 
 def main(cfg: Config) -> dict:
     print(dump(cfg))
     n_all = _check(cfg)
     cells = cells_of(cfg, n_all)
+    needs = {cell: trainings_of(cfg, cell, n_all) for cell in cells}
+
+    # What is there must be what is asked for. A run that is damaged costs the cells that need it, and no others.
+    missing: list[Cell] = []
+    damaged: dict[str, list[str]] = {}
+    for cell in cells:
+        try:
+            if _finished(cfg, cell, needs[cell]):
+                continue
+            for training in needs[cell].values():
+                if not training.done():  # what is begun from it is looked at once it is
+                    break
+            missing.append(cell)
+        except Damaged as error:
+            damaged.setdefault(str(error), []).append(cell.name)
+    left_out = [f"left out {', '.join(names)}: {reason}" for reason, names in damaged.items()]
+    for line in left_out:
+        print(line)
+    n_left_out = sum(map(len, damaged.values()))
+    print(f"{len(cells) - len(missing) - n_left_out} of {len(cells)} cells are done", flush=True)
+
+    # One round after another, so that what was asked first is answered first.
     make_folder(cfg.output)
-
-    # Pretrain once for each head and kind, whatever the seed of tuning.
-    wanted = {(c.kind, c.pretrain): None for c in cells if c.pretrain != "scratch"}
-    _train(cfg, [_pretraining(cfg, kind, pretrain) for kind, pretrain in wanted])
-    _train(cfg, [_tuning(cfg, cell, n_all) for cell in cells])
-
-    # Roll out all policies of one number of demonstrations together: simulators start once.
-    for demos in cfg.demos:
-        mine = [c for c in cells if c.demos == demos]
-        if mine:
-            _roll_out(cfg, demos, mine)
-    return report(cfg.output, cfg.robot, cfg.circles)
-
-
-def cells_of(cfg: Config, n_all: int) -> list[Cell]:
-    """The named cells; from all `n_all` demonstrations none is pretrained."""
-    every = dict.fromkeys(itertools.product(cfg.policies, cfg.pretrain, cfg.demos, cfg.seeds))
-    found = [Cell(*each) for each in every if each[2] < n_all or each[1] == "scratch"]
-    if not found:
-        raise BadInput(
-            f"pretrain is {list(cfg.pretrain)}, but all {n_all} demos are only from scratch; allowed: scratch"
-        )
-    return found
+    summary = None
+    for number, its in enumerate(todo := rounds(missing), 1):
+        print(f"[round {number} of {len(todo)}] {' '.join(cell.name for cell in its)}", flush=True)
+        _fill(cfg, its, needs)
+        summary = _report(cfg)
+    if summary is None and len(cells) > n_left_out:
+        summary = _report(cfg)
+    if left_out:
+        raise BadInput("; ".join(left_out))
+    assert summary is not None
+    return summary
 
 
 def _check(cfg: Config) -> int:
@@ -109,9 +94,11 @@ def _check(cfg: Config) -> int:
     if min(cfg.seeds) < 0:
         raise BadInput(f"seeds has {min(cfg.seeds)}; allowed: from 0 on")
     n_all = len(Dataset(cfg.robot))
-    for demos in cfg.demos:
-        if not 1 <= demos <= n_all:
-            raise BadInput(f"demos has {demos}; allowed: 1 to the {n_all} demonstrations of {cfg.robot}")
+    for name, most, note in (("demos", n_all, ""), ("equal_compute", n_all - 1, ", but not all of them")):
+        for demos in getattr(cfg, name):
+            if not 1 <= demos <= most:
+                whose = f"the {n_all} demonstrations of {cfg.robot}{note}"
+                raise BadInput(f"{name} has {demos}; allowed: 1 to {whose}")
     if cfg.n_episodes > N_POSITIONS * N_EACH:
         raise BadInput(f"n_episodes is {cfg.n_episodes}; allowed: 1 to {N_POSITIONS * N_EACH}, which few_shot has")
     if any(pretrain != "scratch" for pretrain in cfg.pretrain):
@@ -121,73 +108,57 @@ def _check(cfg: Config) -> int:
     return n_all
 
 
-def _pretraining(cfg: Config, kind: Kind, pretrain: Pretrain) -> Training:
-    options: dict[str, object] = {"head.kind": kind, "data.root": cfg.circles}
-    run = pretrained(cfg.output, kind, pretrain)
-    return training(run, f"pretrain_{pretrain}.yaml", cfg.n_steps_pretrain, options)
+def _report(cfg: Config) -> dict:
+    """With what bounds every cell, and what circles say before any tuning, measured where that is missing."""
+    fewshot_oracle.measure(cfg.output, cfg.n_episodes)
+    zero_shot.measure(cfg.output, cfg.robot, cfg.circles)
+    return report(cfg.output)
 
 
-def pretrained(output: Path, kind: str, pretrain: str) -> Path:
-    return output / f"pretrain/{kind}_{pretrain}"
+def _fill(cfg: Config, cells: Sequence[Cell], needs: dict[Cell, Needs]) -> None:
+    """Train and roll out; what begins from no other run comes first, so that it is trained beside pretraining."""
+    every = [training for cell in cells for training in needs[cell].values()]
+    for begun in (False, True):
+        train([t for t in every if ("init_from" in t.changes) == begun], cfg.n_parallel)
+    for cell in cells:
+        _roll_out(cfg, cell, needs[cell])
 
 
-def _tuning(cfg: Config, cell: Cell, n_all: int) -> Training:
-    options: dict[str, object] = {"head.kind": cell.kind, "data.root": cfg.robot, "train.seed": cell.seed}
-    options |= {"data.n_train_episodes": cell.demos, "data.subset_seed": cell.seed}
-    if cell.pretrain != "scratch":
-        options["init_from"] = pretrained(cfg.output, cell.kind, cell.pretrain)
-    n_steps = cfg.n_steps_all if cell.demos == n_all else cfg.n_steps
-    return training(cfg.output / "tune" / cell.name, "tune.yaml", n_steps, options)
+def _roll_out(cfg: Config, cell: Cell, needs: Needs) -> None:
+    folder, run = cfg.output / "rollout" / cell.name, needs["tuning"].run
+    options = {"output": folder, "policies": json.dumps({cell.name: str(run)}), "n_episodes": cfg.n_episodes}
+    words = [f"--{name}={value}" for name, value in options.items()]
+    print(f"[rollout of {cell.name}]", flush=True)
+    command = [sys.executable, "-m", "eval.rollout", f"--config_path={CONFIGS / 'rollout.yaml'}", *words]
+    if status := subprocess.run(command).returncode:
+        raise BadInput(f"rollouts of {folder} ended with status {status}; the same command continues")
+    found = checkpoint.find(run)
+    state = checkpoint.read_state(found)
+    made = {"weights": checkpoint.weights_digest(found), "init_from": state.get("init_from")}
+    cell_file = _about(needs) | made | {"trained_at": state["commits"]}
+    replace(folder / CELL, lambda to: to.write_text(json.dumps(cell_file, indent=1) + "\n"))
 
 
-def training(run: Path, recipe: str, n_steps: int, options: dict[str, object]) -> Training:
-    """Of that recipe, for so many steps."""
-    length = {"train.n_steps": n_steps, "train.val_every": n_steps, "train.warmup": min(40, max(1, n_steps // 10))}
-    return Training("train_stages/light.py", CONFIGS / recipe, run, {**options, **length})
-
-
-def _train(cfg: Config, trainings: Sequence[Training]) -> None:
-    """Run what is not done, some at a time; `BadInput` with the last line of the first that fails."""
-    missing = [t for t in trainings if not t.done()]
-    print(f"{len(trainings) - len(missing)} of {len(trainings)} trainings are done", flush=True)
-    with ThreadPoolExecutor(cfg.n_parallel) as pool:
-        jobs = [pool.submit(_run, t) for t in missing]
-        try:
-            for job in jobs:
-                job.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _run(one: Training) -> None:
-    run, log = one.run, one.run.with_suffix(".log")
-    make_folder(run.parent)
-    print(f"[{run.name}] {' '.join(one.words())}", flush=True)
-    with log.open("w") as file:
-        one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
-        found = subprocess.run(one.command(), stdout=file, stderr=subprocess.STDOUT, env=one_core)
-    if found.returncode:
-        raise failure(f"training of {run}", found.returncode, log)
-    print(f"[{run.name}] done", flush=True)
-
-
-def _roll_out(cfg: Config, demos: int, cells: Sequence[Cell]) -> None:
-    """Beside policies that were rolled out before, which stay in the report."""
-    folder = cfg.output / f"rollout/{demos}"
-    make_folder(folder)
-    path = folder / "config.yaml"
-    before = yaml.safe_load(path.read_text())["policies"] if path.is_file() else {}
-    policies = before | {c.name: str(cfg.output / "tune" / c.name) for c in cells}
-    file = folder / "suite.yaml"
-    asked = {"output": str(folder), "policies": policies, "n_episodes": cfg.n_episodes}
+def _about(needs: Needs) -> dict[str, Any]:
+    """How a cell is trained and rolled out, wherever that is done; not how often, which may grow."""
     recipe = yaml.safe_load((CONFIGS / "rollout.yaml").read_text())
-    replace(file, lambda to: to.write_text(yaml.safe_dump(recipe | asked)))
-    load(RolloutConfig, ["--config_path", str(file)])
-    print(f"[rollout of {demos}] {len(policies)} policies", flush=True)
-    found = subprocess.run([sys.executable, "-m", "eval.rollout", "--config_path", str(file)])
-    if found.returncode:
-        raise BadInput(f"rollouts of {folder} ended with status {found.returncode}; the same command continues")
+    found = {f"rollout.{name}": str(value) for name, value in recipe.items() if name not in FREE}
+    for what, training in needs.items():
+        its = training.settings().items()
+        found |= {f"{what}.{name}": str(value) for name, value in its if name not in ("run", "init_from")}
+    return found
+
+
+def _finished(cfg: Config, cell: Cell, needs: Needs) -> bool:
+    """Whether all its episodes are there, whatever else is; `BadInput` where they are of another training."""
+    folder: Path = cfg.output / "rollout" / cell.name
+    if not (folder / CELL).is_file():
+        return False
+    made = read_json(folder / CELL)
+    for name, value in _about(needs).items():
+        if made.get(name) != value:
+            raise BadInput(f"{folder} is of a policy with {name} {made.get(name)}, not {value}; {OTHER}")
+    return {r["episode"] for r in read_episodes(folder)} >= set(range(cfg.n_episodes))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from eval.positions import X_RANGE, Y_RANGE
 from videopolicy.data.video import read_video, write_video
+from videopolicy.names import label
 from videopolicy.rates import wilson95
 from videopolicy.viz.draw import labelled_grid
 
@@ -52,7 +53,8 @@ def rate_figure(
         for x, value in enumerate(groups):
             placed = [r["outcome"] == "place" for r in records if r["policy"] == policy and group(r) == value]
             if placed:
-                _point(axes, x + shift, sum(placed), len(placed), colours[policy], policy if first else None)
+                name = label(policy) if first else None
+                _point(axes, x + shift, sum(placed), len(placed), colours[policy], name)
                 axes.annotate(
                     f"{sum(placed)}/{len(placed)}",
                     (x, -0.17 - 0.06 * number),
@@ -65,8 +67,13 @@ def rate_figure(
     axes.set_xticks(range(len(groups)), [labels[g] for g in groups])
     axes.set(ylim=(-5, 108), ylabel="placed [%]")
     axes.set_xlabel(xlabel, labelpad=14 + 10 * len(policies))
-    axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=4)
+    _legend(axes)
     return embed_figure(figure)
+
+
+def _legend(axes: Axes) -> None:
+    """Above the axes, however many lines it takes."""
+    axes.legend(frameon=False, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
 def _colours(names: list[str]) -> dict[str, str]:
@@ -86,48 +93,54 @@ def efficiency_figure(rows: list[dict], name_of: Callable[[dict], str]) -> str:
         line.sort(key=lambda row: row["demonstrations"])
         n, place = ([row[key] for row in line] for key in ("demonstrations", "place"))
         error = [[abs(row["place"] - row["wilson95"][side]) for row in line] for side in (0, 1)]
-        axes.errorbar(n, place, error, fmt="o-", ms=4, color=colours[name], label=name, capsize=2, lw=1)
+        axes.errorbar(n, place, error, fmt="o-", ms=4, color=colours[name], label=label(name), capsize=2, lw=1)
     numbers = sorted({row["demonstrations"] for row in rows})
     axes.set_xscale("log", base=2)
     axes.set_xticks(numbers, [str(n) for n in numbers])
     axes.set(ylim=(-5, 108), ylabel="placed [%]", xlabel="demonstrations trained on")
-    axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=4)
+    _legend(axes)
     return embed_figure(figure)
 
 
-def _point(axes: Axes, x: float, k: int, n: int, colour: str, label: str | None) -> None:
+def _point(axes: Axes, x: float, k: int, n: int, colour: str, name: str | None) -> None:
     low, high = wilson95(k, n)
     y = 100 * k / n
     error = [[max(0.0, y - low)], [max(0.0, high - y)]]
-    axes.errorbar(x, y, error, fmt="o", ms=4, color=colour, label=label, capsize=2, lw=1)
+    axes.errorbar(x, y, error, fmt="o", ms=4, color=colour, label=name, capsize=2, lw=1)
 
 
-def polar_figure(records: list[dict], policies: list[str]) -> str:
-    """Place rate by the camera's direction (angle) and its distance from LIBERO's own (radius), one disc a policy."""
+def polar_figure(records: list[dict], policies: list[str], trained: list[tuple[float, float]]) -> str:
+    """Place rate by the camera's direction (angle) and its distance from LIBERO's own (radius), one disc a policy.
+
+    `trained`: (theta, phi) [degrees] of the cameras that demonstrations were seen by, marked with crosses.
+    """
     figure, discs = plt.subplots(
         1, len(policies), figsize=(3.5 * len(policies), 3.4), subplot_kw={"projection": "polar"}, squeeze=False
     )
     # At an angle of 0 every direction is the same camera.
-    views = sorted({_camera(r) for r in records})
+    views = sorted({_camera(r["view"]) for r in records})
+    known = sorted({_camera(view) for view in trained})
     for disc, policy in zip(discs[0], policies, strict=True):
         rates, counts = [], []
         for view in views:
-            placed = [r["outcome"] == "place" for r in records if r["policy"] == policy and _camera(r) == view]
+            placed = [r["outcome"] == "place" for r in records if r["policy"] == policy and _camera(r["view"]) == view]
             rates.append(np.mean(placed) if placed else np.nan)
             counts.append(len(placed))
         angle, radius = np.radians([v[1] for v in views]), [v[0] for v in views]
         disc.scatter(angle, radius, c=rates, cmap="RdYlGn", vmin=0, vmax=1, s=60, edgecolor="0.4", lw=0.4)
+        if known:
+            disc.scatter(np.radians([p for _, p in known]), [t for t, _ in known], c="k", marker="x", s=22, lw=1)
         disc.set_theta_zero_location("N")  # phi = 0 raises the camera
         disc.set_rticks([10, 20], ["10°", "20°"], fontsize=6)
         disc.set_xticks(np.radians(range(0, 360, 90)), ["raised", "left", "lowered", "right"], fontsize=6)
         n = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{max(counts)}"
         disc.tick_params(axis="x", pad=-2)
-        disc.set_title(f"{policy} (n = {n} a camera)", fontsize=8)
+        disc.set_title(f"{label(policy)} (n = {n} a camera)", fontsize=8)
     return embed_figure(figure)
 
 
-def _camera(record: dict) -> tuple[float, float]:
-    theta, phi = record["view"]
+def _camera(view: tuple[float, float]) -> tuple[float, float]:
+    theta, phi = view
     return theta, phi if theta > 0 else 0.0
 
 
@@ -152,12 +165,14 @@ def position_map(records: list[dict], policies: list[str], trained: Float[np.nda
                 vmax=1,
                 edgecolor="0.3",
                 lw=0.4,
+                label="tested",
             )
         axes.set(xlim=np.array(Y_RANGE) + [-0.03, 0.03], ylim=np.array(X_RANGE)[::-1] + [0.03, -0.03])
-        axes.set_title(f"{policy} (n = {len(mine)})", fontsize=8)
+        axes.set_title(f"{label(policy)} (n = {len(mine)})", fontsize=8)
         axes.set_xlabel("y [m], image right", fontsize=7)
         if axes is maps[0][0]:
             axes.set_ylabel("x [m], towards the camera", fontsize=7)
+            axes.legend(frameon=False, fontsize=6, loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2)
         axes.tick_params(labelsize=6)
         axes.set_aspect("equal")
     if len(xy):
@@ -172,8 +187,18 @@ def rollout_grid(folder: Path, records: list[dict], name: str, n: int = 20) -> s
     for r in chosen:
         path = folder / "videos" / f"{r['policy']}_{r['split']}_{r['episode']:03d}.mp4"
         clips.append(read_video(path, r["chunks"] + 1))
-    labels = [f"{r['outcome'].upper()} {100 * r['distance']:.0f} cm" for r in chosen]
-    sheet = labelled_grid(clips, labels, [r["outcome"] for r in chosen], columns=5, tile=112)
+    sheet = labelled_grid(clips, [caption(r) for r in chosen], [r["outcome"] for r in chosen], columns=5, tile=112)
     file = folder / f"grid_{name}.mp4"
     write_video(file, sheet, 2)
     return embed_file(file, "video/mp4")
+
+
+def caption(record: dict) -> str:
+    """Of an episode in a grid: its outcome, and its camera (theta/phi), its fixed state, or its distance."""
+    if record["view"] is not None:
+        where = "{:.1f}/{:.0f} deg".format(*record["view"])
+    elif record["init_state"] is not None:
+        where = f"state {record['init_state']}"
+    else:
+        where = f"{100 * record['distance']:.0f} cm"
+    return f"{record['outcome'].upper()} {where}"

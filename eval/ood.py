@@ -4,61 +4,28 @@ python -m eval.ood runs/ood
 """
 
 import json
-from dataclasses import dataclass, field
-from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-import yaml
 
 from eval import figures
-from eval.episodes import read_episodes
+from eval.axis import TITLES, VIEWS, Axis, open_axes, open_dataset
+from eval.episodes import shift_of
 from eval.lifting import policy_sensitivity
 from eval.sheets import heatmap_sheet
 from eval.statistics import paired, table, wilson95_grouped
-from eval.suites import SPLITS, TRAINED_ON, Split
 from videopolicy.camera import Camera
 from videopolicy.config import from_dict, launch_on_folder
 from videopolicy.data.dataset import DataConfig, split_episodes
 from videopolicy.data.files import read_jsonl
-from videopolicy.data.lerobot import Dataset
-from videopolicy.data.splits import selected
-from videopolicy.errors import BadInput
 from videopolicy.provenance import provenance
 from videopolicy.rates import rates
 from videopolicy.training import checkpoint
+from videopolicy.viz.pages import page
 
-TITLES = {
-    "left_right": "Left → right: trained on the left half of the table, tested on the right",
-    "near_far": "Near → far: trained near the robot, tested far from it",
-    "viewpoint": "Default → all viewpoints: trained with one camera, tested with 57",
-    "hemisphere": "Hemisphere: trained with cameras on one side, tested on the other",
-    "distractors": "Distractors: trained on a clear table, tested among LIBERO's objects and furniture",
-    "distractors_one_bowl": "Distractors without the second, identical bowl",
-    "corners_32": "32 demonstrations in the corners, tested elsewhere",
-    "dense_64": "64 demonstrations spread over the table, tested elsewhere",
-}
-
-
-@dataclass
-class Axis:
-    """Everything rolled out on one axis with one executor."""
-
-    name: Split
-    executor: str
-    folder: Path
-    runs: dict[str, str]  # policy to its training run
-    records: list[dict] = field(default_factory=list)
-
-    @property
-    def policies(self) -> list[str]:
-        return [name for name in self.runs if self.of(name)]
-
-    def of(self, policy: str) -> list[dict]:
-        return [r for r in self.records if r["policy"] == policy]
+BIN = 5  # [cm] of distance to the nearest training position
 
 
 def main(root: Path) -> dict:
@@ -69,7 +36,8 @@ def main(root: Path) -> dict:
         "osc": [r for r in rows if r["executor"] == "osc"],
         "oracle": [_row(axis, "oracle") for axis in axes if axis.of("oracle")],
         "paired": [pair for axis in axes for pair in _pairs(axis, rows)],
-        "per_theta": [row for axis in axes if axis.name in ("viewpoint", "hemisphere") for row in _per_theta(axis)],
+        "per_theta": [row for axis in axes if axis.name in VIEWS for row in _grouped(axis, "theta")],
+        "by_distance": [row for axis in axes if _by_distance(axis) for row in _grouped(axis, "distance_cm")],
         "step_cap": sorted({row["step_cap"] for row in rows}),
         "restarts": sum(r["restarts"] for axis in axes for r in axis.records),
         "trained_at": sorted({commit for row in rows for commit in row.get("trained_at", [])}),
@@ -78,11 +46,9 @@ def main(root: Path) -> dict:
     }
     runs = dict.fromkeys(Path(run) for axis in axes for run in axis.runs.values())
     summary["sensitivity"] = policy_sensitivity(runs, _lowest_camera(axes))
-    templates = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent))
-    page = templates.get_template("ood.html.j2")
-    html = page.render(
+    html = page(
+        Path(__file__).with_name("ood.html.j2"),
         summary=summary,
-        titles=TITLES,
         sections=[_section(axis, rows) for axis in axes if axis.executor == "teleport"],
         command=f"python -m eval.ood {root}",
     )
@@ -93,46 +59,30 @@ def main(root: Path) -> dict:
     return summary
 
 
-def open_axes(root: Path) -> list[Axis]:
-    """The axes rolled out under `root/rollout/`, in the suite's order, the teleport servo before plain control."""
-    found: dict[tuple[str, str], Axis] = {}
-    for folder in sorted((root / "rollout").glob("*/")):
-        records = read_episodes(folder)
-        if not records:
-            continue
-        if not (folder / "config.yaml").is_file():
-            raise BadInput(f"{folder} has episodes but no config.yaml, which names their policies and their executor")
-        config = yaml.safe_load((folder / "config.yaml").read_text())
-        if strangers := sorted({r["policy"] for r in records} - {*config["policies"], "oracle"}):
-            raise BadInput(
-                f"{folder}/episodes.jsonl has {strangers}; allowed: config.yaml's {list(config['policies'])}"
-            )
-        for split in dict.fromkeys(r["split"] for r in records):
-            if split not in SPLITS:
-                raise BadInput(f"{folder} holds {split!r}, which is no axis; allowed: {', '.join(SPLITS)}")
-            key = (split, config["executor"])
-            if key in found:
-                raise BadInput(f"{folder} and {found[key].folder} both hold {split} with executor {key[1]}")
-            mine = [r for r in records if r["split"] == split]
-            found[key] = Axis(split, config["executor"], folder, config["policies"], mine)
-    if not found:
-        raise BadInput(f"no finished episodes under {root}/rollout/*/episodes.jsonl; run eval.rollout first")
-    order = {name: i for i, name in enumerate((*TITLES, *SPLITS))}
-    return sorted(found.values(), key=lambda axis: (axis.executor != "teleport", order[axis.name]))
-
-
 def _row(axis: Axis, policy: str) -> dict:
     records = axis.of(policy)
     names = {"axis": axis.name, "policy": policy, "executor": axis.executor, "step_cap": records[0]["step_cap"]}
     placed, groups = [r["outcome"] == "place" for r in records], [r["group"] for r in records]
     return {
         **names,
+        **shift_of(records),
         **rates([r["outcome"] for r in records]),
         "n_groups": len(set(groups)),
         "wilson95_grouped": list(wilson95_grouped(placed, groups)),
+        "confidence": _confidence(records),
+        "n_execute": records[0]["n_execute"],
         "commits": sorted({r["commit"] for r in records}),
         **(_training(Path(axis.runs[policy])) if policy in axis.runs else {}),
     }
+
+
+def _confidence(records: list[dict]) -> dict[str, float | None]:
+    """Mean over the chunks that say how sure they were, of episodes that were placed and of others; None without."""
+    found = {}
+    for name, wanted in (("placed", True), ("others", False)):
+        said = [c for r in records if (r["outcome"] == "place") == wanted for c in r["confidence"] if c is not None]
+        found[name] = round(float(np.mean(said)), 3) if said else None
+    return found
 
 
 def _training(run: Path) -> dict:
@@ -157,14 +107,8 @@ def _training(run: Path) -> dict:
 
 def _n_demonstrations(data: dict) -> int | None:
     """How many demonstrations a policy's `data` took; None where the dataset is gone."""
-    dataset = _dataset(data["root"])
+    dataset = open_dataset(data["root"])
     return None if dataset is None else len(split_episodes(dataset, from_dict(DataConfig, data))[0])
-
-
-@cache
-def _dataset(root: str) -> Dataset | None:
-    """The dataset that policies were trained on; None where it is gone."""
-    return Dataset(Path(root)) if (Path(root) / "meta/info.json").is_file() else None
 
 
 def _pairs(axis: Axis, rows: list[dict]) -> list[dict]:
@@ -180,12 +124,21 @@ def _pairs(axis: Axis, rows: list[dict]) -> list[dict]:
     return found
 
 
-def _per_theta(axis: Axis) -> list[dict]:
+def _by_distance(axis: Axis) -> bool:
+    """Whether it is positions that an axis moves."""
+    return axis.name not in VIEWS and not axis.name.startswith("distractors")
+
+
+GROUPS = {"theta": lambda r: r["view"][0], "distance_cm": lambda r: BIN * float(np.floor(100 * r["distance"] / BIN))}
+
+
+def _grouped(axis: Axis, by: str) -> list[dict]:
+    """Rates of each policy by the camera's angle [degrees], or by where a 5 cm wide bin of distances begins."""
     found = []
     for policy in axis.policies:
-        for theta in sorted({r["view"][0] for r in axis.of(policy)}):
-            outcomes = [r["outcome"] for r in axis.of(policy) if r["view"][0] == theta]
-            head = {"axis": axis.name, "executor": axis.executor, "policy": policy, "theta": theta}
+        for value in sorted({GROUPS[by](r) for r in axis.of(policy)}):
+            outcomes = [r["outcome"] for r in axis.of(policy) if GROUPS[by](r) == value]
+            head = {"axis": axis.name, "executor": axis.executor, "policy": policy, by: value}
             found.append(head | rates(outcomes))
     return found
 
@@ -216,51 +169,41 @@ def _section(axis: Axis, rows: list[dict]) -> dict:
     numbers = _numbers(axis, rows)
     policies = [p for p in axis.policies if numbers.get(p) in (None, max(numbers.values(), default=0))]
     mine = [r for r in axis.records if r["policy"] in policies]
-    section: dict[str, Any] = {"name": axis.name, "title": TITLES.get(axis.name, axis.name)}
-    if axis.name in ("viewpoint", "hemisphere"):
-        labels = {t: f"{t:.1f}°" for t in sorted({r["view"][0] for r in mine})}
-        xlabel = "angle between the test camera and LIBERO's own"
-        section["curve"] = figures.rate_figure(mine, policies, lambda r: r["view"][0], labels, xlabel)
-        section["polar"] = figures.polar_figure(mine, policies)
-        section["thetas"] = sorted(labels)
-        cells = _per_theta(axis)
-        section["per_theta"] = [(p, [r for r in cells if r["policy"] == p]) for p in policies]
-    elif not axis.name.startswith("distractors"):
-        labels = {b: f"{5 * b:.0f} to {5 * b + 5:.0f}" for b in sorted({_bin(r) for r in mine})}
-        xlabel = "distance to the nearest training position [cm]"
-        section["curve"] = figures.rate_figure(mine, policies, _bin, labels, xlabel)
+    section: dict[str, Any] = dict.fromkeys(("curve", "polar", "map", "efficiency", "heatmaps", "columns"))
+    section |= {"name": axis.name, "title": TITLES.get(axis.name, axis.name)}
+    trained = axis.trained_on()
+    by = "theta" if axis.name in VIEWS else "distance_cm" if _by_distance(axis) else None
+    if by is not None:
+        values = sorted({GROUPS[by](r) for r in mine})
+        labels = {v: f"{v:.1f}°" if by == "theta" else f"{v:.0f} to {v + BIN:.0f}" for v in values}
+        section["curve"] = figures.rate_figure(mine, policies, GROUPS[by], labels, XLABELS[by])
+        cells = {(r["policy"], r[by]): r for r in _grouped(axis, by)}
+        section["columns"] = [f"{labels[v]}{' cm' if by == 'distance_cm' else ''}" for v in values]
+        section["by_group"] = [(p, [cells.get((p, v)) for v in values]) for p in policies]
+    if axis.name in VIEWS:
+        seen_by = [(e.get("theta", 0.0), e.get("phi", 0.0)) for e in trained or []]
+        section["polar"] = figures.polar_figure(mine, policies, seen_by)
     if len(set(numbers.values())) > 1:
         known = [r for r in rows if (r["axis"], r["executor"]) == (axis.name, axis.executor) and r["policy"] in numbers]
         section["efficiency"] = figures.efficiency_figure(known, _recipe)
-    trained = _trained_positions(axis)
-    if trained is not None and mine[0]["init_state"] is None:
-        section["map"] = figures.position_map(mine, policies, trained)
+    if trained and mine[0]["init_state"] is None:
+        section["map"] = figures.position_map(mine, policies, np.array([e["bowl_xy"] for e in trained]))
+    section["confidence"] = [(p, _confidence(axis.of(p))) for p in policies]
     section["grids"] = [(p, figures.rollout_grid(axis.folder, axis.of(p), f"{p}_{axis.name}")) for p in policies]
-    sheets = (heatmap_sheet(axis.folder, Path(axis.runs[p]), axis.of(p)) for p in policies)
-    section["heatmaps"] = next((sheet for sheet in sheets if sheet is not None), None)
+    sheets = ((p, heatmap_sheet(axis.folder, Path(axis.runs[p]), axis.of(p))) for p in policies)
+    section["heatmaps"] = next((each for each in sheets if each[1] is not None), None)
     return section
+
+
+XLABELS = {
+    "theta": "angle between the test camera and LIBERO's own",
+    "distance_cm": "distance to the nearest training position [cm]",
+}
 
 
 def _recipe(row: dict) -> str:
     more = "+copies" if row["copies"] else "+camera" if row["augment"] == "camera" else ""
     return str(row["head"]) + more
-
-
-def _bin(record: dict) -> float:
-    return float(np.floor(100 * record["distance"] / 5))
-
-
-def _trained_positions(axis: Axis) -> np.ndarray | None:
-    """Where the bowl stood in the demonstrations trained on."""
-    for run in axis.runs.values():
-        if Path(run).is_dir():
-            data = checkpoint.read_config(checkpoint.find(Path(run)))["data"]
-            if (dataset := _dataset(data["root"])) is None:
-                continue
-            extras = dataset.extras()
-            chosen = selected(TRAINED_ON.get(axis.name, data["select"]), extras, len(dataset), dataset.root)
-            return np.array([extras[e]["bowl_xy"] for e in chosen])
-    return None
 
 
 if __name__ == "__main__":

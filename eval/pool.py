@@ -73,6 +73,8 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         for worker in self.workers:
             worker.close()
+        if self.n_restarts:
+            print(f"{self.n_restarts} simulator(s) died or hung and were replaced; what they were at was repeated")
 
     def run(self, jobs: list[dict], answer: Answer | None = None, n_tries: int = 3) -> Iterator[tuple[int, Any]]:
         """Yield (job number, result) in the order of completion.
@@ -145,6 +147,10 @@ class Pool:
             while turn in ready:
                 yield turn, ready.pop(turn)
                 turn += 1
+
+    def restarts(self, job: int) -> dict[str, int]:
+        """What a dataset says of the simulators that a job of the last `run` has cost; nothing where it cost none."""
+        return {"restarts": self.deaths[job]} if self.deaths[job] else {}
 
     def _start(self, number: int, job: int, jobs: list[dict], running: dict[int, int]) -> None:
         running[number] = job

@@ -1,10 +1,11 @@
-"""What can be read off frozen features: a small pixel-aligned head on a video model's, and on an ImageNet network's.
+"""How far trained policies follow what is shifted before them (`eval/equivariance.py`):
+
+python -m eval.probe --policies "{para: runs/light/para, regression: runs/light/regression}"
+
+Without policies: what can be read off frozen features, by a small pixel-aligned head on a video model's, and on an
+ImageNet network's:
 
 python -m eval.probe --model weights/svd-tiny
-
-Another kind of probe shifts what trained policies see, and measures how far they follow (`eval/equivariance.py`):
-
-python -m eval.probe --kind equivariance --policies "{para: runs/light/para, regression: runs/light/regression}"
 """
 
 import json
@@ -63,9 +64,9 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Config(Schedule):
-    """Whose features, and how long the head may learn; or whose predictions, and what they should follow."""
+    """Whose predictions, and what they should follow; or whose features, and how long the head may learn."""
 
-    kind: Literal["features", "equivariance"] = "features"
+    kind: Literal["features", "equivariance"] | None = None  # null: equivariance of policies where there are any
     policies: dict[str, str] = field(default_factory=dict)  # of equivariance: name to training run
     equivariance: EquivarianceConfig = EquivarianceConfig()
     model: Path = Path("weights/svd-tiny")  # a pipeline folder, or a stage-one run
@@ -80,7 +81,11 @@ def main(cfg: Config) -> dict:
     print(dump(cfg))
     cfg.check()
     torch.set_num_threads(cfg.n_threads)
-    if cfg.kind == "equivariance":
+    if cfg.kind == "features" and cfg.policies:
+        raise BadInput(
+            "kind is 'features', but policies are named; allowed: kind equivariance, which measures policies, or none"
+        )
+    if cfg.kind == "equivariance" or cfg.policies:
         return measure(cfg.policies, cfg.equivariance, cfg.output, cfg.seed)
     torch.manual_seed(cfg.seed)  # of the start keypoint's mark
     model = open_model(cfg.model, read_info(cfg.data.root)["fps"], feature_blocks=cfg.feature_blocks, grid=cfg.grid)

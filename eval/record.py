@@ -68,7 +68,7 @@ def record(
         n_failed += result["attempts"] - result["placed"]
         if result["placed"]:
             made = {k: result[k] for k in ("bowl_xy", "attempts", "placed", "control_steps") if result[k] is not None}
-            extra = {"cell": i, **spots[i].extra, **made}
+            extra = {"cell": i, **spots[i].extra, **made, **pool.restarts(number)}
             camera, frames, state = cameras[spots[i].view], result["frames"], result["state"]
             if moving:
                 extra["camera"] = camera.to_json()
@@ -88,7 +88,8 @@ def record(
     attempts = sum(e["attempts"] for e in extras)
     print(
         f"kept {len(extras)} episodes, {writer.info['total_frames']} frames; {attempts - len(extras)} attempts failed"
-        f" before one was kept; the expert placed {first}/{len(spots)} positions at the first try"
+        f" before one was kept; the expert placed {first}/{len(spots)} positions at the first try;"
+        f" {sum(e.get('restarts', 0) for e in extras)} simulators died and were replaced, their episodes repeated"
     )
     if extras:
         writer.finish()

@@ -7,11 +7,10 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import jinja2
 import matplotlib.pyplot as plt
 import numpy as np
 
-from eval.episodes import read_episodes
+from eval.episodes import read_episodes, shift_of
 from eval.figures import embed_figure, embed_file, rate_figure, rollout_grid
 from eval.lifting import policy_sensitivity
 from eval.statistics import table
@@ -21,6 +20,7 @@ from videopolicy.errors import BadInput
 from videopolicy.provenance import provenance
 from videopolicy.rates import rates
 from videopolicy.training import checkpoint
+from videopolicy.viz.pages import page
 
 SPLITS = ("seen", "unseen")  # halves of the table
 
@@ -36,6 +36,7 @@ def main(folder: Path) -> dict:
     policies.sort(reverse=True)  # svd+para before svd+global
     rows = [row for p in policies for s in SPLITS if (row := _row(records, p, s))]
     oracle = [row for s in SPLITS if (row := _row(records, "oracle", s))]
+    labels = {i: f"{10 * i - 10:.0f} to {10 * i:.0f} cm" if i else "trained half" for i in map(_beyond, records)}
     steps = read_jsonl(folder / "steps.jsonl")
     seconds: dict[str, float] = {}
     for step in steps:
@@ -43,6 +44,12 @@ def main(folder: Path) -> dict:
     summary = {
         "rows": rows,
         "oracle": oracle,
+        "by_distance": [
+            {"policy": p, "beyond_cm": labels[x], **rates(outcomes)}
+            for p in policies
+            for x in sorted(labels)
+            if (outcomes := [r["outcome"] for r in records if r["policy"] == p and _beyond(r) == x])
+        ],
         "seconds": seconds,
         "peak_gib": {s["name"]: s["peak_gib"] for s in steps},
         "executor": sorted({r["executor"] for r in records}),
@@ -53,12 +60,13 @@ def main(folder: Path) -> dict:
         **provenance(),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    templates = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent))
-    page = templates.get_template("report.html.j2")
-    labels = {i: f"{10 * i - 10:.0f} to {10 * i:.0f} cm" if i else "trained half" for i in map(_beyond, records)}
-    html = page.render(
+    cells = {(r["policy"], r["beyond_cm"]): r for r in summary["by_distance"]}
+    html = page(
+        Path(__file__).with_name("report.html.j2"),
         summary=summary,
         command=" ".join(["python -m eval.report", str(folder)]),
+        columns=[labels[x] for x in sorted(labels)],
+        by_distance=[(p, [cells.get((p, labels[x])) for x in sorted(labels)]) for p in policies],
         distance=rate_figure(records, policies, _beyond, labels, "distance beyond the training boundary"),
         heatmaps=_newest_preview(folder / "joint_para", "step"),
         clips=_newest_preview(folder / "video", "clips"),
@@ -86,8 +94,8 @@ def _check_comparable(folder: Path) -> None:
 
 
 def _row(records: list[dict], policy: str, split: str) -> dict | None:
-    outcomes = [r["outcome"] for r in records if (r["policy"], r["split"]) == (policy, split)]
-    return {"policy": policy, "split": split, **rates(outcomes)} if outcomes else None
+    mine = [r for r in records if (r["policy"], r["split"]) == (policy, split)]
+    return {"policy": policy, "split": split, **shift_of(mine), **rates([r["outcome"] for r in mine])} if mine else None
 
 
 def _beyond(record: dict) -> float:

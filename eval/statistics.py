@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import binomtest, norm
 
+from videopolicy.names import label
+
 N_RESAMPLES = 2000
 
 
@@ -40,12 +42,14 @@ def bootstrap95(values: Float[np.ndarray, " n"], groups: np.ndarray, seed: int =
 
 
 def table(rows: list[dict], names: dict[str, int]) -> str:
-    """A success table as text; `names` are the columns before the numbers, with their widths."""
+    """A success table as text; `names` are the columns before the numbers, with their least widths."""
+    words = [{name: label(r[name]) if name == "policy" else str(r[name]) for name in names} for r in rows]
+    names = {name: max([width, *(len(row[name]) for row in words)]) for name, width in names.items()}
     title = "".join(f"{name:<{width}} " for name, width in names.items())
     lines = [f"{title}{'n':>4} {'place %':>8} {'grasp %':>8} {'weighted':>9}   Wilson 95 % of place"]
-    for r in rows:
+    for r, row in zip(rows, words, strict=True):
         low, high = r["wilson95"]
-        whose = "".join(f"{r[name]:<{width}} " for name, width in names.items())
+        whose = "".join(f"{row[name]:<{width}} " for name, width in names.items())
         numbers = f"{r['n']:>4} {r['place']:>8.1f} {r['grasp']:>8.1f} {r['weighted']:>9.1f}"
         lines.append(f"{whose}{numbers}   {low:.1f} to {high:.1f}")
     return "\n".join(lines)

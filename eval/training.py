@@ -18,6 +18,10 @@ ROOT = Path(__file__).parent.parent
 OTHER = "name another output, or remove it"
 
 
+class Damaged(BadInput):
+    """A run of which no checkpoint is whole: what needs it cannot be had, the rest can."""
+
+
 @dataclass(frozen=True)
 class Training:
     """What the command `script --config_path recipe --run run --key value ...` trains."""
@@ -45,17 +49,23 @@ class Training:
         script, *rest = self.words()
         return [*launcher, str(ROOT / script), *rest]
 
+    def settings(self) -> dict[str, Any]:
+        """All that recipe and changes say, by the command line's names."""
+        return read_leaves(self.recipe) | {"run": self.run} | self.changes
+
     def asked(self) -> dict[str, Any]:
         """What it says of its run, but for keys that change nothing that is learned."""
-        every = read_leaves(self.recipe) | self.changes
-        return {key: value for key, value in every.items() if key == "train.n_steps" or not within(key, FREE)}
+        return {key: value for key, value in self.settings().items() if key == "train.n_steps" or not within(key, FREE)}
 
     def done(self) -> bool:
         """Whether it has been trained to its end.
 
-        `BadInput` where the run is there, and is of other data, another recipe or another source.
+        `BadInput` where the run is there, and is of other data, another recipe or another source; or `Damaged`.
         """
-        found = checkpoint.latest(self.run) if self.run.is_dir() else None
+        try:
+            found = checkpoint.latest(self.run) if self.run.is_dir() else None
+        except BadInput as error:
+            raise Damaged(f"{error}; remove it, and it is trained anew") from error
         if found is None:
             return False
         refuse(str(self.run), "was trained", dict(leaves(checkpoint.read_config(found))), self.asked())

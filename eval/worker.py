@@ -58,6 +58,7 @@ def run_episode(scene: ExpertScene, connection: Connection, job: dict) -> dict:
         "chunks": len(result.chunks),
         "control_steps": scene.n_control_steps,
         "clamped": executor.n_clamped,
+        "confidence": [confidence(c, job["n_execute"]) for c in result.chunks],
         "seconds": round(result.seconds, 2),
         "final": scene.final,
         "frames": np.stack([o.image for o in result.observations]),
@@ -65,6 +66,11 @@ def run_episode(scene: ExpertScene, connection: Connection, job: dict) -> dict:
         "grippers": [c.gripper.round(2).tolist() for c in result.chunks],
         "rotations": [None if c.rotation is None else c.rotation.round(3).tolist() for c in result.chunks],
     }
+
+
+def confidence(chunk: ActionChunk, n_execute: int) -> float | None:
+    """The mean over the waypoints that are executed; None where a chunk has none."""
+    return None if chunk.confidence is None else round(float(chunk.confidence[:n_execute].mean()), 3)
 
 
 class OraclePolicy(RemotePolicy):

@@ -1,7 +1,6 @@
 """How policies pretrained on circles read scenes with a robot, before they have seen one: pixel errors, and a sheet."""
 
-import tempfile
-from collections.abc import Iterator
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,78 +10,98 @@ from torch import Tensor
 from eval.figures import embed_file
 from eval.statistics import bootstrap95
 from videopolicy.data.dataset import ClipDataset
+from videopolicy.data.files import make_folder, read_json, reading, replace
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import spread
+from videopolicy.errors import BadInput
 from videopolicy.heads.heatmap import HeatmapHead
 from videopolicy.heads.regression import PixelRegressionHead
 from videopolicy.policy import FeaturePolicy, load
+from videopolicy.training import checkpoint
 from videopolicy.viz.draw import save_heatmaps
 
 N_CLIPS = 200  # evenly spread
 N_ROWS, N_STEPS = 3, 4  # of a sheet: clips of either kind, and steps into the future
+FOLDER = "zero_shot"
+COLUMNS = ("run", "scenes", "n", "pixel", "bootstrap95", "stays")
 
 
-def heatmap_errors(folder: Path, robot: Path, circles: Path) -> list[dict]:
-    """Mean distance [pixels at the policy's size] from the best pixel to the true one, of each pretrained run.
+def measure(folder: Path, robot: Path, circles: Path) -> None:
+    """Of each finished run under `folder`/pretrain, `folder`/zero_shot/<run>.json and, of heatmaps, a sheet, <run>.png.
 
-    On scenes of both kinds, with an interval over episodes; beside it that of an end effector which stays where it is.
+    What is there of the same weights and data stays. A run that cannot be read is named in a line and left out.
     """
-    rows = []
-    for run, policy, steps in _runs(folder):
-        for scenes, root in (("circles", circles), ("robot", robot)):
-            if not (root / "meta/info.json").is_file():
-                continue
-            clips = _clips(root, policy, steps)
-            chosen = spread(len(clips), N_CLIPS)
-            batch = torch.utils.data.default_collate([_needed(clips[i]) for i in chosen])
-            episodes = np.array([clips.samples[i][0] for i in chosen])
-            error = _error(_pixels(policy, batch, clips.data, episodes.tolist()), batch)
-            stays = _error(batch["start_pixel"][:, None].expand_as(batch["pixel"]), batch)
-            rows.append(
-                {
-                    "run": run.name,
-                    "scenes": scenes,
-                    "n": int(np.isfinite(error).sum()),
-                    "pixel": round(float(np.nanmean(error)), 2),
-                    "bootstrap95": [round(x, 2) for x in bootstrap95(error, episodes)],
-                    "stays": round(float(np.nanmean(stays)), 2),
-                }
-            )
-    return rows
+    data = {
+        scenes: Dataset(root)
+        for scenes, root in (("circles", circles), ("robot", robot))
+        if (root / "meta/info.json").is_file()
+    }
+    for latest in sorted((folder / "pretrain").glob("*/latest")):
+        try:
+            _measure(latest.parent, folder / FOLDER, data)
+        except BadInput as error:
+            print(f"left out {latest.parent.name} of what circles say of robots: {error}", flush=True)
 
 
-def transfer_sheet(folder: Path, robot: Path, circles: Path) -> list[tuple[str, str]]:
-    """Of each pretrained run with heatmaps: rows of circle scenes, below them robot scenes, four steps each."""
-    sheets = []
-    for run, policy, steps in _runs(folder):
-        if not isinstance(policy.head, HeatmapHead):
-            continue
-        batches = []
-        for root in (circles, robot):
-            if (root / "meta/info.json").is_file():
-                clips = _clips(root, policy, steps)
-                batches += [_needed(clips[i]) for i in spread(len(clips), N_ROWS + 2)[1:-1]]
-        if not batches:
-            continue
-        batch = torch.utils.data.default_collate(batches)
-        with torch.inference_mode():
-            prediction = policy.read(batch["frames"][:, 0], batch["start_pixel"])
-            pixel = policy.head.pixels(prediction)
-        shown = np.linspace(0, steps - 1, N_STEPS).round().astype(int).tolist()
-        few = {**batch, "pixel": batch["pixel"][:, shown], "valid": batch["valid"][:, shown]}
-        with tempfile.TemporaryDirectory() as temporary:
-            path = Path(temporary) / "sheet.png"
-            maps, size = prediction.heatmap[:, shown], policy.image_size
-            save_heatmaps(path, few, maps, pixel[:, shown], size, n=len(maps))
-            sheets.append((run.name, embed_file(path, "image/png")))
-    return sheets
+def read(folder: Path) -> tuple[list[dict], list[tuple[str, str]]]:
+    """Rows of errors, and sheets by their runs' names, of all runs that were measured; likewise."""
+    rows, sheets = [], []
+    for path in sorted((folder / FOLDER).glob("*.json")):
+        try:
+            with reading(path):
+                rows += [{name: row[name] for name in COLUMNS} for row in read_json(path)["rows"]]
+        except BadInput as error:
+            print(f"left out: {error}", flush=True)
+        if path.with_suffix(".png").is_file():
+            sheets.append((path.stem, embed_file(path.with_suffix(".png"), "image/png")))
+    return rows, sheets
 
 
-def _runs(folder: Path) -> Iterator[tuple[Path, FeaturePolicy, int]]:
-    """Pretrained runs, their policies and steps."""
-    for latest in sorted(folder.glob("*/latest")):
-        policy, config = load(latest.parent, acting=False)
-        yield latest.parent, policy, config["head"]["n_steps"]
+def _measure(run: Path, folder: Path, data: dict[str, Dataset]) -> None:
+    found = checkpoint.find(run)
+    if checkpoint.read_state(found)["step"] < checkpoint.read_config(found)["train"]["n_steps"]:
+        return
+    about = {name: each.digest for name, each in data.items()} | {"weights": checkpoint.weights_digest(found)}
+    path = folder / f"{run.name}.json"
+    if path.is_file() and {name: value for name, value in read_json(path).items() if name != "rows"} == about:
+        return
+    policy, _ = load(found, acting=False)
+    clips = {scenes: _clips(each, policy) for scenes, each in data.items()}
+    rows = [{"run": run.name, "scenes": scenes, **_errors(policy, its)} for scenes, its in clips.items()]
+    make_folder(folder)
+    if isinstance(policy.head, HeatmapHead) and clips:
+        _write_sheet(path.with_suffix(".png"), policy, policy.head, list(clips.values()))
+    replace(path, lambda to: to.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n"))
+
+
+def _errors(policy: FeaturePolicy, clips: ClipDataset) -> dict:
+    """Mean distance [pixels at the policy's size] from the best pixel to the true one, with an interval over episodes.
+
+    Beside it that of an end effector which stays where it is.
+    """
+    chosen = spread(len(clips), N_CLIPS)
+    batch = torch.utils.data.default_collate([_needed(clips[i]) for i in chosen])
+    episodes = np.array([clips.samples[i][0] for i in chosen])
+    error = _error(_pixels(policy, batch, clips.data, episodes.tolist()), batch)
+    stays = _error(batch["start_pixel"][:, None].expand_as(batch["pixel"]), batch)
+    return {
+        "n": int(np.isfinite(error).sum()),
+        "pixel": round(float(np.nanmean(error)), 2),
+        "bootstrap95": [round(x, 2) for x in bootstrap95(error, episodes)],
+        "stays": round(float(np.nanmean(stays)), 2),
+    }
+
+
+@torch.inference_mode()
+def _write_sheet(path: Path, policy: FeaturePolicy, head: HeatmapHead, clips: list[ClipDataset]) -> None:
+    """Rows of circle scenes, below them robot scenes, four steps each."""
+    its = [_needed(each[i]) for each in clips for i in spread(len(each), N_ROWS + 2)[1:-1]]
+    batch = torch.utils.data.default_collate(its)
+    prediction = policy.read(batch["frames"][:, 0], batch["start_pixel"])
+    pixel = head.pixels(prediction)
+    shown = np.linspace(0, head.n_steps - 1, N_STEPS).round().astype(int).tolist()
+    few = {**batch, "pixel": batch["pixel"][:, shown], "valid": batch["valid"][:, shown]}
+    save_heatmaps(path, few, prediction.heatmap[:, shown], pixel[:, shown], policy.image_size, n=len(its))
 
 
 def _needed(sample: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -90,10 +109,8 @@ def _needed(sample: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: sample[name] for name in ("frames", "start_pixel", "pixel", "valid")}
 
 
-def _clips(root: Path, policy: FeaturePolicy, n_steps: int) -> ClipDataset:
-    data = Dataset(root)
-    episodes = spread(len(data), 40)
-    return ClipDataset(data, episodes, 1, n_steps, policy.image_size, 0.5)
+def _clips(data: Dataset, policy: FeaturePolicy) -> ClipDataset:
+    return ClipDataset(data, spread(len(data), 40), 1, policy.head.n_steps, policy.image_size, 0.5)
 
 
 @torch.inference_mode()

@@ -37,7 +37,9 @@ class PolicyProcess:
 
     def __enter__(self) -> "PolicyProcess":
         if not self.run.is_dir():
-            raise BadInput(f"no run {self.run}; allowed: a folder of train_stages/light.py or joint.py")
+            raise BadInput(
+                f"no run {self.run}; allowed: a folder of train_stages/light.py, joint.py or videopolicy.export"
+            )
         mine, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", *self._module, str(theirs.fileno()), *self._options]

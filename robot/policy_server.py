@@ -35,7 +35,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     with socket.socket(fileno=args.fd) as line:
         try:
-            policy, config = opened(args.run, args.device)
+            policy, config = load(args.run, args.device)
         except BadInput as error:
             line.sendall(json.dumps({"error": str(error)}).encode() + b"\n")
             raise SystemExit(2) from None
@@ -47,12 +47,6 @@ def main() -> None:
             observation = observation_from_json(header, np.frombuffer(body, np.uint8))
             chunk = acted(policy, observation) if args.heatmaps else policy.act(observation)
             line.sendall(json.dumps(chunk_to_json(chunk)).encode() + b"\n")
-
-
-def opened(run: Path, device: str) -> tuple[FeaturePolicy, dict]:
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise BadInput(f"--device is {device!r}; allowed: cpu, or cuda where there is a GPU")
-    return load(run, device)
 
 
 @torch.inference_mode()

@@ -32,7 +32,9 @@ from videopolicy.errors import BadInput
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy", type=Path, required=True, help="a run of train_stages/light.py or joint.py")
+    parser.add_argument(
+        "--policy", type=Path, required=True, help="a run of train_stages/light.py or joint.py, or exported"
+    )
     parser.add_argument("--robot", type=Path, required=True, help="a robot's YAML file")
     parser.add_argument("--dry_run", action="store_true", help="do everything but send: the arm stays as it is")
     parser.add_argument("--seconds", type=float, default=60.0, help="after which the arm goes to its rest")
@@ -48,7 +50,9 @@ def main() -> None:
     if args.threads < 1:
         raise BadInput(f"--threads is {args.threads}; allowed: from 1 on")
     if not args.policy.is_dir():
-        raise BadInput(f"no run {args.policy}; allowed: a folder of train_stages/light.py or joint.py")
+        raise BadInput(
+            f"no run {args.policy}; allowed: a folder of train_stages/light.py, joint.py or videopolicy.export"
+        )
     settings = read_settings(args.robot)
     if settings.twin is not None and settings.twin.lockstep:
         raise BadInput("twin.lockstep is true; allowed: false, for a run in real time")

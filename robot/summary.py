@@ -8,14 +8,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from robot.lifting import policy_sensitivity
 from robot.program import start
 from robot.trials import LIMIT, ON
 from videopolicy.data.files import read_json, read_jsonl, reading, replace
 from videopolicy.errors import BadInput
+from videopolicy.names import label
 from videopolicy.provenance import provenance
 from videopolicy.rates import wilson95
+from videopolicy.viz.pages import page
 
 # Of the method's own paper, on a real arm: per cent of pixel-aligned actions and of ACT.
 PAPER = {
@@ -37,15 +38,15 @@ def main() -> None:
         if (args.folder / f"trials/{row['condition']}/{row['policy']}.jpg").exists()
     ]
     replace(args.folder / "summary.json", lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
-    page = Environment(loader=PackageLoader("robot", ""), undefined=StrictUndefined, autoescape=True)
-    html = page.get_template("summary.html.j2").render(summary=found, sheets=sheets, limit=LIMIT, on=1000 * ON)
+    template = Path(__file__).with_name("summary.html.j2")
+    html = page(template, summary=found, sheets=sheets, limit=LIMIT, on=1000 * ON)
     replace(args.folder / "report.html", lambda path: path.write_text(html))
-    print(f"{'condition':24}{'policy':12}{'n':>4}{'place %':>9}{'Wilson 95 %':>15}{'grasp %':>9}   on a real arm")
-    for row in found["rows"]:
+    print(f"{'condition':24}{'policy':24}{'n':>4}{'place %':>9}{'Wilson 95 %':>15}{'grasp %':>9}   on a real arm")
+    for row in [*found["rows"], *found["oracle"]]:
         low, high = row["wilson95"]
         real = "" if row["paper"] is None else f"{row['paper']:6} %"
         print(
-            f"{row['condition']:24}{row['policy']:12}{row['n']:4}{row['place']:9.1f}{f'{low:.1f}-{high:.1f}':>15}"
+            f"{row['condition']:24}{label(row['policy']):24}{row['n']:4}{row['place']:9.1f}{f'{low:.1f}-{high:.1f}':>15}"
             f"{row['grasp']:9.1f}   {real}"
         )
     print(f"{args.folder / 'report.html'}, {args.folder / 'summary.json'}")
@@ -57,12 +58,15 @@ def summary(folder: Path) -> dict[str, Any]:
     for condition in PAPER:
         files = sorted((folder / "trials" / condition).glob("*.jsonl"))
         rows += [row(condition, path.stem, read_jsonl(path), path) for path in files]
+    oracle = [r for r in rows if r["policy"] == "oracle"]
+    rows = [r for r in rows if r["policy"] != "oracle"]
     if not rows:
         raise BadInput(f"no trials in {folder / 'trials'}: python -m robot.trials")
     names = {"first": "calibration_error.json", "moved": "calibration_moved_error.json"}
     cameras = {name: _camera(folder / file) for name, file in names.items() if (folder / file).exists()}
     seconds = _seconds(folder / "steps.jsonl") if (folder / "steps.jsonl").exists() else {}
-    return {"rows": rows, "calibration": cameras, "seconds": seconds, **provenance()}
+    found = {"rows": rows, "oracle": oracle, "calibration": cameras, "seconds": seconds}
+    return {**found, "sensitivity": policy_sensitivity(folder), **provenance()}
 
 
 def _camera(path: Path) -> dict[str, float]:

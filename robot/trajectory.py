@@ -36,7 +36,7 @@ class Trajectory:
 
     def add(self, chunk: ActionChunk, captured: float, now: float) -> int:
         """Take over a chunk made of a picture taken at `captured`; how many of its waypoints are still to come."""
-        times = captured + chunk.period * np.arange(1, len(chunk.position) + 1)
+        times = captured + chunk.times
         keep = times > now + self.latency
         if not keep.any():
             self.n_late += 1

@@ -14,6 +14,7 @@ from videopolicy.data.recording import Episode, Writer
 MARKERS = np.array([[-0.30, -0.20, 0.02], [0.0, 0.22, 0.02], [0.05, -0.10, 0.10]])  # world [m]
 LENGTHS = (6, 4, 5)  # frames per episode
 FPS = 4
+CIRCLE = {"kind": "circle", "robot": "hidden", "radius": 0.03}  # an overlay
 KEY = "observation.images.agentview"
 TABLE = "data/chunk-000/file-{:03d}.parquet"
 TOY = Architecture((64, 64), 4, FPS, (32, 32), (False, True), vae_channels=(32, 32, 32))
@@ -74,8 +75,8 @@ def snapshot(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.name != LOCK}
 
 
-def open_writer(root: Path, side: int = 64, rotations: bool = False) -> Writer:
-    return Writer(root, FPS, "agentview", agentview(side), "move along a line", rotations=rotations)
+def open_writer(root: Path, side: int = 64, rotations: bool = False, overlay: dict | None = None) -> Writer:
+    return Writer(root, FPS, "agentview", agentview(side), "move along a line", rotations=rotations, overlay=overlay)
 
 
 def without_sums(root: Path) -> Path:
@@ -90,9 +91,10 @@ def write_dataset(
     side: int = 64,
     change: Callable[[int, Episode], Episode] = lambda _number, episode: episode,
     rotations: bool = False,
+    overlay: dict | None = None,
 ) -> Path:
     """A dataset that passes its camera self-test, its episodes changed before they are written; returns its folder."""
-    writer = open_writer(root, side, rotations)
+    writer = open_writer(root, side, rotations, overlay)
     plain = background(side)
     writer.write_markers(MARKERS, discs(plain, agentview(side).project(MARKERS)), plain)
     for i, n in enumerate(lengths):

@@ -15,6 +15,7 @@ from videopolicy.heads.act import ActConfig
 from videopolicy.heads.attention_pool import AttentionPoolConfig
 from videopolicy.heads.choice import HeadConfig, HeadKind, make_head
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape
+from videopolicy.heads.diffusion import DiffusionConfig
 from videopolicy.heads.head import Targets
 from videopolicy.heads.heatmap import ParaConfig
 from videopolicy.heads.para import ParaHead, ParaPrediction
@@ -71,8 +72,15 @@ SMALL = HeadConfig(
     spatial_softmax=SpatialSoftmaxConfig(4, 16),
     tracks=TracksConfig(AttentionPoolConfig(16, 2), 16),
     act=ActConfig(16, 32, 2, 1, 1, 4),
+    diffusion=DiffusionConfig((16, 32, 32), 5, 8, 16, 4, 16, n_eval_iterations=10),
 )
-LABELS = {"height": (0.0, 0.3), "position_mean": [-0.2, 0.0, 0.15], "position_std": [0.1, 0.15, 0.1]}
+LABELS = {
+    "height": (0.0, 0.3),
+    "position_mean": [-0.2, 0.0, 0.15],
+    "position_std": [0.1, 0.15, 0.1],
+    "position_low": [-0.4, -0.3, 0.0],
+    "position_high": [0.0, 0.3, 0.3],
+}
 
 
 def kind(name: str) -> Callable[[], ParaHead | CoordinateHead]:

@@ -1,6 +1,8 @@
 """The heads' exact forms stay cheap: about half of what was measured must be left on any machine."""
 
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from flows import config
 from bench import arm, cache, heads, rollout, svd
 from train_stages import light, video
 
-FLOORS = {  # row: (memory, time), naive over ours; goals are twice that
+FLOORS = {  # row: (memory, time), naive over ours; goals (`heads.GOALS`) are twice that
     "factored_loss": (50, 40),
     "volume_loss": (30, 2.5),
     "volume_argmax": (10, 10),
@@ -30,6 +32,20 @@ def test_exact_forms_are_cheap(tmp_path: Path) -> None:
         assert by_name[name]["time_ratio"] >= time, by_name[name]
     for name, share in CEILINGS.items():
         assert by_name[name]["time_ratio"] <= share, by_name[name]
+
+
+def test_a_goal_that_is_missed_is_named() -> None:
+    """`bench.heads --check` ends by them; each goal stands beside its ratio."""
+    met = {"factored_loss": (100, 100), "volume_loss": (60, 4), "volume_argmax": (1, 20), "levels_embedding": (1, 2.5)}
+    met |= {"step_share_factored": (9, 0.02), "step_share_volume": (9, 0.05)}
+    for name, (memory, time) in met.items():
+        row = {"name": name, "memory_ratio": memory, "time_ratio": time}
+        assert not heads.missed(row)
+        assert heads.goal(row).endswith(": met")
+        worse = row | {"time_ratio": time * (1.01 if "share" in name else 0.99)}
+        assert heads.missed(worse)
+        assert heads.goal(worse).endswith(": missed")
+        assert heads.missed(row | {"memory_ratio": memory * 0.99}) == (name in ("factored_loss", "volume_loss"))
 
 
 @pytest.mark.timing
@@ -62,6 +78,25 @@ def test_the_arm_keeps_time(tmp_path: Path) -> None:
     assert found["held"] == 0
     assert found["latency_median"] >= 0.3
     assert found["n_chunks"] > 15
+
+
+@pytest.mark.parametrize("name", ["arm", "cache", "heads", "rollout", "svd"])
+def test_figures_that_cannot_be_written_are_a_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Before anything is measured."""
+    (tmp_path / "file").touch()
+    for path, words in (
+        (tmp_path / "file/bench.json", f"error: cannot write to the folder {tmp_path}/file: "),
+        (tmp_path, f"error: --json is {tmp_path}, a folder; allowed: a file's name\n"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["bench", "--json", str(path)])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(Path(cache.__file__).with_name(f"{name}.py")), run_name="__main__")
+        assert caught.value.code == 2
+        said = capsys.readouterr().err
+        assert words in said
+        assert said.count("\n") == 1
 
 
 def test_few_repeats_are_refused(capsys: pytest.CaptureFixture) -> None:
@@ -138,7 +173,9 @@ def test_a_device_is_measured(pipeline_folder: Path, tmp_path: Path) -> None:
     found = svd.main([*arguments, "--batch", "2", "--repeats", "3", "--json", str(tmp_path / "speed.json")])
     assert json.loads((tmp_path / "speed.json").read_text()) == found
     times = ["policy_step_ms", "whole_pass_ms", "read_ms", "head_ms", "train_ms_per_sample", "uncached_ms_per_sample"]
-    assert all(found[name] > 0 for name in times)
+    assert all(found[name] > 0 for name in (*times, "checkpointed_ms_per_sample"))
+    assert found["schedule_hours"] == pytest.approx(7000 * 8 * found["train_ms_per_sample"] / 1000 / 3600)
+    assert 0 <= found["wait_share"] < 1
     assert found["head_share"] == found["head_ms"] / found["policy_step_ms"]
     assert found["cached_speedup"] == found["uncached_ms_per_sample"] / found["train_ms_per_sample"]
     assert found["train_tflop_per_sample"] > 0

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from videopolicy import diffusion
 from videopolicy.diffusion import NoiseConfig
+from videopolicy.errors import BadInput
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -108,3 +109,18 @@ def test_share_and_range_of_high_noise(share: float) -> None:
     if share == 0:
         assert sigma.log().mean().item() == pytest.approx(cfg.p_mean, abs=0.05)
         assert sigma.log().std().item() == pytest.approx(cfg.p_std, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"high_max": 800.0}, "high_max 800.0; allowed: 0 to 700, in order"),
+        ({"high_min": 90.0, "high_max": 80.0}, "high_min is 90.0, high_max 80.0"),
+        ({"high_share": 1.1}, "high_share is 1.1; allowed: 0 to 1"),
+        ({"p_std": 0.0}, "p_std 0.0; allowed: finite, p_std above 0"),
+        ({"p_mean": math.nan}, "p_mean is nan"),
+    ],
+)
+def test_noise_outside_the_models_range_is_refused(change: dict, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        NoiseConfig(**change)

@@ -64,7 +64,7 @@ BEYOND_SUMS = {
     ),
     "rows missing": (
         lambda d: pq.write_table(pq.read_table(d / TABLE.format(2)).slice(0, 11), d / TABLE.format(2)),
-        "holds 11 frames, its episode's row says 13",
+        "holds 11 frames of episode 2, its row says 13",
     ),
     "a column missing": (
         lambda d: pq.write_table(pq.read_table(d / TABLE.format(2)).drop(["action"]), d / TABLE.format(2)),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,14 @@ from faults.simulators import die, hang, starved_simulators, without_clock
 from faults.simulators import episodes as run
 from small_heads import joint, kind, para
 
+from eval import record as collection
 from eval import rollout
+from eval.contestant import scales
+from eval.grid import GridConfig
 from eval.pool import Pool
+from eval.protocol import ensemble_of
 from videopolicy.data.files import read_jsonl
+from videopolicy.data.lerobot import Dataset
 from videopolicy.errors import BadInput
 
 
@@ -60,12 +66,43 @@ def test_overlapping_chunks_are_averaged_in_the_simulators_process(pool: Pool, t
         assert record["ensemble"] == 1e4
 
 
+def test_policies_replan_as_often_as_each_is_to(pool: Pool, tmp_path: Path) -> None:
+    """For as many waypoints in all; every chunk says how sure its head was of what is executed."""
+    for n_execute, n_chunks in ((4, 2), (2, 4)):
+        for record in run(pool, tmp_path / str(n_execute), n_execute=n_execute):
+            assert (record["n_execute"], record["chunks"]) == (n_execute, n_chunks)
+            assert len(record["confidence"]) == n_chunks
+            assert all(0.5 < share <= 1 for share in record["confidence"])  # the oracle is
+
+
+class KilledOnce(Pool):
+    """Its simulator dies while the second of its demonstrations is made."""
+
+    def run_in_order(self, jobs: list[dict]) -> Iterator[tuple[int, Any]]:
+        for number, result in super().run_in_order(jobs):
+            if number == 0:
+                die(self)
+            yield number, result
+
+
+def test_collecting_counts_the_simulators_that_died(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """In the dataset's card and on the console; the demonstration is made again, and none is missing."""
+    with KilledOnce(1) as pool:
+        found = collection.record(GridConfig("left", 2).spots(0), pool, tmp_path / "data", 64, 4, seed=0)
+    assert found["episodes"] == 2
+    assert [extra.get("restarts") for extra in Dataset(tmp_path / "data").extras()] == [None, 1]
+    assert "| simulators that died, their episodes repeated | 1 |" in (tmp_path / "data/README.md").read_text()
+    said = capsys.readouterr().out
+    assert "; 1 simulators died and were replaced, their episodes repeated" in said
+    assert "1 simulator(s) died or hung and were replaced; what they were at was repeated" in said
+
+
 def test_who_ensembles_is_configured() -> None:
     """By default the head whose paper does it, with the paper's m; it is part of what identifies an evaluation."""
     act, para = kind("act")(), kind("para")()
-    assert [rollout.ensemble_of(rollout.Config(), head) for head in (act, para)] == [0.01, None]
-    assert rollout.ensemble_of(rollout.Config(ensemble="all", ensemble_m=0.5), para) == 0.5
-    assert rollout.ensemble_of(rollout.Config(ensemble="none"), act) is None
+    assert [ensemble_of(rollout.Config(), head) for head in (act, para)] == [0.01, None]
+    assert ensemble_of(rollout.Config(ensemble="all", ensemble_m=0.5), para) == 0.5
+    assert ensemble_of(rollout.Config(ensemble="none"), act) is None
     with pytest.raises(BadInput, match=r"ensemble_m is -1.0; allowed: at least 0"):
         rollout.main(rollout.Config(policies={"a": "b"}, ensemble_m=-1.0))
 
@@ -84,6 +121,6 @@ def test_an_exception_scores_nothing(pool: Pool, tmp_path: Path) -> None:
 def test_another_heads_scales_are_another_ceiling() -> None:
     """An oracle's episodes are kept for heads that encode alike, whatever their weights."""
     heads = [para(), para(window=2.0), joint(), para(n_steps=12)]
-    assert len({rollout._scales(head) for head in heads}) == len(heads)
+    assert len({scales(head) for head in heads}) == len(heads)
     torch.nn.init.ones_(heads[0].embed[1].weight)
-    assert rollout._scales(heads[0]) == rollout._scales(para())
+    assert scales(heads[0]) == scales(para())

@@ -178,7 +178,7 @@ def test_trained_policies_are_probed(tmp_path: Path) -> None:
             config(light.Config, "light", run=tmp_path / kind, data__root=root, head__kind=kind, train__n_steps=1)
         )
     runs = {kind: str(tmp_path / kind) for kind in ("para", "regression")}
-    arguments = ["--kind", "equivariance", "--output", str(tmp_path / "out"), "--equivariance.shifts", "[56]"]
+    arguments = ["--output", str(tmp_path / "out"), "--equivariance.shifts", "[56]"]
     arguments += ["--equivariance.distances", "[0.02]", "--equivariance.n_scenes", "1", "--n_threads", "1"]
     summary = probe.main(load(probe.Config, [*arguments, "--policies", json.dumps(runs)]))
     assert json.loads((tmp_path / "out/equivariance/summary.json").read_text()) == summary
@@ -188,7 +188,7 @@ def test_trained_policies_are_probed(tmp_path: Path) -> None:
     assert sides == [(policy, side, 20.0, 1) for policy in runs for side in ("trained", "untrained")]
     assert (tmp_path / "out/equivariance/table.txt").read_text().count("\n") == 2 + len(found) + len(sides)
     for more, words in (
-        (["--policies", "{}"], "policies is empty; name at least one"),
+        (["--kind", "equivariance", "--policies", "{}"], "policies is empty; name at least one"),
         (["--equivariance.shifts", "[0, 8]"], r"equivariance.shifts is \[0, 8\]; allowed: 1 to 223 pixels of 448"),
         (["--equivariance.shifts", "[1]"], r"equivariance.shifts \[1\] are all below half a pixel of .*'s 64"),
         (["--equivariance.distances", "[0.5]"], r"equivariance.distances is \[0.5\]; allowed: above 0 to 0.3 m"),
@@ -207,4 +207,6 @@ def test_policies_that_cannot_be_compared_are_refused(written_dataset: Path, tmp
     light.main(config(light.Config, "light", run=tmp_path / "b", data__root=other, train__n_steps=1))
     runs = json.dumps({name: str(tmp_path / name) for name in "ab"})
     with pytest.raises(BadInput, match="policies were trained on different sets"):
-        probe.main(load(probe.Config, ["--kind", "equivariance", "--policies", runs]))
+        probe.main(load(probe.Config, ["--policies", runs]))
+    with pytest.raises(BadInput, match="kind is 'features', but policies are named; allowed: kind equivariance"):
+        probe.main(load(probe.Config, ["--kind", "features", "--policies", runs]))

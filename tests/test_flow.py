@@ -207,6 +207,8 @@ def test_bad_input_is_one_clear_line(folder: Path, tmp_path: Path) -> None:
         video.main(config(video.Config, "video", backbone__image_size="[100, 112]", **here))
     with pytest.raises(BadInput, match="no sample would train the head"):
         joint.main(config(joint.Config, "joint_para", init_from=folder / "video", noise__high_share=0, **here))
+    with pytest.raises(BadInput, match=r"head_sigma_min is 900.0; allowed: 0.002 to 700"):
+        joint.main(config(joint.Config, "joint_para", init_from=folder / "video", head_sigma_min=900, **here))
     blocked = folder / "data/meta/info.json"
     with pytest.raises(BadInput, match="cannot write to the folder"):
         video.main(config(video.Config, "video", **paths(folder, blocked / "run")))

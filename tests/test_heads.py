@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_heads import GRID, LABELS, SMALL, Shape, changed, every_head, features, regression, targets
+from small_heads import GRID, LABELS, SIZE, SMALL, Shape, changed, every_head, features, regression, targets
 from torch import Tensor, nn
 
-from videopolicy.backbones.backbone import FeatureMap, Pyramid
+from videopolicy.backbones.backbone import FeatureMap, Pyramid, splat
 from videopolicy.batch import settle
 from videopolicy.camera import Camera
 from videopolicy.heads.choice import make_head
@@ -51,6 +51,28 @@ def test_a_network_gone_nan_is_not_hidden(camera: Camera, make: object) -> None:
     head = make()
     loss = head.loss(head(FeatureMap(features().dense * float("nan"))), targets(camera, 2))
     assert all(value.isnan() for name, value in loss.items() if name != "kl")  # which knows the labels alone
+
+
+@every_head
+def test_a_head_is_told_where_the_start_keypoint_is(camera: Camera, make: object) -> None:
+    """In the same picture, marked alike at one cell and at another: a head that only averages would say the same."""
+    head, labels, dense = make(), targets(camera, 1), features(1).dense
+    mark = 30 * torch.randn(16, 1, 1, generator=torch.Generator().manual_seed(1))
+
+    def loss(at: tuple[float, float]) -> float:
+        start = splat(torch.tensor([at]), SIZE, *GRID)
+        return float(sum(head.loss(head(FeatureMap(dense + start * mark, start=start)), labels).values()))
+
+    cell_u, cell_v = SIZE[0] / GRID[1], SIZE[1] / GRID[0]
+    here, there = loss((2.5 * cell_u, 2.5 * cell_v)), loss((5.5 * cell_u, 4.5 * cell_v))
+    assert abs(here - there) > 5e-7 * here  # a new heatmap is nearly even; rounding is 1e-7
+
+
+def test_the_start_keypoint_is_told_to_scale() -> None:
+    """The picture's corners are at -1 and 1; a keypoint outside is nowhere, not in the middle."""
+    at = torch.tensor([[0.3 * SIZE[0], 0.6 * SIZE[1]], [torch.nan, torch.nan]])
+    told = FeatureMap(features(2).dense, start=splat(at, SIZE, *GRID)).keypoint
+    torch.testing.assert_close(told, torch.tensor([[-0.4, 0.2, 1.0], [0.0, 0.0, 0.0]]))
 
 
 def test_regression_decodes_metres(camera: Camera) -> None:
@@ -114,7 +136,7 @@ def both_ways(compute: Callable, parameters: list[Tensor], dtype: torch.dtype) -
     """What is computed of levels, and of what they are when resized; with gradients."""
     found: list[tuple] = []
     for source in (pyramid(dtype), pyramid(dtype)):
-        out = compute(FeatureMap(source.dense) if found else source)
+        out = compute(FeatureMap(source.dense, start=source.start) if found else source)
         wanted = [*source.levels, source.mark, *parameters]
         found.append((out, torch.autograd.grad(out.square().sum(), wanted, allow_unused=True)))
     return found

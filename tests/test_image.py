@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from videopolicy.backbones.backbone import Backbone
 from videopolicy.backbones.image import LEVELS, ImageBackbone, ImageConfig, lite0
 from videopolicy.errors import BadInput
+from videopolicy.heads.choice import HeadConfig
 
 GRIDS = {  # name to (size, grid)
     "efficientnet_lite0": ((96, 64), (8, 12)),
@@ -111,12 +112,46 @@ def test_weights_from_a_file_or_a_folder(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(ours.net.parameters(), theirs.net.parameters(), strict=True))
 
 
+def test_position_embeddings_are_resampled_to_the_picture(tmp_path: Path) -> None:
+    """Of weights for 518 pixels, as timm's DINOv2 has them; all others stay as they are."""
+    source = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0)
+    n, side = source.embed_dim, 37
+    centres = (torch.arange(side) + 0.5) / side
+    ramps = torch.stack([centres[None].expand(side, side), centres[:, None].expand(side, side)], -1)
+    source.pos_embed.data[0, 1:, :2] = ramps.flatten(0, 1)  # across the picture, and down it
+    (tmp_path / "folder").mkdir()
+    save_file(source.state_dict(), tmp_path / "folder/dinov2.safetensors")
+    torch.save(source.state_dict(), tmp_path / "dinov2.pth")
+    for weights, size in (("folder", (518, 518)), ("folder", (140, 112)), ("dinov2.pth", (70, 42))):
+        net = ImageBackbone(ImageConfig("dinov2_vits14", str(tmp_path / weights), size)).net
+        cols, rows = (x // 14 for x in size)
+        assert net.pos_embed.shape == (1, 1 + rows * cols, n)
+        torch.testing.assert_close(net.pos_embed[:, 0], source.pos_embed[:, 0])  # the class token has no place
+        found = net.pos_embed[0, 1:, :2].detach().reshape(rows, cols, 2)
+        across, down = torch.meshgrid(
+            (torch.arange(cols) + 0.5) / cols, (torch.arange(rows) + 0.5) / rows, indexing="xy"
+        )
+        torch.testing.assert_close(found, torch.stack([across, down], -1), rtol=0, atol=0.02)
+        if size == (518, 518):
+            assert torch.equal(net.pos_embed, source.pos_embed)
+        named = dict(source.named_parameters())
+        assert all(torch.equal(p, named[k]) for k, p in net.named_parameters() if k != "pos_embed")
+
+
 @pytest.mark.parametrize("name", VITS)
 def test_weights_out_of_reach_name_three_ways(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     words = f"{name} cannot be fetched.*three ways: run once.*backbone.weights; or take.*efficientnet_lite0"
     with pytest.raises(BadInput, match=words):
         ImageBackbone(ImageConfig(name, image_size=(224, 224)))
+
+
+def test_what_policies_predict_by_default() -> None:
+    """Twelve waypoints, heights and openings in 32 bins each, labels at 448 pixels."""
+    head, image = HeadConfig(), ImageConfig()
+    assert (head.n_steps, head.para.n_height, head.para.n_gripper) == (12, 32, 32)
+    assert image.image_size == (448, 448)
+    assert (head.kind, image.name) == ("para", "efficientnet_lite0")
 
 
 def test_bad_weights_and_sizes_are_named(tmp_path: Path) -> None:

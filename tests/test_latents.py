@@ -73,6 +73,14 @@ def test_without_augmentation_the_cached_latent_is_the_condition(backbone: SVDBa
     assert losses["live"] != losses["none"]
 
 
+def test_an_episode_shorter_than_a_clip_is_refused(small_dataset: Path) -> None:
+    """No clip of it would be whole."""
+    with pytest.raises(BadInput, match=r"episode 1 of .* has 4 frames; allowed: at least the 5 of a clip"):
+        ClipDataset(Dataset(small_dataset), [0, 1, 2], 5, 4, (64, 64), 1.0)
+    with pytest.raises(BadInput, match=r"episode 0 of .* has 6 frames, and 2 others are as short; allowed: at least"):
+        ClipDataset(Dataset(small_dataset), [0, 1, 2], 7, 6, (64, 64), 1.0)
+
+
 def test_frames_are_encoded_once(backbone: SVDBackbone, small_dataset: Path) -> None:
     attach_latents(backbone, Accelerator(), clips(small_dataset))
     files = sorted(small_dataset.glob("posterior/*/*.npy"))

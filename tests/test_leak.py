@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from videopolicy.data.lerobot import Dataset
 from videopolicy.diffusion import NoiseConfig
 from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.training.objectives import JointObjective, draw
+from videopolicy.types import ActionChunk
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +38,37 @@ def test_noise_drowns_the_future(meter: LeakMeter) -> None:
 
 def test_every_noise_level_is_read(meter: LeakMeter) -> None:
     found = meter.measure(80.0)
-    assert list(found) == [*(f"leak/sigma_{s:g}_mm" for s in SIGMAS), "leak/swap_mm"]
+    kinds = ("mm", "px", "loss/position", "loss/gripper")
+    assert list(found) == [
+        *(f"leak/sigma_{s:g}_{kind}" for s in SIGMAS for kind in kinds),
+        "leak/swap_mm",
+        "leak/swap_px",
+    ]
     assert all(math.isfinite(x) and x > 0 for x in found.values())
     assert found == meter.measure(80.0)
+
+
+def test_errors_are_those_of_the_truth(meter: LeakMeter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that knew it would have none, in space and in the picture."""
+    camera, wanted = meter.cameras[0].resized((64, 64)), meter.batch
+    np.testing.assert_allclose(camera.project(wanted["position"].numpy()), wanted["pixel"], atol=1e-3)
+    known = [ActionChunk(p, np.zeros(6), 0.25) for p in wanted["position"].double().numpy()]
+    monkeypatch.setattr(meter.head, "decode", lambda *_: known)
+    found = meter.measure(80.0)
+    assert all(found[f"leak/sigma_{s:g}_{unit}"] < 1e-3 for s in SIGMAS for unit in ("mm", "px"))
+    assert found["leak/swap_mm"] == 0.0
+
+
+@pytest.mark.parametrize("kind", ["para", "regression"])
+def test_a_head_that_only_says_where_is_read_too(meter: LeakMeter, written_dataset: Path, kind: str) -> None:
+    """In the picture, as it has no waypoints in space."""
+    data = Dataset(written_dataset)
+    clips = ClipDataset(data, [0, 1], 4, 6, (64, 64), 1.0)
+    head = make_head(HeadConfig(kind=kind, labels="2d", n_steps=6), meter.backbone, clips.label_statistics(), 4).eval()
+    found = LeakMeter(meter.backbone, head, data, clips, 2, 0, fixed_noise=True).measure(80.0)
+    term = "spatial" if kind == "para" else "track"
+    assert list(found) == [*(f"leak/sigma_{s:g}_{k}" for s in SIGMAS for k in ("px", f"loss/{term}")), "leak/swap_px"]
+    assert all(0 < found[f"leak/sigma_{s:g}_px"] < 100 for s in SIGMAS)
 
 
 def test_the_future_may_be_hidden_from_a_frozen_models_head(meter: LeakMeter) -> None:

@@ -22,6 +22,11 @@ from videopolicy.types import Observation
 # A backdrop is of three episodes at least, which is all that there are.
 AUGMENTED = {"augment__kind": "camera", "augment__appearance": 0.7, "augment__backdrop": 0.7, "data__n_val_episodes": 0}
 SMALL_ACT = {"width": 32, "feedforward": 64, "n_heads": 2, "n_encoder_layers": 1}
+SMALL_DIFFUSION = {"down_dims": "[16, 32]", "n_eval_iterations": 5}
+SMALL = {
+    **{f"head__act__{name}": value for name, value in SMALL_ACT.items()},
+    **{f"head__diffusion__{name}": value for name, value in SMALL_DIFFUSION.items()},
+}
 
 
 def train(run: Path, data: Path, **overrides: object) -> dict[str, float]:
@@ -34,8 +39,7 @@ def seen() -> Observation:
 
 @pytest.mark.parametrize("kind", HeadKind.__args__)
 def test_every_head_trains_and_acts(written_dataset: Path, tmp_path: Path, kind: str) -> None:
-    act = {f"head__act__{name}": value for name, value in SMALL_ACT.items()}
-    results = train(tmp_path / "run", written_dataset, head__kind=kind, train__n_steps=2, **act)
+    results = train(tmp_path / "run", written_dataset, head__kind=kind, train__n_steps=2, **SMALL)
     assert np.isfinite(results["position_mm"])
     loaded, _ = policy.load(tmp_path / "run")
     (chunk,) = loaded.act_batch([seen()])
@@ -50,8 +54,7 @@ def test_every_head_trains_and_acts(written_dataset: Path, tmp_path: Path, kind:
 )
 def test_interrupted_is_uninterrupted(written_dataset: Path, tmp_path: Path, kind: str, augment: dict) -> None:
     """Two steps and two more are four steps: the same losses, from the same pictures, dropout and latents."""
-    act = {f"head__act__{name}": value for name, value in SMALL_ACT.items()}
-    keys = {"head__kind": kind, "train__accumulate": 2, **augment, **act}
+    keys = {"head__kind": kind, "train__accumulate": 2, **augment, **SMALL}
     train(tmp_path / "whole", written_dataset, **keys)
     train(tmp_path / "parts", written_dataset, **keys, train__n_steps=2)
     train(tmp_path / "parts", written_dataset, **keys)
@@ -109,18 +112,19 @@ class _AfterThree:
 def test_a_run_names_its_commits_and_goes_on_under_newer_code(
     written_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key that the run's code did not know yet has its default; another value of it is another configuration."""
+    """A key that the run's code did not know yet has its default; another value of it is another configuration.
+
+    Nor need it have taken all statistics of labels.
+    """
     run = tmp_path / "run"
     for name, n_steps in (("first", 1), ("first", 2), ("second", 3)):
         monkeypatch.setattr("videopolicy.training.loop.commit", lambda name=name: name)
         train(run, written_dataset, train__n_steps=n_steps)
     assert checkpoint.read_state(checkpoint.find(run))["commits"] == ["first", "second"]
-    older = checkpoint.find(run) / "config.json"
-    values = json.loads(older.read_text())
-    del values["augment"]["copies"]
-    older.write_text(json.dumps(values))
-    manifest = older.parent / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(checkpoint_sum(manifest), sha256(older)))
+    newest = checkpoint.find(run)
+    for file, group, key in (("config.json", "augment", "copies"), ("state.json", "labels", "position_low")):
+        forget(newest, file, group, key)
+    assert checkpoint.find(run) == newest
     train(run, written_dataset, train__n_steps=4)
     assert checkpoint.read_state(checkpoint.find(run))["step"] == 4
 
@@ -152,12 +156,14 @@ def test_going_on_otherwise_is_said_or_refused(
     assert checkpoint.read_state(checkpoint.find(run))["step"] == 3
 
 
-def checkpoint_sum(manifest: Path) -> str:
-    return json.loads(manifest.read_text())["files"]["config.json"]["sha256"]
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def forget(folder: Path, file: str, group: str, key: str) -> None:
+    """Make a checkpoint as if its code had not known a key."""
+    values, manifest = (json.loads((folder / name).read_text()) for name in (file, "manifest.json"))
+    del values[group][key]
+    (folder / file).write_text(json.dumps(values))
+    written = (folder / file).read_bytes()
+    manifest["files"][file] = {"bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_overfitting_one_batch_lowers_its_loss(written_dataset: Path, tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ def test_labels_are_of_all_sources(written_dataset: Path, other: Path) -> None:
     a, b = first.label_statistics(), second.label_statistics()
     assert found["height"] == (min(a["height"][0], b["height"][0]), max(a["height"][1], b["height"][1]))
     assert found["height"] != a["height"]
+    assert found["position_low"] == np.minimum(a["position_low"], b["position_low"]).tolist()
+    assert found["position_high"] == np.maximum(a["position_high"], b["position_high"]).tolist()
     assert found["waypoints"] == a["waypoints"] + b["waypoints"]
     np.testing.assert_allclose(
         found["position_mean"], (np.array(a["position_mean"]) + 2 * np.array(b["position_mean"])) / 3, atol=1e-6

@@ -1,6 +1,7 @@
 """The axes from end to end, in miniature: datasets, a light policy of each head, episodes of every kind, the report."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 from flows import config
 
-from eval import collect, ood, rollout
+from eval import collect, figures, ood, rollout
 from eval.pool import Pool
 from eval.suites import trials
 from train_stages import light
 from videopolicy.data.files import read_jsonl
 from videopolicy.data.lerobot import Dataset
 from videopolicy.errors import BadInput
+from videopolicy.names import label
 from videopolicy.provenance import commit
 from videopolicy.types import ActionChunk
 
@@ -117,12 +119,72 @@ def test_summary_has_the_promised_rows(folder: Path) -> None:
     assert lowest.startswith("lowest of hemisphere (")
     down = {r["camera"]: r["mean_mm"] for r in sensitivity if r["cause"] == "one pixel down"}
     assert down[lowest] > down[own]
+    for row in summary["rows"]:
+        said = row["confidence"].values()
+        assert any(said) == row["policy"].startswith("para")  # heads without heatmaps have none
+        assert row["n_execute"] == 4
+    for name, key in (("per_theta", "theta"), ("by_distance", "distance_cm")):
+        cells = [r for r in summary[name] if (r["policy"], r["executor"]) == ("para", "teleport")]
+        assert sum(r["n"] for r in cells) == 2
+        assert all(len(r["wilson95"]) == 2 and isinstance(r[key], float) for r in cells)
+
+
+FIGURES = {
+    "placed, by group": ("left_right", "hemisphere"),
+    "placed by camera": ("hemisphere",),
+    "positions trained on and tested": ("left_right", "hemisphere"),
+    "placed, by number of demonstrations": ("left_right",),
+    "heatmaps of para": ("left_right", "hemisphere"),
+}
+
+
+def test_the_report_has_every_promised_figure(folder: Path) -> None:
+    """Curves by distance and by angle, cameras, positions, heatmaps, rollouts, and tables of them with n."""
     page = (folder / "report.html").read_text()
-    assert page.count("<video") == 4
-    assert page.count("by number of demonstrations, left_right") == page.count("by number of demonstrations") == 1
-    assert "coordinate regression" in page
-    theta = next(r["theta"] for r in summary["per_theta"])
-    assert f"<th>{theta:.1f}°</th>" in page
+    for words, axes in FIGURES.items():
+        assert re.findall(f'<img src="data:image/png;base64,[^"]+" alt="{words}, ([a-z_]+)"', page) == list(axes), words
+    assert re.findall(r'<video src="data:video/mp4;base64,[^"]+"[^>]*></video><figcaption>([^<]+)<', page) == [
+        *("para", "coordinate regression") * 2
+    ]
+    text = re.sub(r"data:[a-z0-9/+]+;base64,[A-Za-z0-9+/=]+", "", page)
+    assert "crosses: cameras that were trained with" in text
+    assert "grey squares trained on, discs tested" in text
+    assert "Heatmaps of <b>para</b> on the first pictures" in text
+    assert re.search(r"Confidence, the probability .*\npara [^a-z]+; |\npara [^a-z]+\.<", text)
+    for row in json.loads((folder / "summary.json").read_text())["per_theta"]:
+        assert f"<th>{row['theta']:.1f}°</th>" in text
+        low, high = row["wilson95"]
+        assert f"<b>{row['place']:.0f} %</b> of {row['n']}<br>{low:.0f} \u2013 {high:.0f}" in text
+    assert re.search(r"<th>[0-9]+ to [0-9]+ cm</th>", text)
+    assert "one pixel down" in text
+    assert "<td>oracle</td>" in text
+    assert "before re-planning: 4 (para, coordinate regression, para-2)" in text
+
+
+def test_nobody_takes_regression_for_act(folder: Path) -> None:
+    """What the summary calls `regression` is coordinate regression wherever people read."""
+    page = (folder / "report.html").read_text()
+    text = re.sub(r"data:[a-z0-9/+]+;base64,[A-Za-z0-9+/=]+", "", page)
+    assert not re.findall(r"(?<![Cc]oordinate )(?<![a-z])regression(?!</code>)", text)
+    assert "it is not ACT" in text
+    assert {r["policy"] for r in json.loads((folder / "summary.json").read_text())["rows"]} >= {"regression"}
+    names = {"regression+camera": "coordinate regression+camera", "regression_3d_5_0": "coordinate regression_3d_5_0"}
+    names |= {"svd+global": "svd+coordinate regression", "act": "act", "para": "para", "oracle": "oracle"}
+    assert {name: label(label(name)) for name in names} == names
+
+
+def test_episodes_of_a_grid_say_where_they_are() -> None:
+    record = {"outcome": "miss", "view": None, "init_state": None, "distance": 0.123}
+    assert figures.caption(record) == "MISS 12 cm"
+    assert figures.caption(record | {"outcome": "place", "view": [25.0, 180.0]}) == "PLACE 25.0/180 deg"
+    assert figures.caption(record | {"outcome": "grasp", "init_state": 7}) == "GRASP state 7"
+
+
+def test_cameras_that_were_trained_with_are_marked() -> None:
+    records = [{"policy": "para", "view": [t, 90.0], "outcome": "place"} for t in (0.0, 25.0)]
+    marks = ([], [(0.0, 0.0)], [(0.0, 45.0), (0.0, 90.0)], [(0.0, 0.0), (25.0, 90.0)])
+    plain, one, same, two = (figures.polar_figure(records, ["para"], views) for views in marks)
+    assert plain != one == same != two  # at an angle of 0 every direction is the same camera
 
 
 def test_a_report_of_plain_control_alone(folder: Path, tmp_path: Path) -> None:

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import builders
 import pytest
 import torch
+from damage import edit_json
 from diffusers import EulerDiscreteScheduler, StableVideoDiffusionPipeline
 from einops import rearrange
 from PIL import Image
+from torch import Tensor
 
 from train_stages.export import card
 from videopolicy.backbones import checksums, pipeline
@@ -33,13 +36,19 @@ def carded(pipeline_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_plain_diffusers_samples_what_ours_samples(pipeline_folder: Path) -> None:
-    """From the same noise, without guidance or augmentation, the published pipeline ends with the same clip."""
+    """From the same noise, without guidance or augmentation: the same latents after every step, and the same clip."""
     theirs = StableVideoDiffusionPipeline.from_pretrained(pipeline_folder)
     theirs.set_progress_bar_config(disable=True)
+    steps: list[Tensor] = []
+
+    def keep(_pipeline: object, _step: int, _time: object, given: dict) -> dict:
+        steps.append(given["latents"])
+        return given
+
     ours = SVDBackbone(SVDConfig(pipeline_folder, image_size=(64, 64), n_frames=4, feature_blocks=(0,), grid=8), 4)
     ours.eval()
     generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (64, 64, 3), generator=generator, dtype=torch.uint8)
+    image = torch.from_numpy(builders.episode(0, 1).frames[0])
     noise = torch.randn(1, *ours.feature_noise.shape, generator=generator)
     expected = theirs(
         Image.fromarray(image.numpy()),
@@ -51,13 +60,21 @@ def test_plain_diffusers_samples_what_ours_samples(pipeline_folder: Path) -> Non
         noise_aug_strength=0.0,
         latents=noise,
         output_type="pt",
+        callback_on_step_end=keep,
     ).frames[0]
     with torch.no_grad():
         first = ours.pixels(image[None])
         condition = ours.condition(first, torch.zeros(1), torch.zeros_like(first))
-        clip = ours.decode(sample(lambda x, s: ours.denoise(x, s, condition), noise, 5))[0]
-    # The image embedding differs a little: their antialiasing is another filter than ours.
-    torch.testing.assert_close(clip.clamp(-1, 1) / 2 + 0.5, expected, rtol=0, atol=0.02)
+        embedding = theirs._encode_image(Image.fromarray(image.numpy()), torch.device("cpu"), 1, False)[:, 0]
+        # Their antialiasing is another filter than ours.
+        torch.testing.assert_close(condition["embedding"][:, 0], embedding, rtol=0, atol=0.05)
+        condition = ours.condition(first, torch.zeros(1), torch.zeros_like(first), embedding=embedding)
+        inputs: list[Tensor] = []
+        latents = sample(lambda x, s: inputs.append(x) or ours.denoise(x, s, condition), noise, 5)
+        clip = ours.decode(latents)[0]
+    for one, other in zip([*inputs[1:], latents], steps, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(clip.clamp(-1, 1) / 2 + 0.5, expected, rtol=0, atol=2e-3)
 
 
 def test_its_scheduler_has_our_noise_levels(pipeline_folder: Path) -> None:
@@ -108,7 +125,7 @@ def test_one_flipped_bit_in_the_weights_is_noticed(carded: Path) -> None:
         pipeline.load(carded)
 
 
-@pytest.mark.parametrize("part", ["unet", "vae", "image_encoder"])
+@pytest.mark.parametrize("part", ["unet", "vae", "image_encoder", "scheduler"])
 def test_without_a_card_a_missing_part_is_still_one_line(pipeline_folder: Path, tmp_path: Path, part: str) -> None:
     folder = tmp_path / "published"
     shutil.copytree(pipeline_folder, folder)
@@ -181,6 +198,18 @@ def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(BadInput, match=r"holds no video model: model_index\.json is missing"):
             pipeline.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("prediction_type", "epsilon"), ("timestep_type", "discrete"), ("sigma_max", 80.0)]
+)
+def test_a_network_of_other_noise_is_refused(pipeline_folder: Path, tmp_path: Path, name: str, value: object) -> None:
+    """Its scheduler says what its UNet predicts, and of what."""
+    folder = tmp_path / "other"
+    shutil.copytree(pipeline_folder, folder)
+    edit_json(folder / "scheduler/scheduler_config.json", **{name: value})
+    with pytest.raises(BadInput, match=rf"the scheduler of .*other has {name} {value!r}; allowed: .*, as SVD's own"):
+        pipeline.load(folder)
 
 
 def test_truncated_weights_without_a_card_are_refused(pipeline_folder: Path, tmp_path: Path) -> None:

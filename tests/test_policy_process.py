@@ -102,7 +102,7 @@ def test_it_computes_where_and_with_what_it_is_told(run: Path) -> None:
     with PolicyProcess(run, threads=2) as process:
         assert process.about["threads"] == 2
         assert process.act(seen()).heatmaps is None
-    words = r"--device is 'abacus'; allowed: cpu, or cuda where there is a GPU"
+    words = r"device is 'abacus'; allowed: cpu, or cuda where there is a GPU"
     with pytest.raises(BadInput, match=words), PolicyProcess(run, device="abacus"):
         pass
 

@@ -13,7 +13,7 @@ from flows import config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.rollout import through_head
+from eval.contestant import through_head
 from train_stages import light
 from videopolicy import policy
 from videopolicy.camera import Camera

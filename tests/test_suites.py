@@ -5,7 +5,7 @@ import pytest
 from builders import agentview
 
 from eval.grid import GridConfig, ViewsConfig
-from eval.lifting import sensitivity
+from eval.lifting import grid_points
 from eval.orbit import AWAY, GAZE, RADIUS, orbit
 from eval.positions import (
     PLATE_XY,
@@ -20,6 +20,7 @@ from eval.positions import (
 from eval.suites import AXES, JITTER, TRAINED_ON, trials
 from videopolicy.data.splits import Select, corner_cells, selected
 from videopolicy.errors import BadInput
+from videopolicy.lifting import sensitivity
 
 EXTRAS = [spot.extra | {"bowl_xy": spot.bowl_xy} for spot in GridConfig("all", 256).spots(0)]
 VIEWS = [spot.extra | {"bowl_xy": spot.bowl_xy} for spot in ViewsConfig(10).spots(0)]
@@ -192,7 +193,7 @@ def test_orbit_starts_at_liberos_camera_and_keeps_its_distance() -> None:
 def test_sensitivity_is_what_the_geometry_says() -> None:
     """One pixel is depth over focal length, seen obliquely; a bin moves a point along its ray."""
     view = agentview()
-    rows = {row["cause"]: row for row in sensitivity(view, 0.01)}
+    rows = {row["cause"]: row for row in sensitivity(view, grid_points(), 0.01)}
     lifted = view.lift(np.array([[100.0, 100.0], [101.0, 100.0]]), np.array([0.02, 0.02]))
     pixel = 1000 * float(np.linalg.norm(lifted[1] - lifted[0]))
     assert rows["one pixel to the right"]["mean_mm"] == pytest.approx(pixel, rel=0.3)

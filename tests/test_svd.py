@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from videopolicy.backbones import pipeline, unet
 from videopolicy.backbones.svd import MOTION_BUCKET, SVDBackbone, SVDConfig
 from videopolicy.errors import BadInput
 
@@ -59,6 +60,45 @@ def test_latents_are_scaled_and_conditions_are_not(backbone: SVDBackbone) -> Non
     decoded = backbone.decode(backbone.encode(pixels))
     backbone.vae.register_to_config(scaling_factor=1.0)
     torch.testing.assert_close(decoded, backbone.decode(backbone.encode(pixels)), rtol=1e-3, atol=1e-3)
+
+
+def test_the_vae_encodes_in_full_precision(backbone: SVDBackbone) -> None:
+    """Whatever surrounds it; in half precision the published one gives black pictures. The UNet does not."""
+    pixels, start = backbone.pixels(images(2)), torch.full((2, 2), torch.nan)
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered, features = backbone.posterior(pixels), backbone.forward(images(2), start).dense
+    assert torch.equal(lowered, backbone.posterior(pixels))
+    assert not torch.equal(features, backbone.forward(images(2), start).dense)
+
+
+def test_acting_decodes_no_picture(backbone: SVDBackbone) -> None:
+    """Nor runs the UNet's last blocks, which nothing reads; one picture is encoded."""
+    ran: list[str] = []
+    parts = {"decoder": backbone.vae.decoder, "encoder": backbone.vae.encoder, "end": backbone.unet.conv_out}
+    hooks = [part.register_forward_hook(lambda *_, name=name: ran.append(name)) for name, part in parts.items()]
+    backbone.forward(images(1), torch.full((1, 2), 30.0))
+    for hook in hooks:
+        hook.remove()
+    assert ran == ["encoder"]
+
+
+def test_a_head_reads_1920_channels_of_the_published_model() -> None:
+    """Up-blocks 1 and 2, each frame on 64 x 64; of 512 x 512 pictures blocks 2 and 3 are so large by themselves."""
+    cfg = SVDConfig()
+    assert (cfg.feature_blocks, cfg.grid) == ((1, 2), 64)
+    with torch.device("meta"):
+        published, _, _ = pipeline.published()
+    for blocks, size, shapes in (
+        (cfg.feature_blocks, (40, 72), [(1280, 20, 36), (640, 40, 72)]),
+        ((2, 3), (64, 64), [(640, 64, 64), (320, 64, 64)]),
+    ):
+        with torch.no_grad(), torch.device("meta"):
+            x = torch.zeros(1, 7, 8, *size)
+            given = x, torch.zeros(1), torch.zeros(1, 1, 1024), torch.zeros(1, 3)
+            read = unet.run(published, *given, read=blocks, whole=False).blocks
+        assert [tuple(read[i].shape[1:]) for i in blocks] == shapes
+        widths = published.config.block_out_channels[::-1]
+        assert sum(widths[i] for i in blocks) == sum(channels for channels, *_ in shapes)
 
 
 def test_training_leaves_vae_and_image_encoder_alone(backbone: SVDBackbone) -> None:

@@ -121,6 +121,8 @@ def test_what_is_not_seen_is_no_label(root: Path) -> None:
         "height": None,
         "position_mean": None,
         "position_std": None,
+        "position_low": None,
+        "position_high": None,
         "rotation": False,
         "waypoints": 36,
         "outside_image": 4,

@@ -2,19 +2,21 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from builders import FPS, agentview, episode
+from builders import FPS, agentview, episode, write_dataset
 from flows import config
 from safetensors.torch import load_file, save_file
 
 from eval.lineage import check_lineage
 from train_stages import light
 from videopolicy import policy
-from videopolicy.data.episode import TrackedEpisode
+from videopolicy.data.dataset import DataConfig, open_splits
+from videopolicy.data.episode import Episode, TrackedEpisode
 from videopolicy.data.files import read_jsonl, sha256
 from videopolicy.data.recording import Writer
 from videopolicy.errors import BadInput
@@ -72,7 +74,7 @@ def test_what_fits_is_taken_over(
     anew = {k for k in heads if k not in before or before[k].shape != after[k].shape}
     expected = {
         ("para", "2d"): {f"head.readers.{name}.{x}" for name in ("height", "gripper") for x in ("weight", "bias")},
-        ("regression", "2d"): {f"head.{x}" for x in ("net.5.weight", "net.5.bias", "position_mean", "position_std")},
+        ("regression", "2d"): {f"head.{x}" for x in ("net.4.weight", "net.4.bias", "position_mean", "position_std")},
     }
     assert anew == expected.get((kind, labels), set())
     said = capsys.readouterr().out
@@ -99,6 +101,27 @@ def test_bins_keep_the_meaning_they_were_trained_with(
     assert theirs["height"] != scratch["height"]
     assert tuned["height"] == (theirs if kept else scratch)["height"]
     assert tuned["waypoints"] == scratch["waypoints"] != theirs["waypoints"]
+
+
+def test_heights_beyond_the_bins_are_counted(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Those of an episode that is higher than any that the source was trained on; without a source there are none."""
+
+    def raised(number: int, one: Episode) -> Episode:
+        return replace(one, state=one.state + [0, 0, 0.2 * (number == 0), 0])
+
+    root = write_dataset(tmp_path / "high", change=raised)
+    _, clips, _ = open_splits(DataConfig(root, n_val_episodes=0), 1, 6, (64, 64))
+    high, every = (
+        sum(int(clips[i]["valid"].sum()) for i, (e, _) in enumerate(clips.samples) if e in of)
+        for of in ({0}, {0, 1, 2})
+    )
+    said = {}
+    for name, keys in (("tuned", {"init_from": runs / "para_3d"}), ("scratch", {})):
+        train(tmp_path / name, root, data__n_val_episodes=0, dry_run=True, **keys)
+        said[name] = capsys.readouterr().out
+    assert 0 < high < every
+    assert f"heights: {high} of {every} are beyond the bins that are taken over, " in said["tuned"]
+    assert "heights: " not in said["scratch"]
 
 
 def test_another_kind_of_head_begins_anew(

@@ -4,13 +4,16 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import twins
 import yaml
+from flows import config
 from PIL import Image
 
 from robot import show, summary, trials, truth
 from robot.settings import read_settings
+from train_stages import light
 from videopolicy.config import to_dict
 from videopolicy.data.files import append_jsonl, read_jsonl
 from videopolicy.errors import BadInput
@@ -109,11 +112,46 @@ def test_the_summary_is_of_what_was_run(
     for words in ("<b>92.5</b>", "new viewpoint", "0.40 mm", "published, real arm"):
         assert words in page
     assert "in_distribution         para" in capsys.readouterr().out
+    assert found["oracle"] == []
+    assert found["sensitivity"] == {}
+    assert "has not been run (robot.trials --policy oracle)" in page
+    assert "<td>coordinate regression</td>" in page
     lines(tmp_path / "trials/in_distribution/para.jsonl", 1, 1, 1)
     with pytest.raises(BadInput, match=r"para\.jsonl has 41 lines of 40 episodes; remove it"):
         call(monkeypatch, summary, tmp_path)
     with pytest.raises(BadInput, match="no trials in"):
         call(monkeypatch, summary, tmp_path / "empty")
+
+
+def test_the_report_has_what_bounds_every_policy(
+    folder: Path, written_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oracle's rate, in no policy's row, and what errors cost before the camera, where it is and moved."""
+    lines(tmp_path / "trials/in_distribution/para.jsonl", 2, 1, 2)
+    lines(tmp_path / "trials/in_distribution/oracle.jsonl", 40, 39, 40)
+    whole = json.loads((folder / "calibration.json").read_text())
+    (tmp_path / "calibration.json").write_text(json.dumps(whole))
+    near = np.array(whole["camera"]["T"])[:3, 3] / 2  # the arm's base is the origin
+    whole["camera"]["T"] = [[*row[:3], x] for row, x in zip(whole["camera"]["T"], [*near, 1.0], strict=True)]
+    (tmp_path / "calibration_moved.json").write_text(json.dumps(whole))
+    light.main(config(light.Config, "light", run=tmp_path / "para", data__root=written_dataset, train__n_steps=1))
+    call(monkeypatch, summary, tmp_path)
+    found = json.loads((tmp_path / "summary.json").read_text())
+    assert [(r["policy"], r["n"], r["place"]) for r in found["rows"]] == [("para", 2, 50.0)]
+    assert [(r["policy"], r["n"], r["place"]) for r in found["oracle"]] == [("oracle", 40, 97.5)]
+    moves = {(r["camera"], r["cause"]): r["mean_mm"] for r in found["sensitivity"]["rows"]}
+    assert {camera for camera, _ in moves} == {"first", "moved"}
+    for cause in ("one pixel to the right", "one pixel down"):  # of pictures of 64 pixels, from half as far
+        assert 4 < moves["first", cause] < 60
+        assert moves["moved", cause] < 0.75 * moves["first", cause]
+    page = (tmp_path / "report.html").read_text()
+    for words in (
+        "The row oracle is a person",
+        "<td>oracle</td>",
+        "camera pitched by 1 degree",
+        "pixels: what an error of the",
+    ):
+        assert words in page
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("videopolicy", "train_stages", "eval", "robot", "bench", "scripts", "tests")
 SOURCES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 SIMULATOR = {"eval/simulation.py", "eval/operational_space.py"}
-HEAVY = {  # each lives in one file, the simulator in four, so that replacing it means changing little
-    "diffusers": {"videopolicy/backbones/pipeline.py"},
+HEAVY = {  # each lives in one file, diffusers in two, the simulator in four, so that replacing it means changing little
+    "diffusers": {"videopolicy/backbones/pipeline.py", "videopolicy/heads/diffusion.py"},
     "transformers": {"videopolicy/backbones/pipeline.py"},
     "timm": {"videopolicy/backbones/image.py"},
     "peft": {"videopolicy/backbones/tuning.py"},
@@ -173,6 +173,7 @@ TORCH_FREE = [
     "eval.collect",
     "eval.executors",
     "eval.stills",
+    "eval.claims.__main__",
     "bench.standard",
     "videopolicy.camera",
     "videopolicy.types",

@@ -22,7 +22,7 @@ from videopolicy.config import launch
 from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.data.mixture import seen
-from videopolicy.diffusion import NoiseConfig
+from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN, NoiseConfig
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.heads.heatmap import Heatmaps
@@ -37,7 +37,7 @@ from videopolicy.training.precision import with_precision
 from videopolicy.training.setup import TrainConfig, make_accelerator
 from videopolicy.training.stage_one import checked, load_stage_one
 from videopolicy.training.transfer import is_stage_two, open_source, transfer
-from videopolicy.training.zero import at_most
+from videopolicy.training.zero import zero_stage
 
 SAME = ("image_size", "n_frames", "augmentation")  # of the backbone, where another run of this script is begun from
 
@@ -63,16 +63,17 @@ class Config:
     future: Literal["noised", "hidden"] = "noised"
     loss_balance: Balance = "ema"
     preview: PreviewConfig = PreviewConfig()
-    leak_clips: int = 16  # held-out clips that validation of a head that acts also reads from their noised future
+    leak_clips: int = 16  # held-out clips that validation also reads from their noised future
     dry_run: bool = False
 
 
 def main(cfg: Config) -> dict[str, float]:
     # Set up: device, data, backbone from stage one, head.
     cfg = with_precision(cfg)
-    at_most(2, "in stage two")
     accelerator = make_accelerator(cfg.train)
     torch.manual_seed(cfg.train.seed)
+    if not SIGMA_MIN <= cfg.head_sigma_min <= SIGMA_MAX:
+        raise BadInput(f"head_sigma_min is {cfg.head_sigma_min}; allowed: {SIGMA_MIN} to {SIGMA_MAX:g}")
     if cfg.noise.high_max < cfg.head_sigma_min or cfg.noise.high_share == 0:
         raise BadInput(
             f"no sample would train the head: high_share is {cfg.noise.high_share}, high_max {cfg.noise.high_max},"
@@ -113,7 +114,7 @@ def main(cfg: Config) -> dict[str, float]:
     }
     optimizer = make_optimizer(groups, cfg.train)
     describe(accelerator, cfg, clips, val_clips, optimizer)
-    describe_labels(accelerator, clips, labels)
+    describe_labels(accelerator, clips, labels, head if source is not None else None)
     preflight.check(preflight.Preflight(backbone, head, accelerator.num_processes), cfg.train, accelerator, cfg.run)
     if cfg.dry_run:
         return {}
@@ -125,10 +126,10 @@ def main(cfg: Config) -> dict[str, float]:
     policy = FeaturePolicy(backbone, head, cfg.backbone.image_size, cfg.train.mixed_precision)
     validation = Validation(policy, data, val_clips)
     meter, dreams = None, None
-    if accelerator.is_main_process:
+    if accelerator.is_main_process or zero_stage() == 3:
         about = (cfg.run / "previews", cfg.train.n_steps, cfg.train.seed, accelerator)
         dreams = Previews(cfg.preview, backbone, clips, val_clips, *about)
-    if cfg.leak_clips and head.acts:
+    if cfg.leak_clips:
         meter = LeakMeter(backbone, head, data, val_clips, cfg.leak_clips, cfg.train.seed, cfg.fixed_noise)
 
     def validate(step: int) -> dict[str, float]:

@@ -95,7 +95,7 @@ def main(cfg: Config) -> dict[str, float]:
     }
     optimizer = make_optimizer(groups, cfg.train)
     describe(accelerator, cfg, mixed, val_clips, optimizer)
-    describe_labels(accelerator, mixed, labels)
+    describe_labels(accelerator, mixed, labels, head if source is not None else None)
     if cfg.augment.backdrop:
         clips.maps["backdrop"] = backdrops_of(clips)
     if copies is not None:

@@ -23,7 +23,7 @@ from videopolicy.errors import BadInput
 from videopolicy.heads.heatmap import Heatmaps
 from videopolicy.training.keypoint import train_detector
 from videopolicy.training.measures import motion
-from videopolicy.viz.draw import dot, heat, save_clip_comparison
+from videopolicy.viz.draw import pointed, save_clip_comparison
 
 STILL = 0.25  # of real clips' motion; a model that learned to copy its first frame is below it
 HELD = 2  # pictures of the video per frame of a clip, at its own frame rate
@@ -47,7 +47,10 @@ class PreviewConfig:
 
 
 class Previews:
-    """Generates the same clips again and again; made and called in the main process alone."""
+    """Generates the same clips again and again; the main process looks at them and writes.
+
+    Others take part where no process has all weights: at ZeRO's stage 3.
+    """
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class Previews:
         self.chosen = spread(len(val_clips), cfg.clips)
         self.batch = torch.utils.data.default_collate([val_clips[i] for i in self.chosen]) if cfg.clips else {}
         self.detector = None
-        if cfg.clips and cfg.detector_steps:
+        if cfg.clips and cfg.detector_steps and accelerator.is_main_process:
             self.detector = train_detector(clips, cfg.detector_steps, seed, accelerator.device)
 
     @torch.inference_mode()
@@ -82,6 +85,8 @@ class Previews:
             device = self.accelerator.device
             generated = self.backbone.generate(real[:, 0].to(device), self.cfg.n_sample_steps, self.seed).cpu()
         pointing = point(self.chosen) if point is not None else None
+        if not self.accelerator.is_main_process:
+            return {}
         save_clip_comparison(self.folder / f"clips_{step:06d}.png", real.numpy(), generated.numpy())
         try:
             write_video(self.folder / f"clips_{step:06d}.mp4", panels(real, generated, pointing), HELD * self.fps)
@@ -123,11 +128,10 @@ def _pointed(
 ) -> UInt8[np.ndarray, "frame height width 3"]:
     """A clip with where clip `i`'s head says that the gripper is in each frame after the first."""
     prediction, pixel = pointing
-    size, stride = (clip.shape[2], clip.shape[1]), len(pixel[i]) // (len(clip) - 1)
+    stride = len(pixel[i]) // (len(clip) - 1)
     tiles = [clip[0].copy()]
     for t, frame in enumerate(clip[1:]):
         step = (t + 1) * stride - 1
-        tile = frame.copy() if prediction is None else heat(frame, prediction.heatmap[i, step], size)
-        dot(tile, pixel[i, step].numpy(), (80, 160, 255), max(2.0, size[0] / 64))
-        tiles.append(tile)
+        logits = None if prediction is None else prediction.heatmap[i, step]
+        tiles.append(pointed(frame, logits, pixel[i, step].numpy()))
     return np.stack(tiles)

@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from videopolicy.config import dump
 from videopolicy.data.dataset import ClipDataset
 from videopolicy.data.mixture import Mixture
 from videopolicy.data.visibility import never_seen
+from videopolicy.heads.para import ParaHead
 
 
 @runtime_checkable
@@ -40,13 +43,27 @@ def describe(
     )
 
 
-def describe_labels(accelerator: Accelerator, clips: ClipDataset | Mixture, labels: dict) -> None:
-    """Print how many waypoints are masked and why, and which episodes have none left."""
+def describe_labels(
+    accelerator: Accelerator, clips: ClipDataset | Mixture, labels: dict, tuned: nn.Module | None = None
+) -> None:
+    """Print how many waypoints are masked and why, which episodes have none left, and what is beyond a head's bins.
+
+    That can only be in a head that is `tuned`, and whose bins are those of what it was trained on before.
+    """
     masked = f"{labels['outside_image']} outside the image, {labels['past_end']} past their episode's end"
     accelerator.print(
         f"waypoints: {labels['waypoints']}, of which masked: {masked}; starts outside: {labels['start_outside_image']}"
     )
-    for each in clips.sources if isinstance(clips, Mixture) else [clips]:
+    sources = clips.sources if isinstance(clips, Mixture) else [clips]
+    if isinstance(tuned, ParaHead):
+        heights = torch.from_numpy(np.concatenate([each.heights() for each in sources]))
+        bins = tuned.height_bins
+        if n_outside := int(bins.outside(heights).sum()):
+            accelerator.print(
+                f"heights: {n_outside} of {len(heights)} are beyond the bins that are taken over, {bins.low:.3f} to"
+                f" {bins.high:.3f} m, and teach the outermost one"
+            )
+    for each in sources:
         if unseen := never_seen(each.data, list(each.shown)):
             names = ", ".join(map(str, unseen))
             whose = f" of {each.data.root}" if isinstance(clips, Mixture) else ""

@@ -27,7 +27,7 @@ from videopolicy.training.objectives import VideoObjective, draw
 from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import with_precision
 from videopolicy.training.setup import TrainConfig, make_accelerator
-from videopolicy.training.zero import at_most
+from videopolicy.training.zero import zero_stage
 
 SIGMA_BUCKETS = (0.5, 2.0, 10.0, 40.0, 200.0)
 
@@ -50,8 +50,6 @@ class Config:
 def main(cfg: Config) -> dict[str, float]:
     # Set up: device, data, model.
     cfg = with_precision(cfg)
-    if cfg.preview.clips:
-        at_most(2, f"with preview.clips {cfg.preview.clips}, which one process generates")
     accelerator = make_accelerator(cfg.train)
     torch.manual_seed(cfg.train.seed)
     data, clips, val_clips = open_splits(
@@ -82,7 +80,7 @@ def main(cfg: Config) -> dict[str, float]:
         state["teacher"] = attach_teacher(cfg.distill, cfg.backbone.grid, accelerator, clips, val_clips)
 
     previews = None
-    if accelerator.is_main_process:
+    if accelerator.is_main_process or zero_stage() == 3:
         about = (cfg.run / "previews", cfg.train.n_steps, cfg.train.seed, accelerator)
         previews = Previews(cfg.preview, backbone, clips, val_clips, *about)
 

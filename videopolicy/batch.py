@@ -2,7 +2,7 @@
 
 What is averaged over a batch must be averaged over all of its parts. Losses over what counts in it are divided by
 numbers known before any part is computed; running statistics move once per step, after it. What networks draw by
-themselves, the dropout and latent of `act`, does depend on the parts.
+themselves, the dropout and latent of `act` and the noise of `diffusion`, does depend on the parts.
 """
 
 from abc import ABC, abstractmethod

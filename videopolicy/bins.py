@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from videopolicy.errors import BadInput
+from videopolicy.lifting import bin_range
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,8 @@ class Bins:
 
     @staticmethod
     def around(low: float, high: float, n: int) -> "Bins":
-        """Bins over labels [m] from `low` to `high`, and 5 % of that and 5 mm on either side."""
-        margin = 0.05 * (high - low) + 0.005
-        return Bins(low - margin, high + margin, n)
+        """Bins over labels [m] from `low` to `high`, and a little on either side."""
+        return Bins(*bin_range(low, high), n)
 
     @property
     def width(self) -> float:

@@ -104,6 +104,9 @@ class Camera:
     @staticmethod
     def from_json(entry: dict) -> "Camera":
         """The opposite of `to_json`; `BadInput` for values that are no camera's."""
+        for name in ("K", "T_world_cam", "size"):
+            if name not in entry:
+                raise BadInput(f"the camera has no {name!r}; needed: 'K', 'T_world_cam', 'size'")
         width, height = entry["size"]
         found = {name: np.array(entry[name], float) for name in ("K", "T_world_cam")}
         for name, shape in (("K", (3, 3)), ("T_world_cam", (4, 4))):

@@ -27,6 +27,8 @@ class NoiseConfig:
     high_max: float = 700.0
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.p_mean) and 0 < self.p_std < math.inf):
+            raise BadInput(f"noise.p_mean is {self.p_mean}, p_std {self.p_std}; allowed: finite, p_std above 0")
         if not 0 <= self.high_share <= 1:
             raise BadInput(f"noise.high_share is {self.high_share}; allowed: 0 to 1")
         if not 0 < self.high_min <= self.high_max <= SIGMA_MAX:

@@ -1,6 +1,7 @@
-"""A backbone and a head as a policy: observations in, action chunks out; and how both come back from a checkpoint."""
+"""A backbone and a head as a policy: observations in, action chunks out; and how both come back from what was saved."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from videopolicy import exported
+from videopolicy.backbones import pipeline
 from videopolicy.backbones.backbone import Backbone
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
 from videopolicy.backbones.svd import SVDBackbone
@@ -24,7 +27,7 @@ from videopolicy.heads.heatmap import LOCATES
 from videopolicy.images import resized
 from videopolicy.training import checkpoint, restoring
 from videopolicy.training.precision import Precision, has_bf16
-from videopolicy.types import ActionChunk, Observation
+from videopolicy.types import ActionChunk, Observation, check
 
 
 class FeaturePolicy:
@@ -43,7 +46,11 @@ class FeaturePolicy:
         assert precision != "auto", "undecided: see `training/precision.py`"
         self.backbone, self.head, self.image_size, self.precision = backbone, head, image_size, precision
 
-    def act(self, observation: Observation) -> ActionChunk:
+    def act(self, observation: Observation | Mapping[str, Any]) -> ActionChunk:
+        """Of an observation, or its values by name (`Observation.of`); `BadInput` where they are none."""
+        if not isinstance(observation, Observation):
+            observation = Observation.of(observation)
+        check(observation.image, observation.camera, observation.ee_position)
         return self.act_batch([observation])[0]
 
     @torch.inference_mode()
@@ -68,13 +75,27 @@ class FeaturePolicy:
         return torch.from_numpy(np.where(camera.contains(pixel), pixel, np.nan)).float()
 
 
+def load_policy(path: str | Path, device: str = "cpu") -> FeaturePolicy:
+    """The policy of a run, of a checkpoint, or of a folder that `videopolicy.export` wrote, ready to act.
+
+    `BadInput`, in one line, for a folder that holds none, is damaged, or is of a format that this version cannot read.
+    """
+    return load(Path(path), device)[0]
+
+
 def load(path: Path, device: str = "cpu", compile: Compile = "none", acting: bool = True) -> tuple[FeaturePolicy, dict]:
-    """The policy of a stage-two checkpoint (its folder, or its run's) and the checkpoint's configuration.
+    """The policy of a stage-two checkpoint (its folder, or its run's) or of an export, and its configuration.
 
     `compile`: a video model's blocks, at their first use. `acting`: `BadInput` for one that was pretrained on pixels.
     """
-    path = checkpoint.find(path)
-    config, state = checkpoint.read_config(path), checkpoint.read_state(path)
+    kind = torch.device(device).type if device.startswith(("cpu", "cuda")) else None
+    if kind is None or (kind == "cuda" and not torch.cuda.is_available()):
+        raise BadInput(f"device is {device!r}; allowed: cpu, or cuda where there is a GPU")
+    if whole := exported.is_one(path):
+        config, state = exported.read(path)
+    else:
+        path = checkpoint.find(path)
+        config, state = checkpoint.read_config(path), checkpoint.read_state(path)
     if "head" not in config:
         raise BadInput(f"{path} is a stage-one checkpoint, without an action head; name one of train_stages/joint.py")
     backbone: SVDBackbone | ImageBackbone
@@ -84,18 +105,24 @@ def load(path: Path, device: str = "cpu", compile: Compile = "none", acting: boo
         else:
             # Kernels are the machine's business. To act no weight is trained: updates are merged into what they update.
             theirs = {**config["backbone"], "attention": "auto", "tune": "frozen", "compile": compile}
-            backbone = SVDBackbone(from_dict(SVDConfig, theirs), state["fps"])
+            parts = pipeline.untrained(state["video_model"], state["frozen"]) if whole else None
+            backbone = SVDBackbone(from_dict(SVDConfig, theirs), state["fps"], parts)
             restoring.check_frozen(path, state, backbone.identity)
         head = make_head(from_dict(HeadConfig, config["head"]), backbone, state["labels"], state["fps"])
         if acting and not head.acts:
             raise BadInput(LOCATES)
         both = nn.ModuleDict({"backbone": backbone, "head": head})
-        used = ("backbone.", "head.")  # not what the loss keeps
-        restoring.load_model(path, both, lambda key: key.startswith(used), fitted, averaged=True)
+        if whole:
+            exported.fill(path, both, state)
+            if isinstance(backbone, SVDBackbone):
+                pipeline.skip_silent(backbone.vae.encoder)
+        else:
+            used = ("backbone.", "head.")  # not what the loss keeps
+            restoring.load_model(path, both, lambda key: key.startswith(used), fitted, averaged=True)
         precision = config["train"]["mixed_precision"]
         if precision not in ("fp32", "bf16"):
             raise BadInput(f"train.mixed_precision is {precision!r}; allowed: fp32, bf16")
-    if precision == "bf16" and not has_bf16(torch.device(device).type):
+    if precision == "bf16" and not has_bf16(kind):
         warnings.warn(f"{path} acts in bf16, which this machine has no instructions for: it will be slow", stacklevel=2)
     both.eval().to(device)
     return FeaturePolicy(backbone, head, backbone.image_size, precision), config

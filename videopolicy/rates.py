@@ -3,10 +3,10 @@
 from scipy.stats import binomtest
 
 
-def wilson95(k: int, n: int) -> tuple[float, float]:
+def wilson95(k: int, n: int, decimals: int = 1) -> tuple[float, float]:
     """Wilson 95 % interval of k successes in n, in per cent."""
     interval = binomtest(k, n).proportion_ci(0.95, method="wilson")
-    return round(100 * interval.low, 1), round(100 * interval.high, 1)
+    return round(100 * interval.low, decimals), round(100 * interval.high, decimals)
 
 
 def rates(outcomes: list[str]) -> dict:

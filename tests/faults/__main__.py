@@ -46,6 +46,7 @@ FAULTS = (
     Fault("input: configurations and options", inputs.configurations, 400, 150),
     Fault("input: datasets", inputs.datasets, 400, 50),
     Fault("input: checkpoints to act with", tampered.policies, 300, 10),
+    Fault("input: exported policies", tampered.exports, 300, 10),
     Fault("input: checkpoints to train on", tampered.resumed, 200, 6),
     Fault("input: checkpoints to begin stage two with", tampered.stage_one, 200, 5),
     Fault("input: camera files", inputs.cameras, 1000, 200),

@@ -19,6 +19,7 @@ from flows import config
 from small_heads import Shape, kind
 
 from eval import collect, rollout
+from eval.contestant import Contestant
 from eval.episodes import read_episodes
 from eval.pool import Pool
 from eval.suites import Trial
@@ -36,7 +37,7 @@ CLOCK = ("seconds", "restarts")  # what differs between two runs of the same epi
 
 
 @dataclass(frozen=True)
-class Disturbed(rollout.Contestant):
+class Disturbed(Contestant):
     """The oracle, to whose third request something happens, or to others."""
 
     happen: Callable[[], None] = lambda: None
@@ -60,14 +61,15 @@ def episodes(
     ensemble: float | None = None,
     when: Container[int] = (3,),
     n: int = 2,
+    n_execute: int = 4,
 ) -> list[dict]:
-    """Episodes of two chunks each, by the oracle."""
+    """Episodes of two chunks of four waypoints each, or as many waypoints in other chunks, by the oracle."""
     (folder / "videos").mkdir(parents=True)
     cfg = rollout.Config(output=folder, max_chunks=2)
     xy = np.array([[-0.2, -0.15], [-0.3, -0.05]])
     jobs = {("seen", i): Trial(xy[i % 2], np.array([0.004, -0.003, 0.002]), 0.0, 7 + i, i) for i in range(n)}
     policy = FeaturePolicy(Shape(), kind("para")(), (224, 224))
-    contestant = Disturbed("oracle", policy, "digest", True, ensemble, happen, when)
+    contestant = Disturbed("oracle", policy, "digest", True, ensemble, n_execute, happen, when)
     rollout.run_missing(cfg, pool, contestant, jobs, {}, 4, SIZE, ABOUT)
     return read_jsonl(folder / "episodes.jsonl")
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from faults.drawing import Bomb, as_bytes, changed, damaged, fuzz
 from faults.fault import Outcome, run
 from train_stages import light, video
-from videopolicy import policy
+from videopolicy import export, exported, policy
 from videopolicy.backbones import pipeline
 from videopolicy.backbones.svd import SVDBackbone
-from videopolicy.data.files import sha256
+from videopolicy.data.files import described
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
 from videopolicy.training.stage_one import load_stage_one
@@ -31,6 +31,12 @@ Drawn = tuple[str, bytes]  # a file of a checkpoint, and what it now holds
 def policies(folder: Path, n: int) -> Outcome:
     """A policy to act with: configuration, state, manifest, weights; a malicious pickle."""
     path = _trained(folder)
+    return _fuzz(folder, path, n, lambda: policy.load(path))
+
+
+def exports(folder: Path, n: int) -> Outcome:
+    """An exported policy: configuration, what else it is made of, weights; a malicious pickle."""
+    path = export.main(export.Config(_trained(folder), folder / "exported"))
     return _fuzz(folder, path, n, lambda: policy.load(path))
 
 
@@ -79,24 +85,25 @@ def _trained(folder: Path) -> Path:
 
 
 def _fuzz(folder: Path, path: Path, n: int, use: Callable[[], object]) -> Outcome:
-    """Give a user of checkpoints `n` of a run's that are not what was saved there."""
-    found, bomb = checkpoint.find(path), folder / "bomb"
-    before = {f.name: f.read_bytes() for f in found.iterdir()}
+    """Give a user of checkpoints, or of an export, `n` of a run's that are not what was saved there."""
+    bomb = folder / "bomb"
+    found, sums = (path, exported.ABOUT) if exported.is_one(path) else (checkpoint.find(path), checkpoint.MANIFEST)
+    before = {f.name: f.read_bytes() for f in found.iterdir() if f.name != exported.CARD}
 
     def read(value: Drawn) -> None:
         name, contents = value
         (found / name).write_bytes(contents)
         try:
-            if name != checkpoint.MANIFEST:
-                manifest = json.loads(before[checkpoint.MANIFEST])
-                manifest["files"][name] = {"bytes": len(contents), "sha256": sha256(found / name)}
-                (found / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+            if name != sums:
+                manifest = json.loads(before[sums])
+                manifest["files"][name] = described(found / name)
+                (found / sums).write_text(json.dumps(manifest))
             use()
         except BadInput as error:
             if str(path) not in str(error):
                 raise RuntimeError(f"names no file: {error}") from error
         finally:
-            for file, whole in ((name, before[name]), (checkpoint.MANIFEST, before[checkpoint.MANIFEST])):
+            for file, whole in ((name, before[name]), (sums, before[sums])):
                 (found / file).write_bytes(whole)
 
     return fuzz(n, _changes(before, bomb), read, bomb)

@@ -17,6 +17,19 @@ class FeatureMap:
 
     dense: Float[Tensor, "batch frame channel row col"]
     token: Float[Tensor, "batch width"] | None = None  # a ViT's class token
+    start: Float[Tensor, "batch 1 row col"] | None = None  # weights of the start keypoint; None: no keypoint
+
+    @property
+    def keypoint(self) -> Float[Tensor, "batch 3"]:
+        """Where the start keypoint is, from -1 to 1 across and down the grid, and 1; zeros where the picture has none.
+
+        What is marked in a map is marked in its average alike wherever it stands: heads that pool are told by this.
+        """
+        if self.start is None:
+            return self.dense.new_zeros(len(self.dense), 3)
+        v, u = (2 * (torch.arange(n, device=self.start.device) + 0.5) / n - 1 for n in self.start.shape[-2:])
+        mass = self.start[:, 0].float()
+        return torch.stack([(mass.sum(1) * u).sum(-1), (mass.sum(2) * v).sum(-1), mass.sum((1, 2))], -1)
 
     @property
     def pooled(self) -> Float[Tensor, "batch width"]:

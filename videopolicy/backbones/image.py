@@ -100,24 +100,25 @@ class ImageBackbone(nn.Module):
     ) -> FeatureMap:
         """`start_pixel` is in pixels of `cfg.image_size`; NaN where the end effector is outside the image."""
         x = ((to_pixels(images) + 1) / 2 - self.mean) / self.std
-        start = splat(start_pixel, self.cfg.image_size, *self.grid) * self.start_embedding[:, None, None]
+        start = splat(start_pixel, self.cfg.image_size, *self.grid)
+        mark = start * self.start_embedding[:, None, None]
         if not self.is_vit:
             levels = [F.interpolate(f.float(), self.grid, mode="bilinear", align_corners=False) for f in self.net(x)]
-            return FeatureMap(self._told(torch.cat(levels, 1) + start, start_pixel)[:, None])
-        self._start = start
+            return FeatureMap(self._told(torch.cat(levels, 1) + mark, start)[:, None], start=start)
+        self._start = mark
         ((dense, prefix),) = self.net.forward_intermediates(
             x, indices=1, norm=True, return_prefix_tokens=True, intermediates_only=True
         )
         self._start = None
-        return FeatureMap(self._told(dense.float(), start_pixel)[:, None], prefix[:, 0].float())
+        return FeatureMap(self._told(dense.float(), start)[:, None], prefix[:, 0].float(), start)
 
     def _told(
-        self, dense: Float[Tensor, "batch channel row col"], start_pixel: Float[Tensor, "batch 2"]
+        self, dense: Float[Tensor, "batch channel row col"], start: Float[Tensor, "batch 1 row col"]
     ) -> Float[Tensor, "batch _ row col"]:
         """Features, and beside them those at the start keypoint; zeros where that is outside the picture."""
         if self.cfg.context == "none":
             return dense
-        at_start = (dense * splat(start_pixel, self.cfg.image_size, *self.grid)).sum((2, 3))
+        at_start = (dense * start).sum((2, 3))
         return torch.cat([dense, at_start[:, :, None, None].expand_as(dense)], 1)
 
     def _mark(self, _module: nn.Module, _inputs: tuple, tokens: Tensor) -> Tensor | None:

@@ -38,6 +38,12 @@ PURPOSE = "videopolicy.json"
 MANIFEST = "corpus.jsonl"  # what it was trained on
 SHARD = "900KB"  # files small enough for a git repository
 CLIP_SIZE = 224  # the pipeline resizes its conditioning image to this [pixels]
+NOISE: dict[str, Any] = {  # what a folder's scheduler must say, or its UNet means something else by what it is given
+    "prediction_type": "v_prediction",
+    "timestep_type": "continuous",
+    "sigma_min": SIGMA_MIN,
+    "sigma_max": SIGMA_MAX,
+}
 
 
 @dataclass(frozen=True)
@@ -130,18 +136,32 @@ def _image_encoder(width: int, mlp: int, n_layers: int, n_heads: int, **more: An
     return CLIPVisionModelWithProjection(config)
 
 
+def described(unet: Any, vae: Any, image_encoder: Any) -> dict[str, dict]:
+    """Networks' configurations as plain values, without the folder they came from: for `untrained`."""
+    of_encoder, left_out = image_encoder.config.to_diff_dict(), ("transformers_version", "dtype")
+    encoder = {k: v for k, v in of_encoder.items() if k not in left_out}
+    both = (("unet", unet), ("vae", vae))
+    plain = {name: {k: v for k, v in network.config.items() if not k.startswith("_")} for name, network in both}
+    return {**plain, "image_encoder": encoder}
+
+
+def untrained(described: dict[str, dict], identity: str) -> Parts:
+    """Networks of such configurations with random weights, which are yet to be replaced by those of `identity`."""
+    unet = UNetSpatioTemporalConditionModel.from_config(described["unet"])
+    vae = AutoencoderKLTemporalDecoder.from_config(described["vae"])
+    encoder = CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(described["image_encoder"]))
+    return Parts(unet, vae, encoder, None, "random", identity)
+
+
 def save(parts: Parts, folder: Path) -> None:
     """Write a whole pipeline folder, UNet and VAE in half precision."""
     scheduler = EulerDiscreteScheduler(
         beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        timestep_type="continuous",
         interpolation_type="linear",
         use_karras_sigmas=True,
-        sigma_min=SIGMA_MIN,
-        sigma_max=SIGMA_MAX,
         timestep_spacing="leading",
         steps_offset=1,
+        **NOISE,
     )
     extractor = CLIPImageProcessor(size={"shortest_edge": CLIP_SIZE}, crop_size=CLIP_SIZE)
     # transformers loads weights in the precision of their file, diffusers in full precision: one pipeline wants both
@@ -186,10 +206,14 @@ def load(pretrained: Path | None, weights: Weights = "pretrained", variant: Vari
         encoder = CLIPVisionModelWithProjection.from_pretrained(
             folder, subfolder="image_encoder", dtype=torch.float32, **full
         )
+        scheduler: Any = EulerDiscreteScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         hint = "" if variant else "; where its files are named .fp16., backbone.variant is fp16"
         reason = " ".join(str(error).split())[:300]
         raise BadInput(f"cannot load the video model in {folder}: {reason}{hint}") from error
+    for name, value in NOISE.items():
+        if (theirs := scheduler.config.get(name)) != value:
+            raise BadInput(f"the scheduler of {folder} has {name} {theirs!r}; allowed: {value!r}, as SVD's own")
     skip_silent(vae.encoder)
     if weights == "copying" and not start_copying(unet, vae.config.scaling_factor):
         width, n_in, n_out = unet.config.block_out_channels[0], unet.config.in_channels, unet.config.out_channels

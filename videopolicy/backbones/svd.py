@@ -28,9 +28,11 @@ class SVDBackbone(nn.Module):
     image_encoder: Any
     feature_noise: Tensor
 
-    def __init__(self, cfg: SVDConfig, fps: int) -> None:
+    def __init__(self, cfg: SVDConfig, fps: int, parts: pipeline.Parts | None = None) -> None:
+        """`parts`: the networks, where they are not to be read from `cfg.pretrained`."""
         super().__init__()
-        parts = pipeline.load(cfg.pretrained, cfg.weights, cfg.variant)
+        if parts is None:
+            parts = pipeline.load(cfg.pretrained, cfg.weights, cfg.variant)
         self.cfg, self.identity, self.start = cfg, parts.identity, parts.start
         self.unet = parts.unet
         pipeline.set_attention(self.unet, cfg.attention)

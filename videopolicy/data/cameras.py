@@ -9,10 +9,25 @@ from videopolicy.errors import BadInput
 FILE = "meta/para_cameras.json"
 
 
+def read_camera(path: Path) -> Camera:
+    """The one camera of a file: by itself, as `Camera.to_json` has it, or the only one of several by name."""
+    entry = read_json(path)
+    if not any(isinstance(value, dict) for value in entry.values()):
+        return _cameras(path, {path.stem: entry})[path.stem]
+    found = _cameras(path, entry)
+    if len(found) != 1:
+        raise BadInput(f"{path} holds {len(found)} cameras, {', '.join(found)}; allowed: a file with one")
+    return next(iter(found.values()))
+
+
 def read_cameras(path: Path) -> dict[str, Camera]:
     """Cameras by name; `BadInput` names the file, the camera and what is wrong with it."""
+    return _cameras(path, read_json(path))
+
+
+def _cameras(path: Path, entries: dict) -> dict[str, Camera]:
     found = {}
-    for name, entry in read_json(path).items():
+    for name, entry in entries.items():
         with reading(path):
             try:
                 found[name] = Camera.from_json(entry)

@@ -66,6 +66,12 @@ class ClipDataset(TorchDataset):
         min_change: float = 0.0,
     ) -> None:
         check_pictures(data, episodes)
+        if short := [e for e in episodes if data.length(e) < n_frames]:
+            others = f", and {len(short) - 1} others are as short" if len(short) > 1 else ""
+            raise BadInput(
+                f"episode {short[0]} of {data.root} has {data.length(short[0])} frames{others}; allowed: at least the"
+                f" {n_frames} of a clip (n_frames)"
+            )
         self.data, self.n_frames, self.n_steps = data, n_frames, n_steps
         if n_frames > 1 and n_steps % (n_frames - 1):
             raise BadInput(f"n_steps is {n_steps}; allowed: multiples of the {n_frames - 1} frames after the first")
@@ -146,6 +152,8 @@ class ClipDataset(TorchDataset):
             "height": (float(height.min()), float(height.max())),
             "position_mean": position.mean(0).tolist(),
             "position_std": (position.std(0) + 1e-6).tolist(),
+            "position_low": position.min(0).tolist(),
+            "position_high": position.max(0).tolist(),
         }
         return {
             **(dict.fromkeys(ranges) if self.data.tracked else ranges),
@@ -155,6 +163,11 @@ class ClipDataset(TorchDataset):
             "past_end": past_end,
             "start_outside_image": start_outside,
         }
+
+    def heights(self) -> Float[np.ndarray, " waypoint"]:
+        """Of all waypoints that are not masked [m]."""
+        labels = [self._label(episode, t) for episode, t in self.samples]
+        return np.concatenate([w.height[w.inside & w.in_episode] for w in labels])
 
     def first_pictures(self) -> "ClipDataset":
         """The same clips, whose samples have their first picture only: all that training needs beside stored maps."""

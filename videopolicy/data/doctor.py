@@ -12,6 +12,7 @@ from pathlib import Path
 from videopolicy.config import guarded
 from videopolicy.data.files import lock_folder
 from videopolicy.data.findings import Findings, examine
+from videopolicy.data.packing import shared
 from videopolicy.data.repair import finish, repair
 
 
@@ -25,7 +26,7 @@ def main(root: Path, mend: bool = False) -> Findings:
         print("nothing to repair")
     elif mend:
         found = _mended(root)
-    elif not found.sound and found.n_sound:
+    elif not found.sound and found.n_sound and not shared(found.rows, found.info):
         print(f"--repair cuts it back to {found.n_sound} episodes, and keeps the whole beside it")
     return found
 

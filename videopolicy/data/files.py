@@ -57,6 +57,22 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def described(path: Path) -> dict:
+    """Of a file what `differing` looks at."""
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def differing(folder: Path, files: dict[str, dict], where: str) -> str | None:
+    """What of a folder's files is not as `described` by name in the file `where`; None where nothing is."""
+    for name, entry in files.items():
+        file = folder / name
+        if file.parent != folder or not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != entry["bytes"] or sha256(file) != entry["sha256"]:
+            return f"{name} differs from {where}"
+    return None
+
+
 def read_json(path: Path) -> dict:
     with reading(path):
         found = json.loads(path.read_text())
@@ -145,7 +161,11 @@ def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
     new, old = (path.with_name(f".{path.name}.{name}") for name in ("new", "old"))
     for left_over in (new, old):
         shutil.rmtree(left_over, ignore_errors=True)
-    write(new)
+    try:
+        write(new)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     if path.exists():
         path.rename(old)
     new.rename(path)

@@ -22,14 +22,15 @@ from videopolicy.data.format import (
     camera_keys,
     check_row,
     episode_files,
+    frames_of,
     read_extras,
     read_info,
     read_values,
     row_files,
 )
+from videopolicy.data.packing import Tables, check_span, read_pictures, starts
 from videopolicy.data.selftest import check_recording
 from videopolicy.data.statistics import STATS
-from videopolicy.data.video import read_video
 from videopolicy.errors import BadInput
 
 FROZEN = 2.0  # [s] of equal pictures ...
@@ -52,6 +53,7 @@ class Findings:
     of_counts: list[str] = field(default_factory=list)  # errors in what is only counted or summed up
     warnings: list[str] = field(default_factory=list)
     outside: dict[int, float] = field(default_factory=dict)  # episode to its share of waypoints outside the image
+    looked_at: dict[str, BadInput | None] = field(default_factory=dict)  # files that episodes may share: what is wrong
 
     @property
     def sound(self) -> bool:
@@ -97,12 +99,12 @@ def examine(root: Path) -> Findings:
         return found
     if not found.sums:
         found.warnings.append(f"no {checksums.FILE}: not every byte that changed in a video can be noticed")
-    start = 0
+    start, begins, tables = 0, starts(found.rows, key), Tables()
     for e, row in enumerate(found.rows):
         try:
             with reading(root / EXTRAS):
                 own = Camera.from_json(extras[e]["camera"]) if moving else camera
-            first = _episode(found, e, start, own)
+            first = _episode(found, e, start, begins[e], tables, own)
             if e == 0 and camera is not None:  # with the camera that the markers were taken with
                 check_recording(root / MARKERS, camera, first)
         except BadInput as error:
@@ -145,15 +147,15 @@ def _rows(found: Findings) -> list[dict]:
         try:
             more = read_table(path).to_pylist()
             with reading(path):
-                for e, row in enumerate(more[: n - len(rows)], len(rows)):
-                    check_row(row, e, found.info)
+                for row in more[: n - len(rows)]:
+                    check_row(row, len(rows), found.info)
+                    rows.append(row)
         except BadInput as error:
             found.of_episodes[len(rows)] = [str(error)]
             return rows
-        rows += more
     if len(rows) < n:
         found.of_episodes[len(rows)] = [f"info.json counts {n} episodes, the tables {len(rows)}"]
-    return rows[:n]
+    return rows
 
 
 def _extras(found: Findings, sums: dict[int, str]) -> list[dict]:
@@ -181,43 +183,42 @@ def _extras(found: Findings, sums: dict[int, str]) -> list[dict]:
     return extras
 
 
-def _episode(found: Findings, e: int, start: int, camera: Camera | None) -> np.ndarray:
-    """Look at an episode, which follows `start` frames; its first picture.
+def _episode(
+    found: Findings, e: int, start: int, begin: float | None, tables: Tables, camera: Camera | None
+) -> np.ndarray:
+    """Look at an episode, which follows `start` frames and, in a video of several, begins at `begin` [s].
 
-    `BadInput` for the first thing that is wrong with it.
+    Gives its first picture; `BadInput` for the first thing that is wrong with it.
     """
     root, row, fps = found.root, found.rows[e], found.info["fps"]
     files = episode_files(row, found.key)
     for name in all_files(row, found.info):
-        checksums.check(root, name, found.sums)
-        if not (root / name).is_file():
-            raise BadInput(f"{root / name} is missing")
+        _file(found, name)
     n, path = row["length"], root / files[0]
     with reading(root / files[2]):
         span = row["dataset_from_index"], row["dataset_to_index"]
         if span != (start, start + n):
             raise BadInput(f"its row says frames {span[0]} to {span[1]}, not {start} on")
-        times = (row.get(f"videos/{found.key}/{name}_timestamp", x) for name, x in (("from", 0.0), ("to", n / fps)))
-        if not np.allclose(np.array([*times], float), [0.0, n / fps], atol=1e-4):
-            raise BadInput(f"its row says that its video does not last from 0 to {n / fps:.3f} s")
-    table = read_table(path)
+        check_span(found.rows, e, found.key, fps)
+    whole = tables.read(path)
     with reading(path):
+        table = frames_of(whole, row)
+        theirs = {i for i, r in enumerate(found.rows) if episode_files(r, found.key)[0] == files[0]}
+        if not set(held := whole["episode_index"].unique().to_pylist()) <= theirs:
+            raise BadInput(f"its frames are of episodes {sorted(map(str, held))}")
         wanted = {k for k, v in found.info["features"].items() if v["dtype"] != "video"}
         if set(table.column_names) != wanted:
             raise BadInput(f"it has columns {sorted(table.column_names)}, info.json {sorted(wanted)}")
         values = read_values(table, row, found.info["features"])
-        if (indices := set(table["episode_index"].to_pylist())) != {e}:
-            raise BadInput(f"its frames are of episodes {sorted(map(str, indices))}")
         if not set(table["task_index"].to_pylist()) <= found.tasks:
             raise BadInput(f"task_index is none of {sorted(found.tasks)}")
-        for name, expected in (("frame_index", 0), ("index", start)):
-            if table[name].to_pylist() != list(range(expected, expected + n)):
-                raise BadInput(f"{name} does not count on from {expected}")
+        if table["index"].to_pylist() != list(range(start, start + n)):
+            raise BadInput(f"index does not count on from {start}")
         off = np.abs(np.array(table["timestamp"].to_pylist(), float) - np.arange(n) / fps)
         if not (off < 1e-4).all():
             raise BadInput(f"the timestamp of frame {int(off.argmax())} is off its 1/{fps} s by {off.max():.4f} s")
     with reading(root / files[1]):
-        frames = read_video(root / files[1], n)
+        frames = read_pictures(root / files[1], begin, n, fps)
     height, width, _ = found.info["features"][found.key]["shape"]
     size = (width, height) if camera is None else camera.size
     if frames.shape[2:0:-1] != size:
@@ -236,6 +237,20 @@ def _episode(found: Findings, e: int, start: int, camera: Camera | None) -> np.n
     if found.outside[e] == 1.0:
         found.warnings.append(f"episode {e}: its end effector is never in the image")
     return frames[0]
+
+
+def _file(found: Findings, name: str) -> None:
+    """Look at a file, once; `BadInput` where it is missing or not what was recorded, for all episodes in it."""
+    if name not in found.looked_at:
+        found.looked_at[name] = None
+        try:
+            checksums.check(found.root, name, found.sums)
+            if not (found.root / name).is_file():
+                raise BadInput(f"{found.root / name} is missing")
+        except BadInput as error:
+            found.looked_at[name] = error
+    if (wrong := found.looked_at[name]) is not None:
+        raise wrong
 
 
 def _frozen(found: Findings, e: int, frames: np.ndarray, position: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """LeRobot's format v3.0 as written here: paths, columns, features, rows and tables. See docs/DATA_FORMAT.md."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,13 +89,26 @@ def columns_of(features: dict) -> tuple[str, ...]:
     return (*VECTORS, ROTATION) if ROTATION in features else VECTORS
 
 
-def read_values(table: pa.Table, row: dict, features: dict) -> dict[str, np.ndarray]:
-    """An episode's columns of several numbers, (frame, number), as `columns_of` names them.
+def frames_of(table: pa.Table, row: dict) -> pa.Table:
+    """An episode's part of a table of frames; `BadInput` where it is not as long as its row says, or not in order."""
+    e, n = row["episode_index"], row["length"]
+    for name in ("episode_index", "frame_index"):
+        if name not in table.column_names:
+            raise BadInput(f"it has no column {name}; it has {', '.join(table.column_names)}")
+    places = np.flatnonzero(table["episode_index"].to_numpy() == e)
+    if len(places) != n:
+        raise BadInput(f"it holds {len(places)} frames of episode {e}, its row says {n}")
+    own = table.take(places)
+    if not np.array_equal(own["frame_index"].to_numpy(), np.arange(n)):
+        raise BadInput(f"frame_index of episode {e} does not count on from 0")
+    return own
 
-    `BadInput` where a table of frames is not as long as the episode's row says, lacks a column or is not finite.
+
+def read_values(table: pa.Table, row: dict, features: dict) -> dict[str, np.ndarray]:
+    """An episode's columns of several numbers, (frame, number), as `columns_of` names them, of its `frames_of` a table.
+
+    `BadInput` where the table lacks a column or is not finite.
     """
-    if len(table) != row["length"]:
-        raise BadInput(f"it holds {len(table)} frames, its episode's row says {row['length']} (one episode a file)")
     values = {}
     for key in columns_of(features):
         if key not in table.column_names:
@@ -123,7 +137,7 @@ def episode_rows(root: Path) -> Iterator[dict]:
 
 
 def check_row(row: dict, episode: int, info: dict) -> None:
-    """`BadInput` for what is no row of this episode: its number, its length, where its files are."""
+    """`BadInput` for what is no row of this episode: its number, its length, where its files are and it in them."""
     if row.get("episode_index") != episode:
         raise BadInput(f"row {episode} is of episode {row.get('episode_index')}: is a table before it missing?")
     if type(row.get("length")) is not int or row["length"] < 1:
@@ -134,6 +148,9 @@ def check_row(row: dict, episode: int, info: dict) -> None:
         for index in (f"{name}/chunk_index", f"{name}/file_index"):
             if type(row.get(index)) is not int or row[index] < 0:
                 raise BadInput(f"episode {episode} has {index} {row.get(index)!r}; allowed: whole numbers from 0 on")
+    begin = row.get(name := f"videos/{key}/from_timestamp", 0.0)
+    if not isinstance(begin, int | float) or not 0 <= begin < math.inf:
+        raise BadInput(f"episode {episode} has {name} {begin!r}; allowed: seconds from 0 on")
 
 
 def episode_files(row: dict, key: str) -> tuple[str, str, str]:

@@ -19,13 +19,14 @@ from videopolicy.data.format import (
     camera_keys,
     check_row,
     episode_files,
+    frames_of,
     read_extras,
     read_info,
     read_values,
     row_files,
 )
+from videopolicy.data.packing import Tables, read_pictures, starts
 from videopolicy.data.selftest import check_recording
-from videopolicy.data.video import read_video
 from videopolicy.errors import BadInput
 
 
@@ -47,7 +48,9 @@ class Dataset:
         self.tracked = TRACK in self.info["features"]  # pixels are all that is known: no states, no camera
         self._camera = None if self.tracked else self._read_camera()
         self.rows = self._read_rows()
-        self._tables = [self._read_table(row) for row in self.rows]
+        self._starts = starts(self.rows, self.key)
+        tables = Tables()
+        self._tables = [self._read_table(tables, row) for row in self.rows]
         self._extras = self._read_extras()
         self._cameras: list[Camera] = []
         if not self.tracked and cameras.moving(root / cameras.FILE):
@@ -109,6 +112,10 @@ class Dataset:
     def video(self, episode: int) -> Path:
         return self.root / episode_files(self.rows[episode], self.key)[1]
 
+    def start(self, episode: int) -> float | None:
+        """Where an episode begins in its video [s]; None where the whole video is its own."""
+        return self._starts[episode]
+
     def frames(
         self, episode: int, chosen: Int[np.ndarray, " chosen"] | None = None
     ) -> UInt8[np.ndarray, "frame height width 3"]:
@@ -116,7 +123,7 @@ class Dataset:
         path = self.video(episode)
         self._check(str(path.relative_to(self.root)))
         with reading(path):
-            frames = read_video(path, self.length(episode), chosen)
+            frames = read_pictures(path, self.start(episode), self.length(episode), self.fps, chosen)
         if (size := frames.shape[2:0:-1]) != self.size:
             raise BadInput(f"episode {episode} of {self.root} has {size} images, its camera {self.size}")
         return frames
@@ -127,7 +134,7 @@ class Dataset:
     @property
     def digest(self) -> str:
         """What identifies the recorded episodes: their files' sums; where none are kept, of videos their sizes."""
-        names = [name for row in self.rows for name in episode_files(row, self.key)]
+        names = dict.fromkeys(name for row in self.rows for name in episode_files(row, self.key))
         sums = [self._sums.get(name) or self._identity(name) for name in names]
         return hashlib.sha256(json.dumps([self.fps, sums]).encode()).hexdigest()[:16]
 
@@ -176,13 +183,13 @@ class Dataset:
             raise BadInput(f"{self.root}: info.json counts {n} episodes, the tables {len(rows)}")
         return rows[:n]
 
-    def _read_table(self, row: dict) -> dict[str, np.ndarray]:
+    def _read_table(self, tables: Tables, row: dict) -> dict[str, np.ndarray]:
         name, *_ = episode_files(row, self.key)
         path = self.root / name
         self._check(name)
-        table = read_table(path)
+        table = tables.read(path)
         with reading(path):
-            return read_values(table, row, self.info["features"])
+            return read_values(frames_of(table, row), row, self.info["features"])
 
     def _read_extras(self) -> list[dict]:
         """What was said of each episode beside its tables; as many as there are, where there are fewer."""

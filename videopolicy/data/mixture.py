@@ -54,7 +54,7 @@ class Mixture(TorchDataset):
         numbers = ("waypoints", "outside_image", "past_end", "start_outside_image")
         merged: dict[str, Any] = {name: sum(f[name] for f in found) for name in numbers} | {"rotation": self._rotations}
         if any(f["height"] is None for f in found):
-            return merged | dict.fromkeys(("height", "position_mean", "position_std"))
+            return merged | dict.fromkeys(name for name in found[0] if name == "height" or name.startswith("position_"))
         share = shown / shown.sum()
         mean, std = (np.array([f[f"position_{name}"] for f in found]) for name in ("mean", "std"))
         pooled = share @ mean
@@ -64,6 +64,8 @@ class Mixture(TorchDataset):
             "height": (min(low), max(high)),
             "position_mean": pooled.tolist(),
             "position_std": spread.tolist(),
+            "position_low": np.min([f["position_low"] for f in found], 0).tolist(),
+            "position_high": np.max([f["position_high"] for f in found], 0).tolist(),
         }
 
 

@@ -9,6 +9,7 @@ from videopolicy.data import cameras, checksums
 from videopolicy.data.files import LOCK, make_folder, reading, replace, writing
 from videopolicy.data.findings import Findings, examine
 from videopolicy.data.format import EXTRAS, MARKERS, STATISTICS, TASKS, all_files, aside_of
+from videopolicy.data.packing import shared
 from videopolicy.data.recording import summarize
 from videopolicy.errors import BadInput
 
@@ -19,11 +20,13 @@ def repair(found: Findings) -> Path | None:
     """Put a dataset's sound beginning in its place; where the whole is now, or None where it was sound.
 
     For the process that has held its folder since it was examined. It is made aside, of links to the files, examined,
-    and only then put in place. `BadInput` where nothing is sound.
+    and only then put in place. `BadInput` where nothing is sound, or episodes share files.
     """
     root, aside = found.root.resolve(), aside_of(found.root)
     if found.sound:
         return None
+    if shared(found.rows, found.info):
+        raise BadInput(f"{root} has files of several episodes each, which are not cut apart: nothing was changed")
     if found.n_sound == 0:
         raise BadInput(f"{root} has no sound episode before its first error: nothing was changed")
     shutil.rmtree(aside, ignore_errors=True)

@@ -1,15 +1,20 @@
 """Video files: H.264 writing with PyAV, frame-exact reading with decord, or PyAV where decord cannot open a file."""
 
+import itertools
+import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import decord
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from videopolicy.errors import BadInput
 
 CODEC, PIX_FMT, GOP, CRF = "h264", "yuv420p", 2, 18
+EARLY = 0.25  # of a frame's time, or late: how far off a picture may stand in a file of several episodes
 
 
 def write_video(path: Path, frames: UInt8[np.ndarray, "frame height width 3"], fps: int) -> None:
@@ -42,6 +47,58 @@ def read_video(
     if found != n_frames:
         raise BadInput(f"{path} holds {found} frames, its table says {n_frames}")
     return frames
+
+
+def read_span(
+    path: Path, start: float, fps: int, chosen: Int[np.ndarray, " chosen"]
+) -> UInt8[np.ndarray, "frame height width 3"]:
+    """The chosen frames of an episode that begins at `start` [s] of a file that holds several, found by their times."""
+    numbers, places = np.unique(chosen, return_inverse=True)
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            found = _at(container, stream, start + numbers / fps, EARLY / fps)
+    except (av.FFmpegError, ValueError, IndexError) as error:
+        raise BadInput(f"cannot read the video {path}: {error}") from error
+    if len(found) < len(numbers):
+        k = numbers[len(found)]
+        raise BadInput(f"{path} has no picture at {start + k / fps:.3f} s, where its table has frame {k} of an episode")
+    return np.stack(found)[places]
+
+
+def _at(
+    container: Any, stream: Any, times: Float[np.ndarray, " time"], tolerance: float
+) -> list[UInt8[np.ndarray, "height width 3"]]:
+    """The pictures at ascending times [s], up to the first that has none within `tolerance` [s]."""
+    found: list[np.ndarray] = []
+    for picture in _from(container, stream, times[0] + tolerance):
+        time = float(picture.time)
+        if time < times[len(found)] - tolerance:
+            continue
+        if time > times[len(found)] + tolerance:
+            break
+        found.append(picture.to_ndarray(format="rgb24"))
+        if len(found) == len(times):
+            break
+    return found
+
+
+def _from(container: Any, stream: Any, time: float) -> Iterator[Any]:
+    """Decoded pictures in order, from a key frame on that is shown no later than at `time` [s].
+
+    A seek goes by when pictures are decoded, which may be before they are shown; it is then made further back.
+    """
+    for back in (0.0, 1.0, 10.0, math.inf):
+        if time <= back:
+            break
+        container.seek(int((time - back) / stream.time_base), stream=stream)
+        pictures = itertools.dropwhile(lambda picture: not picture.key_frame, container.decode(stream))
+        first = next(pictures, None)
+        if first is not None and first.time <= time:
+            return itertools.chain([first], pictures)
+    container.seek(0, stream=stream)
+    return container.decode(stream)
 
 
 def video_size(path: Path) -> tuple[int, int]:

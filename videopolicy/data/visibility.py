@@ -11,10 +11,11 @@ from videopolicy.errors import BadInput
 def check_pictures(data: Dataset, episodes: list[int]) -> None:
     """`BadInput` where an episode's pictures or camera have another size than the first's: sizes must not mix."""
     size = data.size
+    sizes = {path: video_size(path) for path in {data.video(e) for e in episodes}}
     for e in episodes:
         path = data.video(e)
         camera = size if data.tracked else data.camera_of(e).size
-        for what, other in ((f"pictures in {path}", video_size(path)), ("a camera", camera)):
+        for what, other in ((f"pictures in {path}", sizes[path]), ("a camera", camera)):
             if other != size:
                 raise BadInput(
                     f"episode {e} of {data.root} has {what} of {other[0]} x {other[1]} pixels; allowed:"

@@ -1,6 +1,6 @@
 """Which head reads the features: the one thing that differs between the policies that are compared."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -11,6 +11,7 @@ from videopolicy.errors import BadInput, choices
 from videopolicy.heads.act import ActConfig, ActHead
 from videopolicy.heads.attention_pool import AttentionPoolConfig, AttentionPoolHead
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape
+from videopolicy.heads.diffusion import DiffusionConfig, DiffusionHead
 from videopolicy.heads.head import Standardised
 from videopolicy.heads.heatmap import HeatmapHead, ParaConfig
 from videopolicy.heads.para import ParaHead
@@ -18,7 +19,7 @@ from videopolicy.heads.regression import PixelRegressionHead, RegressionConfig, 
 from videopolicy.heads.spatial_softmax import SpatialSoftmaxConfig, SpatialSoftmaxHead
 from videopolicy.heads.tracks import TracksConfig, TracksHead
 
-HeadKind = Literal["para", "regression", "attention_pool", "spatial_softmax", "tracks", "act"]
+HeadKind = Literal["para", "regression", "attention_pool", "spatial_softmax", "tracks", "act", "diffusion"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class HeadConfig:
     spatial_softmax: SpatialSoftmaxConfig = SpatialSoftmaxConfig()
     tracks: TracksConfig = TracksConfig()
     act: ActConfig = ActConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
 
     def __post_init__(self) -> None:
         if self.n_steps < 1:
@@ -88,4 +90,8 @@ def _make(cfg: HeadConfig, backbone: Backbone, labels: dict, fps: int) -> Heatma
         return TracksHead(cfg.tracks, shape)
     if cfg.kind == "act":
         return ActHead(cfg.act, shape)
+    if cfg.kind == "diffusion":
+        low, high = (torch.tensor(labels[name]) for name in ("position_low", "position_high"))
+        half = ((high - low) / 2).clamp(min=1e-3)
+        return DiffusionHead(cfg.diffusion, replace(shape, position_mean=(low + high) / 2, position_std=half))
     raise choices("head.kind", cfg.kind, HeadKind.__args__)

@@ -83,6 +83,16 @@ class ParaHead(HeatmapHead):
                 logits[name] = rearrange(torch.einsum("btnc,nkc->btnk", x, weight) + bias, "b t n k -> b (t n) k")
         return logits
 
+    @torch.no_grad()
+    def shares(self, prediction: ParaPrediction, pixel: Float[Tensor, "batch step 2"]) -> dict[str, Tensor]:
+        """Probabilities (batch step bin) of the bins of height and gripper at each step's pixel."""
+        logits = self.read(prediction, pixel)
+        if "height" not in logits:
+            volume = prediction.volume
+            weights = upsampled.cell_weights(pixel.to(volume), self.image_size, self.grid)
+            logits = {**logits, "height": torch.einsum("bnkhw,bnh,bnw->bnk", volume, *weights)}
+        return {name: logits[name].softmax(-1) for name in ("height", "gripper")}
+
     def loss(self, prediction: ParaPrediction, targets: Targets) -> dict[str, Tensor]:
         """Equation 1 for the pixel; equation 2 for height and gripper, read at the true pixel (teacher forcing).
 

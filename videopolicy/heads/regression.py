@@ -27,13 +27,14 @@ class RegressionConfig:
 
 
 class RegressionHead(CoordinateHead):
-    """A ViT's class token, else the average over each map, and a three-layer MLP."""
+    """A ViT's class token, else the average over each map; beside it the start keypoint, and a three-layer MLP."""
 
     def __init__(self, cfg: RegressionConfig, shape: CoordinateShape, n_coordinates: int = 4) -> None:
         super().__init__(shape)
         self.standardise = Standardised(shape.channels)
         n = shape.channels * shape.n_frames
-        self.net = nn.Sequential(nn.LayerNorm(n), *mlp(n, cfg.width, shape.n_steps * n_coordinates).children())
+        self.norm = nn.LayerNorm(n)
+        self.net = mlp(n + 3, cfg.width, shape.n_steps * n_coordinates)
 
     def forward(self, features: FeatureMap) -> Float[Tensor, "batch step _"]:
         pooled = features.token
@@ -41,7 +42,8 @@ class RegressionHead(CoordinateHead):
             b = len(features.dense)
             dense = self.standardise(rearrange(features.dense, "b t c h w -> (b t) c h w"))
             pooled = FeatureMap(rearrange(dense, "(b t) c h w -> b t c h w", b=b)).pooled
-        return rearrange(self.net(pooled).float(), "b (n c) -> b n c", n=self.n_steps)
+        told = torch.cat([self.norm(pooled), features.keypoint], -1)
+        return rearrange(self.net(told).float(), "b (n c) -> b n c", n=self.n_steps)
 
 
 class PixelRegressionHead(RegressionHead):

@@ -34,9 +34,16 @@ class SpatialSoftmaxHead(CoordinateHead):
         self.net = mlp(2 * shape.n_frames * cfg.n_keypoints, cfg.width, shape.n_steps * 4)
 
     def forward(self, features: FeatureMap) -> Float[Tensor, "batch step 4"]:
-        maps = self.maps(features).float()
-        mass = (maps.flatten(2) / self.log_temperature.exp()).softmax(-1).reshape(maps.shape)
-        v, u = (2 * (torch.arange(n, device=maps.device) + 0.5) / n - 1 for n in maps.shape[-2:])
-        points = torch.stack([(mass.sum(2) * u).sum(-1), (mass.sum(3) * v).sum(-1)], -1)
+        points = expected_points(self.maps(features), self.log_temperature)
         flat = rearrange(points, "(b t) k c -> b (t k c)", t=self.n_frames)
         return rearrange(self.net(flat).float(), "b (n c) -> b n c", n=self.n_steps)
+
+
+def expected_points(
+    maps: Float[Tensor, "batch_frame keypoint row col"], log_temperature: Float[Tensor, ""]
+) -> Float[Tensor, "batch_frame keypoint 2"]:
+    """Each map's mean position (u, v) under its softmax, -1 ... 1 along each side."""
+    maps = maps.float()
+    mass = (maps.flatten(2) / log_temperature.exp()).softmax(-1).reshape(maps.shape)
+    v, u = (2 * (torch.arange(n, device=maps.device) + 0.5) / n - 1 for n in maps.shape[-2:])
+    return torch.stack([(mass.sum(2) * u).sum(-1), (mass.sum(3) * v).sum(-1)], -1)

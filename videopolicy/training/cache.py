@@ -1,6 +1,8 @@
 """What a frozen network makes of a dataset's frames, once: latents, embeddings, features to learn from.
 
 <dataset>/<kind>/<what made it>/episode_NNNNNN_<its video's digest>.npy   (frame ...), half precision
+
+Of a video that holds several episodes, also where in it the episode begins [ms].
 """
 
 import hashlib
@@ -33,7 +35,7 @@ def attach(kind: str, made_by: str, encode: Encode, accelerator: Accelerator, da
     wanted = [(clips, episode) for clips in datasets for episode in sorted({e for e, _ in clips.samples})]
     folder = datasets[0].data.root / kind / made_by
     make_folder(folder)
-    paths = [folder / f"episode_{episode:06d}_{digest(clips.data.video(episode))}.npy" for clips, episode in wanted]
+    paths = [folder / _name(clips, episode) for clips, episode in wanted]
     missing = len({p for p in paths if not p.is_file()})
     accelerator.wait_for_everyone()  # before any of them is made
     progress = Progress(kind, len(wanted), 0)
@@ -54,6 +56,12 @@ def attach(kind: str, made_by: str, encode: Encode, accelerator: Accelerator, da
         maps.check(clips.data.length(episode))
         clips.maps.setdefault(kind, {})[episode] = maps
     return missing
+
+
+def _name(clips: ClipDataset, episode: int) -> str:
+    start = clips.data.start(episode)
+    at = "" if start is None else f"_{round(1000 * start)}"
+    return f"episode_{episode:06d}_{digest(clips.data.video(episode))}{at}.npy"
 
 
 def digest(video: Path) -> str:

@@ -12,7 +12,7 @@ import shutil
 import warnings
 from pathlib import Path
 
-from videopolicy.data.files import read_json, reading, sha256
+from videopolicy.data.files import differing, read_json, reading
 from videopolicy.errors import BadInput
 
 N_KEPT = 2
@@ -67,15 +67,9 @@ def damage(path: Path) -> str | None:
                 return f"{MANIFEST} does not list {name}"
         if strangers := sorted({p.name for p in path.iterdir()} - {*files, MANIFEST}):
             return f"{MANIFEST} does not list {strangers[0]}"
-        for name, entry in files.items():
-            file = path / name
-            if file.parent != path or not file.is_file():
-                return f"{name} is missing"
-            if file.stat().st_size != entry["bytes"] or sha256(file) != entry["sha256"]:
-                return f"{name} differs from the manifest"
+        return differing(path, files, "the manifest")
     except (BadInput, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST}: {error}"
-    return None
 
 
 def find(path: Path) -> Path:

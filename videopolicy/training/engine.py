@@ -35,6 +35,10 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def in_reach(self) -> AbstractContextManager:
+        """Around what reads weights outside of the objective's forward, as a policy does; all must enter together."""
+
+    @abstractmethod
     def weights(self) -> dict[str, Tensor]:
         """The objective's whole state, in the main process; all must ask for it together."""
 
@@ -68,6 +72,9 @@ class Replicated(Engine):
         self.prepared.step()
         self.prepared.zero_grad()
         return norm
+
+    def in_reach(self) -> AbstractContextManager:
+        return nullcontext()
 
     def weights(self) -> dict[str, Tensor]:
         return self.objective.state_dict()

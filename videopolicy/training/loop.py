@@ -30,7 +30,7 @@ from videopolicy.training.batches import Batches, Part
 from videopolicy.training.engine import Engine, make_engine
 from videopolicy.training.log import Metrics
 from videopolicy.training.objectives import Objective
-from videopolicy.training.optimizer import lr_factor
+from videopolicy.training.optimizer import check_groups, lr_factor
 from videopolicy.training.resume import check_same
 from videopolicy.training.setup import TrainConfig
 from videopolicy.training.throughput import Throughput
@@ -59,6 +59,7 @@ def fit(
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     model: nn.Module = objective.to(accelerator.device)
+    check_groups(model, optimizer)
     average = WeightAverage(model, cfg.ema, cfg.ema_on_cpu) if cfg.ema else None
     if accelerator.is_main_process:
         checkpoint.sweep(run)
@@ -118,12 +119,13 @@ def fit(
             accelerator.wait_for_everyone()
 
         for step in range(start, cfg.n_steps):
-            if step > start:
-                batch = batches.read(step)
             factor = lr_factor(cfg, step)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
-            terms = {name: float(value) for name, value in _accumulate(accelerator, objective, engine, batch).items()}
+            losses = _accumulate(accelerator, objective, engine, batch)
+            if step + 1 < cfg.n_steps:  # a GPU still computes: the next batch costs it no time
+                batch = batches.read(step + 1)
+            terms = {name: float(value) for name, value in losses.items()}
             refuse = partial(_refuse, step, terms["total"], batches.names(step))
             refuse(None)
             terms["grad_norm"] = engine.step(refuse)
@@ -150,7 +152,7 @@ def fit(
                     progress.update(done, " ".join(f"{k} {v:.3f}" for k, v in means.items() if k != "total"))
                 sums, count, batches.waited = {}, 0, 0.0
             if done % cfg.val_every == 0 or done == cfg.n_steps:
-                with acting():
+                with acting(), engine.in_reach():
                     last = validate(done)
                 if metrics:
                     metrics.write(step, **{f"val/{k}": v for k, v in last.items()})

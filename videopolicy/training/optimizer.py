@@ -12,7 +12,7 @@ from videopolicy.training.setup import TrainConfig
 
 
 def make_optimizer(groups: dict[str, tuple[list[nn.Parameter], float]], cfg: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW over named groups of (parameters, learning rate); every parameter is in exactly one."""
+    """AdamW over named groups of (parameters, learning rate); no parameter is in two."""
     seen = [id(p) for parameters, _ in groups.values() for p in parameters]
     assert len(seen) == len(set(seen)), "a parameter stands in two groups"
     for name, (_, lr) in groups.items():
@@ -25,6 +25,13 @@ def make_optimizer(groups: dict[str, tuple[list[nn.Parameter], float]], cfg: Tra
     if cfg.optimizer == "adamw8bit":
         return AdamW8bit(rows, **options)
     return torch.optim.AdamW(rows, fused=True, **options)
+
+
+def check_groups(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Every parameter of a model that is to be trained is in a group."""
+    grouped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for name, p in model.named_parameters():
+        assert id(p) in grouped or not p.requires_grad, f"{name} is trained by no group"
 
 
 def lr_factor(cfg: TrainConfig, step: int) -> float:

@@ -70,7 +70,7 @@ class Preflight:
         weights = 4 * n_all + (2 * sum(p.numel() for p in self.backbone.unet.parameters()) if half < 1 else 0)
         stage, holders = zero_stage(), self.holders
         if stage == 3:  # whole until they are shared, then what is gathered for a pass
-            weights = max(4 * n_all, 4 * n_all // holders + 4 * min(n_all, LIVE))
+            weights = max(4 * n_all, 4 * n_all // holders + 4 * min(n_all, LIVE) + 4 * own)
         if stage:  # a share of what is trained once more, which the optimizer steps
             weights += 4 * n_trained // holders
         return Need(

@@ -19,7 +19,7 @@ def sample_generator(seed: int, step: int, place: int) -> torch.Generator:
 
 
 def network_seed(seed: int, step: int, place: int) -> int:
-    """For what networks draw by themselves in training: dropout, and the latent of `act`.
+    """For what networks draw by themselves in training: dropout, the latent of `act`, the noise of `diffusion`.
 
     `place` is that of the part's first sample: a resumed run draws the same, another number of parts or processes not.
     """

@@ -29,10 +29,23 @@ def load_model(
 
     Raises `BadInput` that names the first key that is missing, left over or of another shape.
     """
-    every = read_weights(path) if averaged else _read(path / MODEL)
+    every = read_weights(path) if averaged else read_tensors(path / MODEL)
     theirs = {k: v for k, v in every.items() if accept(k)}
     ours = {k: v for k, v in module.state_dict().items() if accept(k) and not k.startswith(FROZEN)}
     theirs = convert(theirs, ours)
+    put(path, module, ours, theirs)
+    rest = [k for k in module.state_dict() if k not in ours and not k.startswith(FROZEN)]
+    return (
+        f"loaded {parts(theirs)} from {path}; not in it or not asked for: {parts(rest)}; left in it:"
+        f" {parts(k for k in every if not accept(k))}"
+    )
+
+
+def put(path: Path, module: nn.Module, ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    """Load weights that `path` holds in the place of `ours`, a module's own or a part of them, which they must fit.
+
+    Raises `BadInput` that names the first key that is missing, left over, of another shape or not finite.
+    """
     for key in sorted(set(ours) | set(theirs)):
         a, b = ours.get(key), theirs.get(key)
         if a is None or b is None or a.shape != b.shape or a.is_floating_point() != b.is_floating_point():
@@ -43,21 +56,16 @@ def load_model(
         if not b.isfinite().all():
             raise BadInput(f"{path} holds values of {key} that are not finite")
     module.load_state_dict(theirs, strict=False)
-    rest = [k for k in module.state_dict() if k not in ours and not k.startswith(FROZEN)]
-    return (
-        f"loaded {parts(theirs)} from {path}; not in it or not asked for: {parts(rest)}; left in it:"
-        f" {parts(k for k in every if not accept(k))}"
-    )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """All that a checkpoint acts with: running means where it has them."""
-    return _read(path / MODEL) | read_averaged(path)
+    return read_tensors(path / MODEL) | read_averaged(path)
 
 
 def read_averaged(path: Path) -> dict[str, Tensor]:
     """Running means of a checkpoint's trained weights; none where it has none."""
-    return _read(path / AVERAGED) if (path / AVERAGED).is_file() else {}
+    return read_tensors(path / AVERAGED) if (path / AVERAGED).is_file() else {}
 
 
 def check_frozen(path: Path, state: dict, identity: str) -> None:
@@ -89,7 +97,7 @@ def read_optimizer(path: Path, wanted: list[dict]) -> dict[str, Any]:
         numbers = before.get("numbers", {})
         if not all(type(value) in (int, float) for value in numbers.values()):
             raise BadInput(f"numbers is {numbers}; allowed: numbers by name")
-    moments = _read(path / OPTIMIZER)
+    moments = read_tensors(path / OPTIMIZER)
     with reading(path / OPTIMIZER):
         for key, value in {**moments, **numbers}.items():
             index, *names, last = key.split(".")
@@ -107,7 +115,8 @@ def read_optimizer(path: Path, wanted: list[dict]) -> dict[str, Any]:
     return {"state": state, "param_groups": groups}
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All of a safetensors file; `BadInput` names it where it is none."""
     with reading(path):
         return load_file(path)
 

@@ -22,6 +22,8 @@ FATAL = (
     *("train.ema", "train.optimizer", "data.min_change"),
 )
 MAY_DIFFER = ("state.dataset", "state.seen")
+# Of the labels, what older code did not take; no head of it depends on them.
+NEW = ("position_low", "position_high")
 
 
 def check_same(found: Path, config: Any, state: dict) -> str:
@@ -36,6 +38,8 @@ def check_same(found: Path, config: Any, state: dict) -> str:
     rows, fatal = [], False
     scheduled = new.get("train.schedule", "constant") != "constant"  # rates then depend on how many steps there are
     for name, value in new.items():
+        if name in {f"state.labels.{key}" for key in NEW} - old.keys():
+            continue
         if old.get(name) == value or (within(name, FREE) and not (scheduled and name == "train.n_steps")):
             continue
         forbids = within(name, FATAL) and not within(name, MAY_DIFFER)

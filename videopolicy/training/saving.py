@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from videopolicy.data.files import replace, sha256, sync, writing
+from videopolicy.data.files import described, replace, sync, writing
 from videopolicy.errors import BadInput
 from videopolicy.provenance import versions
 from videopolicy.training.checkpoint import (
@@ -91,10 +91,10 @@ def _purge(run: Path, step: int) -> None:
 def _write(folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict, config: dict) -> None:
     """All of a checkpoint's files, the manifest last, and on disk."""
     for name, values in tensors.items():
-        _save_tensors(values, folder / name)
+        save_tensors(values, folder / name)
     (folder / STATE).write_text(json.dumps(state, indent=1))
     (folder / CONFIG).write_text(json.dumps(config, indent=1))
-    files = {f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in sorted(folder.iterdir())}
+    files = {f.name: described(f) for f in sorted(folder.iterdir())}
     identity = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     about = {"step": state["step"], "config": identity, "versions": versions(), "files": files}
     (folder / MANIFEST).write_text(json.dumps(about, indent=1))
@@ -104,7 +104,8 @@ def _write(folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict, con
     sync(folder)
 
 
-def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """`OSError` where that fails, as every other way of writing has it."""
     try:
         save_file(tensors, path)
     except SafetensorError as error:  # says what the system said, as text

@@ -52,6 +52,8 @@ class Sharded(Engine):
         self.stage, self.objective, self.optimizer = stage, objective, optimizer
         self.parameters: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
         self.sizes = [len(group["params"]) for group in optimizer.param_groups]
+        # The small networks beside the video model: a head, the start's embedding, a readout.
+        self.beside = [p for group in optimizer.param_groups if group.get("name") != "unet" for p in group["params"]]
         for p in objective.parameters():  # flat shares have channels first
             p.data = p.data.clone(memory_format=torch.contiguous_format)
         if not torch.cuda.is_available():
@@ -73,6 +75,9 @@ class Sharded(Engine):
         self.wrapped, *_ = deepspeed.initialize(
             model=objective, optimizer=optimizer, config=config, dist_init_required=False
         )
+        if stage == 3:  # whole from the objective's forward to the end of its backward pass
+            for p in self.beside:
+                deepspeed.zero.register_external_parameter(objective, p)
         self._make_moments()
 
     @contextmanager
@@ -89,6 +94,19 @@ class Sharded(Engine):
         norm = math.inf if self.wrapped.optimizer.overflow else float(self.wrapped.get_global_grad_norm())
         refuse(norm)
         return norm
+
+    @contextmanager
+    def in_reach(self) -> Iterator[None]:
+        """A layer gathers its weights where it is called, but heads also read those of layers that they do not call.
+
+        What was gathered in between goes: autograd cannot use what was made in inference mode.
+        """
+        if self.stage < 3:
+            yield
+            return
+        with deepspeed.zero.GatheredParameters(self.beside):
+            yield
+        self.wrapped.empty_partition_cache()
 
     def weights(self) -> dict[str, Tensor]:
         found = dict(self.objective.state_dict())

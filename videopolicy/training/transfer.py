@@ -12,7 +12,7 @@ from videopolicy.config import from_dict
 from videopolicy.data.files import reading
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig
-from videopolicy.training import checkpoint, restoring
+from videopolicy.training import checkpoint, restoring, resume
 from videopolicy.training.parts import parts
 
 Convert = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
@@ -41,7 +41,9 @@ class Source:
         if not same or theirs.para.n_height != head.para.n_height or ours["height"] is None:
             return ours
         with reading(self.path):
-            return ours | {name: self.state["labels"][name] for name in ("height", "position_mean", "position_std")}
+            labels = self.state["labels"]
+            ranges = {name: labels[name] for name in ("height", "position_mean", "position_std")}
+            return ours | ranges | {name: labels[name] for name in resume.NEW if name in labels}
 
     @property
     def seen(self) -> list[dict]:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from videopolicy.heads.upsampled import upsample
 
+TRUE, PREDICTED = (0, 255, 0), (80, 160, 255)  # colours of pixels
+
 
 def save_image(path: Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
     """Write a picture, or warn where that fails: no training ends because of one."""
@@ -71,6 +73,21 @@ def dot(
     image[np.hypot(u - pixel[0], v - pixel[1]) <= radius] = colour
 
 
+def pointed(
+    image: UInt8[np.ndarray, "height width 3"],
+    logits: Float[Tensor, "row col"] | None,
+    pixel: np.ndarray,
+    true: np.ndarray | None = None,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A step: the image with a head's heatmap, if it has one, the true pixel (green) and the predicted one (blue)."""
+    size = (image.shape[1], image.shape[0])
+    tile = image.copy() if logits is None else heat(image, logits, size)
+    if true is not None:
+        dot(tile, true, TRUE, 2.0)
+    dot(tile, pixel, PREDICTED, max(2.0, size[0] / 64))
+    return tile
+
+
 def save_heatmaps(
     path: Path, batch: dict[str, Tensor], heatmap: Tensor, pixel: Tensor, size: tuple[int, int], n: int = 6
 ) -> None:
@@ -79,13 +96,10 @@ def save_heatmaps(
     for i in range(min(n, len(heatmap))):
         image = np.array(Image.fromarray(batch["frames"][i, 0].numpy()).resize(size))
         tiles = [image.copy()]
-        dot(tiles[0], batch["start_pixel"][i].numpy(), (0, 255, 0))
+        dot(tiles[0], batch["start_pixel"][i].numpy(), TRUE)
         for step in range(heatmap.shape[1]):
-            tile = heat(image, heatmap[i, step], size)
-            if batch["valid"][i, step]:
-                dot(tile, batch["pixel"][i, step].numpy(), (0, 255, 0), 2.0)
-            dot(tile, pixel[i, step].numpy(), (80, 160, 255), max(2.0, size[0] / 64))
-            tiles.append(tile)
+            true = batch["pixel"][i, step].numpy() if batch["valid"][i, step] else None
+            tiles.append(pointed(image, heatmap[i, step], pixel[i, step].numpy(), true))
         rows.append(np.stack(tiles))
     save_image(path, rows_of(np.stack(rows)))
 
