@@ -43,7 +43,7 @@ def _episodes(p: Plan) -> EPISODES:
 
 
 def _rows(p: Plan, its: EPISODES, reference: EPISODES) -> list[dict]:
-    """A line for each split that the row was rolled out on, on which it is finished."""
+    """A line for each split that the row was rolled out on."""
     stages = {"video": p.video and trained(p.video), "joint": trained(p.joint)}
     common = {
         "row": p.name,
