@@ -185,6 +185,7 @@ def test_a_second_cameras_files_are_looked_for_and_summed(dataset: Path) -> None
         ({"length": -3}, "episode 2 has length -3"),
         ({"videos/observation.images.wrist/chunk_index": None}, "wrist/chunk_index None"),
         ({f"videos/{builders.KEY}/from_timestamp": -1.0}, "from_timestamp -1.0; allowed: seconds from 0 on"),
+        ({f"videos/{builders.KEY}/to_timestamp": "end"}, "to_timestamp 'end'; allowed: seconds from 0 on"),
         ({f"videos/{builders.KEY}/to_timestamp": 9.0}, "it has 0.000 to 9.000 s of its video, for 13 frames"),
     ],
 )

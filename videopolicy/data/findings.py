@@ -28,7 +28,7 @@ from videopolicy.data.format import (
     read_values,
     row_files,
 )
-from videopolicy.data.packing import Tables, check_span, read_pictures, starts
+from videopolicy.data.packing import Places, Tables, read_pictures
 from videopolicy.data.selftest import check_recording
 from videopolicy.data.statistics import STATS
 from videopolicy.errors import BadInput
@@ -99,12 +99,12 @@ def examine(root: Path) -> Findings:
         return found
     if not found.sums:
         found.warnings.append(f"no {checksums.FILE}: not every byte that changed in a video can be noticed")
-    start, begins, tables = 0, starts(found.rows, key), Tables()
+    start, places, tables = 0, Places(found.rows, key, info["fps"]), Tables()
     for e, row in enumerate(found.rows):
         try:
             with reading(root / EXTRAS):
                 own = Camera.from_json(extras[e]["camera"]) if moving else camera
-            first = _episode(found, e, start, begins[e], tables, own)
+            first = _episode(found, e, start, places, tables, own)
             if e == 0 and camera is not None:  # with the camera that the markers were taken with
                 check_recording(root / MARKERS, camera, first)
         except BadInput as error:
@@ -183,12 +183,10 @@ def _extras(found: Findings, sums: dict[int, str]) -> list[dict]:
     return extras
 
 
-def _episode(
-    found: Findings, e: int, start: int, begin: float | None, tables: Tables, camera: Camera | None
-) -> np.ndarray:
-    """Look at an episode, which follows `start` frames and, in a video of several, begins at `begin` [s].
+def _episode(found: Findings, e: int, start: int, places: Places, tables: Tables, camera: Camera | None) -> np.ndarray:
+    """Look at an episode, which follows `start` frames; its first picture.
 
-    Gives its first picture; `BadInput` for the first thing that is wrong with it.
+    `BadInput` for the first thing that is wrong with it.
     """
     root, row, fps = found.root, found.rows[e], found.info["fps"]
     files = episode_files(row, found.key)
@@ -199,12 +197,11 @@ def _episode(
         span = row["dataset_from_index"], row["dataset_to_index"]
         if span != (start, start + n):
             raise BadInput(f"its row says frames {span[0]} to {span[1]}, not {start} on")
-        check_span(found.rows, e, found.key, fps)
+        places.check(e)
     whole = tables.read(path)
     with reading(path):
         table = frames_of(whole, row)
-        theirs = {i for i, r in enumerate(found.rows) if episode_files(r, found.key)[0] == files[0]}
-        if not set(held := whole["episode_index"].unique().to_pylist()) <= theirs:
+        if not set(held := whole["episode_index"].unique().to_pylist()) <= set(places.in_file[files[0]]):
             raise BadInput(f"its frames are of episodes {sorted(map(str, held))}")
         wanted = {k for k, v in found.info["features"].items() if v["dtype"] != "video"}
         if set(table.column_names) != wanted:
@@ -218,7 +215,7 @@ def _episode(
         if not (off < 1e-4).all():
             raise BadInput(f"the timestamp of frame {int(off.argmax())} is off its 1/{fps} s by {off.max():.4f} s")
     with reading(root / files[1]):
-        frames = read_pictures(root / files[1], begin, n, fps)
+        frames = read_pictures(root / files[1], places.start(e), n, fps)
     height, width, _ = found.info["features"][found.key]["shape"]
     size = (width, height) if camera is None else camera.size
     if frames.shape[2:0:-1] != size:

@@ -148,9 +148,9 @@ def check_row(row: dict, episode: int, info: dict) -> None:
         for index in (f"{name}/chunk_index", f"{name}/file_index"):
             if type(row.get(index)) is not int or row[index] < 0:
                 raise BadInput(f"episode {episode} has {index} {row.get(index)!r}; allowed: whole numbers from 0 on")
-    begin = row.get(name := f"videos/{key}/from_timestamp", 0.0)
-    if not isinstance(begin, int | float) or not 0 <= begin < math.inf:
-        raise BadInput(f"episode {episode} has {name} {begin!r}; allowed: seconds from 0 on")
+    for name in (f"videos/{key}/from_timestamp", f"videos/{key}/to_timestamp"):
+        if not isinstance(time := row.get(name, 0.0), int | float) or not 0 <= time < math.inf:
+            raise BadInput(f"episode {episode} has {name} {time!r}; allowed: seconds from 0 on")
 
 
 def episode_files(row: dict, key: str) -> tuple[str, str, str]:

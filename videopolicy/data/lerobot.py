@@ -25,7 +25,7 @@ from videopolicy.data.format import (
     read_values,
     row_files,
 )
-from videopolicy.data.packing import Tables, read_pictures, starts
+from videopolicy.data.packing import Places, Tables, read_pictures
 from videopolicy.data.selftest import check_recording
 from videopolicy.errors import BadInput
 
@@ -48,7 +48,7 @@ class Dataset:
         self.tracked = TRACK in self.info["features"]  # pixels are all that is known: no states, no camera
         self._camera = None if self.tracked else self._read_camera()
         self.rows = self._read_rows()
-        self._starts = starts(self.rows, self.key)
+        self._places = Places(self.rows, self.key, self.fps)
         tables = Tables()
         self._tables = [self._read_table(tables, row) for row in self.rows]
         self._extras = self._read_extras()
@@ -114,7 +114,7 @@ class Dataset:
 
     def start(self, episode: int) -> float | None:
         """Where an episode begins in its video [s]; None where the whole video is its own."""
-        return self._starts[episode]
+        return self._places.start(episode)
 
     def frames(
         self, episode: int, chosen: Int[np.ndarray, " chosen"] | None = None

@@ -19,37 +19,43 @@ def shared(rows: list[dict], info: dict) -> bool:
     return any(n > 1 for n in count.values())
 
 
-def starts(rows: list[dict], key: str) -> list[float | None]:
-    """Where each episode begins in its video from the camera `key` [s]; None where the whole video is its own."""
-    names = [episode_files(row, key)[1] for row in rows]
-    count = Counter(names)
-    begins = [_span(row, key, 1)[0] for row in rows]
-    return [begin if begin or count[name] > 1 else None for name, begin in zip(names, begins, strict=True)]
+class Places:
+    """Which table of frames and which part of which video from the camera `key` are each episode's."""
 
+    def __init__(self, rows: list[dict], key: str, fps: int) -> None:
+        self.rows, self.fps = rows, fps
+        self.in_file: dict[str, list[int]] = {}  # episodes of a table or a video
+        self.videos: list[str] = []
+        self.spans: list[tuple[float, float]] = []  # from when to when in the video [s]; all of it if no row says
+        for e, row in enumerate(rows):
+            table, video, _ = episode_files(row, key)
+            for name in (table, video):
+                self.in_file.setdefault(name, []).append(e)
+            begin = float(row.get(f"videos/{key}/from_timestamp", 0.0))
+            self.videos.append(video)
+            self.spans.append((begin, float(row.get(f"videos/{key}/to_timestamp", begin + row["length"] / fps))))
 
-def check_span(rows: list[dict], e: int, key: str, fps: int) -> None:
-    """`BadInput` where an episode's row does not give it a part of its video, as long as it is and its own."""
-    row, video = rows[e], episode_files(rows[e], key)[1]
-    begin, end = _span(row, key, fps)
-    if abs(end - begin - row["length"] / fps) > EARLY / fps:
-        raise BadInput(f"its row says that it has {begin:.3f} to {end:.3f} s of its video, for {row['length']} frames")
-    for other, theirs in enumerate(rows):
-        if other != e and episode_files(theirs, key)[1] == video:
-            first, last = _span(theirs, key, fps)
-            if first < end - EARLY / fps and begin < last - EARLY / fps:
-                raise BadInput(f"its row says that it has {begin:.3f} to {end:.3f} s of its video, as episode {other}")
+    def start(self, episode: int) -> float | None:
+        """Where it begins in its video [s]; None where the whole video is its own."""
+        begin, alone = self.spans[episode][0], len(self.in_file[self.videos[episode]]) == 1
+        return None if alone and begin == 0 else begin
 
-
-def _span(row: dict, key: str, fps: int) -> tuple[float, float]:
-    """From when to when an episode is in its video [s]; all of its own where the row does not say."""
-    begin = float(row.get(f"videos/{key}/from_timestamp", 0.0))
-    return begin, float(row.get(f"videos/{key}/to_timestamp", begin + row["length"] / fps))
+    def check(self, episode: int) -> None:
+        """`BadInput` where its row does not give it a part of its video, as long as it is and its own."""
+        (begin, end), n, tolerance = self.spans[episode], self.rows[episode]["length"], EARLY / self.fps
+        claim = f"its row says that it has {begin:.3f} to {end:.3f} s of its video"
+        if abs(end - begin - n / self.fps) > tolerance:
+            raise BadInput(f"{claim}, for {n} frames")
+        for other in self.in_file[self.videos[episode]]:
+            first, last = self.spans[other]
+            if other != episode and first < end - tolerance and begin < last - tolerance:
+                raise BadInput(f"{claim}, as episode {other}")
 
 
 def read_pictures(
     path: Path, begin: float | None, n_frames: int, fps: int, chosen: Int[np.ndarray, " chosen"] | None = None
 ) -> UInt8[np.ndarray, "frame height width 3"]:
-    """All pictures, or the chosen ones, of an episode that begins where `starts` says."""
+    """All pictures, or the chosen ones, of an episode that begins where `Places.start` says."""
     if begin is None:
         return read_video(path, n_frames, chosen)
     return read_span(path, begin, fps, np.arange(n_frames) if chosen is None else chosen)
