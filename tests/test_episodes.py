@@ -68,8 +68,9 @@ def test_overlapping_chunks_are_averaged_in_the_simulators_process(pool: Pool, t
 
 def test_policies_replan_as_often_as_each_is_to(pool: Pool, tmp_path: Path) -> None:
     """For as many waypoints in all; every chunk says how sure its head was of what is executed."""
-    for n_execute, n_chunks in ((4, 2), (2, 4)):
-        for record in run(pool, tmp_path / str(n_execute), n_execute=n_execute):
+    for n_execute, n_chunks, shift in ((4, 2, "both"), (2, 4, "bowl")):
+        for record in run(pool, tmp_path / str(n_execute), n=1, n_execute=n_execute, shift=shift):
+            assert record.get("shift", "both") == shift
             assert (record["n_execute"], record["chunks"]) == (n_execute, n_chunks)
             assert len(record["confidence"]) == n_chunks
             assert all(0.5 < share <= 1 for share in record["confidence"])  # the oracle is

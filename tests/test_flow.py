@@ -186,7 +186,10 @@ def test_report_counts_what_was_recorded(folder: Path) -> None:
     assert {r["camera"] for r in summary["sensitivity"]["rows"]} == {f"of {folder / 'data'}"}
     for name in ("joint_para", "joint_global"):
         assert {"position_mm", "leak/sigma_200_mm", "leak/swap_mm"} < summary["validation"][name].keys()
+    assert sum(r["n"] for r in summary["by_distance"] if r["policy"] == "svd+para") == 2
     page = (folder / "report.html").read_text()
+    assert page.count("<td>svd+coordinate regression</td>") == 3  # two halves, and by distance
+    assert re.search(r"<b>[0-9]+ %</b> of 1<br>[0-9]+ . [0-9]+", page)
     assert page.count("data:video/mp4") == 4
     assert "one pixel down" in page
     words = re.sub(r"data:[a-z0-9/+]+;base64,[A-Za-z0-9+/=]+", "", page)  # pictures' codes may hold any word

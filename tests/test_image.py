@@ -115,7 +115,7 @@ def test_weights_from_a_file_or_a_folder(tmp_path: Path) -> None:
 def test_position_embeddings_are_resampled_to_the_picture(tmp_path: Path) -> None:
     """Of weights for 518 pixels, as timm's DINOv2 has them; all others stay as they are."""
     source = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0)
-    n, side = source.embed_dim, 37
+    side = 37
     centres = (torch.arange(side) + 0.5) / side
     ramps = torch.stack([centres[None].expand(side, side), centres[:, None].expand(side, side)], -1)
     source.pos_embed.data[0, 1:, :2] = ramps.flatten(0, 1)  # across the picture, and down it
@@ -125,13 +125,12 @@ def test_position_embeddings_are_resampled_to_the_picture(tmp_path: Path) -> Non
     for weights, size in (("folder", (518, 518)), ("folder", (140, 112)), ("dinov2.pth", (70, 42))):
         net = ImageBackbone(ImageConfig("dinov2_vits14", str(tmp_path / weights), size)).net
         cols, rows = (x // 14 for x in size)
-        assert net.pos_embed.shape == (1, 1 + rows * cols, n)
+        assert net.pos_embed.shape == (1, 1 + rows * cols, source.embed_dim)
         torch.testing.assert_close(net.pos_embed[:, 0], source.pos_embed[:, 0])  # the class token has no place
         found = net.pos_embed[0, 1:, :2].detach().reshape(rows, cols, 2)
-        across, down = torch.meshgrid(
-            (torch.arange(cols) + 0.5) / cols, (torch.arange(rows) + 0.5) / rows, indexing="xy"
-        )
-        torch.testing.assert_close(found, torch.stack([across, down], -1), rtol=0, atol=0.02)
+        across, down = ((torch.arange(n) + 0.5) / n for n in (cols, rows))
+        torch.testing.assert_close(found[..., 0], across.expand(rows, cols), rtol=0, atol=0.02)
+        torch.testing.assert_close(found[..., 1], down[:, None].expand(rows, cols), rtol=0, atol=0.02)
         if size == (518, 518):
             assert torch.equal(net.pos_embed, source.pos_embed)
         named = dict(source.named_parameters())

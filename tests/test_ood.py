@@ -193,6 +193,17 @@ def test_a_report_of_plain_control_alone(folder: Path, tmp_path: Path) -> None:
     assert "step cap 600" in (tmp_path / "report.html").read_text()
 
 
+def test_a_row_says_where_the_bowl_alone_was_moved(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "rollout/left_right"
+    shutil.copytree(folder / "rollout/left_right_teleport", copy)
+    records = [r | {"shift": "bowl"} for r in read_jsonl(copy / "episodes.jsonl")]
+    (copy / "episodes.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    summary = ood.main(tmp_path)
+    assert {r["shift"] for r in summary["rows"] + summary["oracle"]} == {"bowl"}
+    assert "<td>left_right, bowl alone moved</td>" in (tmp_path / "report.html").read_text()
+    assert not any("shift" in r for r in json.loads((folder / "summary.json").read_text())["rows"])
+
+
 def test_episodes_that_belong_to_no_table_are_named(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "rollout/left_right"
     shutil.copytree(folder / "rollout/left_right_osc", copy)

@@ -145,12 +145,7 @@ def test_the_report_has_what_bounds_every_policy(
         assert 4 < moves["first", cause] < 60
         assert moves["moved", cause] < 0.75 * moves["first", cause]
     page = (tmp_path / "report.html").read_text()
-    for words in (
-        "The row oracle is a person",
-        "<td>oracle</td>",
-        "camera pitched by 1 degree",
-        "pixels: what an error of the",
-    ):
+    for words in ("The row oracle is a person", "<td>oracle</td>", "camera pitched by 1 degree"):
         assert words in page
 
 

@@ -62,10 +62,11 @@ def episodes(
     when: Container[int] = (3,),
     n: int = 2,
     n_execute: int = 4,
+    **options: Any,
 ) -> list[dict]:
     """Episodes of two chunks of four waypoints each, or as many waypoints in other chunks, by the oracle."""
     (folder / "videos").mkdir(parents=True)
-    cfg = rollout.Config(output=folder, max_chunks=2)
+    cfg = rollout.Config(output=folder, max_chunks=2, **options)
     xy = np.array([[-0.2, -0.15], [-0.3, -0.05]])
     jobs = {("seen", i): Trial(xy[i % 2], np.array([0.004, -0.003, 0.002]), 0.0, 7 + i, i) for i in range(n)}
     policy = FeaturePolicy(Shape(), kind("para")(), (224, 224))
