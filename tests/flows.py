@@ -12,7 +12,7 @@ from videopolicy.config import load
 
 ROOT = Path(__file__).parent.parent
 # What of a line of metrics the clock or the machine says.
-SPEED = {"seconds", "wait_share", "samples_per_second", "peak_memory_gib", "tflop_per_second"}
+SPEED = {"seconds", "wait_share", "samples_per_second", "peak_memory_gib", "tflop_per_second", "gflop_per_sample"}
 
 
 def config(kind: type, name: str, /, **overrides: object) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import write_dataset
 from flows import ROOT
 
 from eval.ablation_rows import read_scale
@@ -18,11 +19,13 @@ from videopolicy.operations import Operations
 from videopolicy.training.objectives import JointObjective, draw
 
 
-def test_a_step_with_a_frozen_model_takes_the_share_that_equal_operations_are_made_of(written_dataset: Path) -> None:
+def test_a_step_with_a_frozen_model_takes_the_share_that_equal_operations_are_made_of(tmp_path: Path) -> None:
     """Of svd-tiny and the demo's recipe; pictures are encoded once, before any step."""
     cfg = load(joint.Config, ["--config_path", str(ROOT / "configs/demo/joint_para.yaml")])
     size = cfg.backbone.image_size
-    clips = ClipDataset(Dataset(written_dataset), [0], cfg.backbone.n_frames, cfg.head.n_steps, size, 1.0)
+    clips = ClipDataset(
+        Dataset(write_dataset(tmp_path / "data", (9, 9))), [0], cfg.backbone.n_frames, cfg.head.n_steps, size, 1.0
+    )
     batch = torch.utils.data.default_collate([clips[0]])
     counted = {}
     for tune in ("full", "frozen"):

@@ -188,7 +188,7 @@ def test_what_cannot_be_run_is_named(tmp_path: Path, changed: dict, words: str) 
         ({"like": "tpu"}, r"rows has 'two_stage', but scale is tpu; allowed for it: cpu, gpu, full"),
         (
             {"collections": {}},
-            r"data.root is data/left_half, which is not there; allowed: a dataset, or one of scale's collections",
+            r"data.root is data/left_half, which is not there; allowed: a dataset, or one of the scale's collections",
         ),
     ],
 )

@@ -26,7 +26,7 @@ def test_a_head_learns_pixels_and_is_tuned_to_act(
     found = tune(folder, tmp_path / "pixels", name, head__labels="2d", init_from=folder / "video", train__n_steps=2)
     assert np.isfinite(found["pixel"])
     assert "position_mm" not in found
-    assert not [key for key in found if "leak" in key]  # measured in millimetres, of which pixels know nothing
+    assert not [key for key in found if "leak" in key and "_mm" in key]  # of which pixels know nothing
     (first, *_) = read_jsonl(tmp_path / "pixels/metrics.jsonl")
     assert {"spatial", "track"} & {*first}
     assert not {"height", "gripper", "position"} & {*first}
