@@ -10,6 +10,8 @@ WEIGHTS := weights/svd-tiny/README.md
 # One process: what `accelerate launch` would start, without a launcher that holds 0.7 GiB beside it.
 LAUNCH := python
 
+unexport PYTHONDONTWRITEBYTECODE  # compiled once, a process starts in half the time
+
 SUBMAKE := $(MAKE)  # under another name, or `make -n` would run the line that holds it
 
 .DEFAULT_GOAL := help
