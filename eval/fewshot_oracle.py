@@ -11,6 +11,7 @@ from eval.episodes import read_episodes
 from eval.lifting import kept_sensitivity
 from videopolicy.errors import BadInput
 from videopolicy.rates import rates
+from videopolicy.training import checkpoint
 
 CONFIG = Path(__file__).parent.parent / "configs/fewshot/rollout.yaml"
 FOLDER = "oracle"
@@ -29,8 +30,8 @@ def measure(output: Path, n_episodes: int) -> None:
         policies = yaml.safe_load((folder / "config.yaml").read_text())["policies"]
     else:
         runs = sorted((p.parent for p in (output / "tune").glob("para_*/latest")), key=_demonstrations)
-        policies = {run.name: str(run) for run in runs[-1:]}
-    if not policies:
+        policies = {run.name: str(run) for run in [run for run in runs if _is_whole(run)][-1:]}
+    if not policies or not all(Path(run).is_dir() for run in policies.values()):
         return
     options = {"output": folder, "policies": json.dumps(policies), "oracle": "true", "n_oracle": n, "n_episodes": 0}
     words = [f"--{name}={value}" for name, value in options.items()]
@@ -42,6 +43,13 @@ def measure(output: Path, n_episodes: int) -> None:
 def _demonstrations(run: Path) -> tuple[int, str]:
     """Of a tuned policy by its name, which ends in their number and the seed."""
     return int(run.name.split("_")[-2]), run.name
+
+
+def _is_whole(run: Path) -> bool:
+    try:
+        return checkpoint.latest(run) is not None
+    except BadInput:
+        return False
 
 
 def read(output: Path) -> dict:

@@ -225,7 +225,7 @@ def test_reports_are_added_to_results(copy: Path, tmp_path: Path, capsys: pytest
             name = f"para_3d_10_{seed}"
             outcome = {"policy": name, "episode": i, "seed": i, "outcome": "place" if i < placed else "grasp"}
             append_jsonl(runs / "rollout/10/episodes.jsonl", about | outcome | {"digest": name})
-    fewshot_report.report(runs, tmp_path / "none", tmp_path / "none")
+    fewshot_report.report(runs)
     given = [
         "--suite",
         "fewshot",
