@@ -26,6 +26,7 @@ BYTE = 10 / BAUD  # [s]
 SLACK = 0.005  # [s] that an answer may take beyond its own length and the motors' return delay: USB, scheduling
 N_TRIES = 3
 FORGET = 0.3  # [s] after which an answer that has not come does not come
+STUCK = 0.5  # [s] for which a port that is there takes nothing
 LONGEST = 100  # [bytes] of registers that are asked for, to prove that a motor owes nothing
 N_FOREIGN = 3  # requests in a row with answers that nobody asked for: there is another master
 INVALID = 0x80  # an error byte with this bit is noise
@@ -87,7 +88,7 @@ class Bus:
 
     def _open(self) -> None:
         try:
-            self._serial = serial.Serial(self.port, BAUD, timeout=0, write_timeout=0.5, exclusive=True)
+            self._serial = serial.Serial(self.port, BAUD, timeout=0, exclusive=True)
         except serial.SerialException as error:
             raise BusError(_why(self.port, error)) from error
         self._file = self._serial.fileno()
@@ -238,7 +239,12 @@ class Bus:
             self.counts["stale"] += len(left)
         self._reader.clear()
         with self._line():
-            self._serial.write(data)
+            left = data
+            while left:  # pyserial's own limit on this also ends where the machine was busy, and the port was not
+                _, ready, _ = select.select([], [self._file], [], STUCK)
+                if not ready:
+                    raise TimeoutError(f"it takes no more bytes for {STUCK:g} s")
+                left = left[os.write(self._file, left) :]
         return len(data)
 
     def _receive(self, patience: float) -> bytes:

@@ -143,6 +143,29 @@ def test_another_master_is_noticed(bus: Bus, line: Line) -> None:
         read(bus)
 
 
+def test_a_busy_machine_is_no_lost_port(bus: Bus, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may be put aside between writing and looking at the clock, for longer than a port may be stuck."""
+    write = os.write
+
+    def held_up(file: int, data: bytes) -> int:
+        if file == bus._file:
+            time.sleep(0.6)
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", held_up)
+    assert bus.read(3, r.MODEL_NUMBER) == 777
+    assert bus.counts.total() == 0
+
+
+def test_a_port_that_takes_nothing_is_lost(bus: Bus, line: Line) -> None:
+    """Nobody reads at its other end, and it is full."""
+    line._ended.set()
+    line._thread.join()
+    with pytest.raises(BusLost, match=r"port is gone: it takes no more bytes for 0.5 s"):
+        for _ in range(10_000):
+            bus.act()
+
+
 def test_unplugging_is_one_exception(bus: Bus, line: Line) -> None:
     assert read(bus) == positions(line)
     line.unplug()
