@@ -30,10 +30,10 @@ setup: .venv/ready  ## make .venv with the pinned packages, and check headless r
 	$(BIN)/python scripts/check_gl.py
 	touch .venv/ready
 
-# DeepSpeed, for tests of ZeRO; on a CPU alone its import says so in a line that a newcomer need not read.
-.venv/zero: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[zero]' -c constraints.txt
-	touch .venv/zero
+# Extras that only tests need here: DeepSpeed, whose import says on a CPU alone what a newcomer need not read, and Rerun.
+.venv/extras: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[rerun,zero]' -c constraints.txt
+	touch .venv/extras
 
 demo: setup  ## the main job on a laptop: collect, stage one, stage two twice, roll out, report; resumes when run again
 	@$(STEP) collect --output data/left_half/meta/info.json configs/demo/collect.yaml -- python -m eval.collect --config_path configs/demo/collect.yaml
@@ -182,9 +182,9 @@ $(sort $(OOD_POLICIES:%=ood-train-%) $(OOD_FEWER:%=ood-train-%) $(OOD_COPIES:%=o
 	@$(RUN) $(LAUNCH) train_stages/light.py --config_path configs/ood/$(firstword $(subst -, ,$*)).yaml $(addprefix --data.n_train_episodes ,$(word 2,$(subst -, ,$*))) --run runs/ood/$(SET)/$* --data.select $(SET) --data.root data/$(if $(filter hemisphere,$(SET)),views,grid)
 
 # Files in the order of tests/conftest.py: by number of tests, as xdist would have them, the longest tests come last.
-test: setup .venv/zero  ## lint, types and all tests
+test: setup .venv/extras  ## lint, types and all tests
 	@$(SUBMAKE) --no-print-directory -j2 lint tests
-	OMP_NUM_THREADS=1 $(RUN) python -m pytest -m timing
+	OMP_NUM_THREADS=1 $(RUN) python -m pytest -m timing $$(grep -l '^@pytest.mark.timing' tests/test_*.py)
 
 .PHONY: tests
 tests:

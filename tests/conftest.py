@@ -15,7 +15,10 @@ install_import_hook(["videopolicy", "train_stages"], "beartype.beartype")
 import arms  # noqa: E402
 import builders  # noqa: E402
 import flows  # noqa: E402
+import warm  # noqa: E402
 
+from eval import pool  # noqa: E402
+from eval.pool import Worker  # noqa: E402
 from robot.control import Control  # noqa: E402
 from robot.twin.line import Line  # noqa: E402
 from videopolicy.backbones import pipeline  # noqa: E402
@@ -32,6 +35,20 @@ FLOW = (
     "test_transfer_video",
     "test_ablations_run",
 )  # the files that look at `folder`
+LONG = (
+    "test_processes",
+    "test_faults",
+    "test_fewshot",
+    "test_ood",
+    "test_episodes",
+    "test_scene",
+    "test_tasks",
+    "test_circles",
+    "test_convert",
+    "test_run",
+    "test_arm",
+    "test_corpus",
+)  # half a minute of computing each, or more
 
 
 class ByFile(LoadFileScheduling):
@@ -48,7 +65,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, or one process would end long before the other."""
-    items.sort(key=lambda item: item.path.stem not in FLOW)
+    places = {stem: i for i, stem in enumerate((*FLOW, *LONG))}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_simulators() -> Iterator[None]:
+    """A pool's simulators are the next pool's, which need not start any."""
+    with warm.simulators():
+        yield
+
+
+@pytest.fixture
+def cold_simulators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pool starts its own, for tests of what a process that was just started does."""
+    monkeypatch.setattr(pool, "Worker", Worker)
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,7 @@ from videopolicy.training import checkpoint
 from videopolicy.training.manifest import trained_episodes
 
 
+@pytest.mark.usefixtures("cold_simulators")
 def test_the_corpus_is_continued_and_never_mixed(folder: Path, tmp_path: Path) -> None:
     """A clip that a crash took is recorded again, the same; another seed in the same folder is refused."""
     corpus = tmp_path / "corpus"

@@ -101,6 +101,7 @@ def test_a_wider_picture_holds_the_narrower_one(pool: Pool) -> None:
     np.testing.assert_allclose(wide.wide_camera.project(grasp) - 16, narrow.camera.project(grasp), atol=1e-9)
 
 
+@pytest.mark.usefixtures("cold_simulators")
 def test_a_dead_simulator_is_replaced_and_its_job_repeated() -> None:
     with Pool(1) as pool:
         jobs = [{"kind": "describe", "image_size": SIZE}] * 2
@@ -128,7 +129,7 @@ def test_an_exception_in_a_job_is_raised_not_scored(pool: Pool) -> None:
 @pytest.mark.parametrize("order", ["torch first", "simulator first"])
 def test_torch_and_simulators_survive_either_order(order: str) -> None:
     """Importing triton after a Mesa GL context exists kills a process; ours never share one."""
-    torch = "import torch, diffusers.models, triton"
+    torch = "import torch, triton"
     render = f"""
 from eval.pool import Pool
 with Pool(1) as pool:
