@@ -86,9 +86,11 @@ def weights(run: Path) -> dict[str, str]:
     return {path.name: sha256(path) for path in found.glob("*.safetensors")}
 
 
-@pytest.mark.parametrize(("script", "stage"), [(joint, 2), (joint, 3), (video, 3)])
+@pytest.mark.parametrize(
+    ("script", "stage", "head"), [(joint, 2, "spatial_softmax"), (joint, 3, "para"), (video, 3, None)]
+)
 def test_shares_are_one_run(
-    script: Any, stage: int, small_dataset: Path, pipeline_folder: Path, tmp_path: Path
+    script: Any, stage: int, head: str | None, small_dataset: Path, pipeline_folder: Path, tmp_path: Path
 ) -> None:
     """Weights and moments that two processes share are those of one: it starts the run, they go on, it ends it.
 
@@ -96,7 +98,7 @@ def test_shares_are_one_run(
     """
     shared, one = tmp_path / "shared", tmp_path / "one"
     size = {"train__batch_size": 4, "preview__n_sample_steps": 1, "preview__detector_steps": 0}
-    size |= {"head__para__width": 128, "leak_clips": 2} if script is joint else {}
+    size |= {"head__kind": head, "head__para__width": 128, "leak_clips": 2} if head else {}
 
     def alone(run: Path, n_steps: int) -> None:
         where = keys(script, run, small_dataset, pipeline_folder, n_steps)

@@ -27,7 +27,7 @@ class WeightAverage:
         """After optimizer step `step`, counted from 0."""
         share = 1 - min(self.decay, (1 + step) / (10 + step))
         for name, p in self.weights.items():
-            self.means[name].lerp_(p.detach().to(self.means[name]), share)
+            self.means[name].lerp_(p.detach().to(self.means[name]).view_as(self.means[name]), share)
 
     @contextmanager
     @torch.no_grad()

@@ -56,6 +56,10 @@ class Sharded(Engine):
         self.beside = [p for group in optimizer.param_groups if group.get("name") != "unet" for p in group["params"]]
         for p in objective.parameters():  # flat shares have channels first
             p.data = p.data.clone(memory_format=torch.contiguous_format)
+        self.scalars = {id(p) for p in objective.parameters() if p.dim() == 0}  # DeepSpeed sends none without an axis
+        for p in objective.parameters():
+            if id(p) in self.scalars:
+                p.data = p.data[None]
         if not torch.cuda.is_available():
             deepspeed.ops.__compatible_ops__[SHARED_MEMORY] = False
         config = {
@@ -109,13 +113,13 @@ class Sharded(Engine):
         self.wrapped.empty_partition_cache()
 
     def weights(self) -> dict[str, Tensor]:
-        found = dict(self.objective.state_dict())
+        found, own = dict(self.objective.state_dict()), dict(self.objective.named_parameters())
         if self.stage == 3:  # one after the other: no device need hold them all
-            for name, p in self.objective.named_parameters():
+            for name, p in own.items():
                 with deepspeed.zero.GatheredParameters([p]):
                     if get_rank() == 0 and not name.startswith(FROZEN):
                         found[name] = p.detach().cpu()
-        return found
+        return {name: self._whole(own.get(name), value) for name, value in found.items()}
 
     def optimizer_state(self) -> dict[str, Any]:
         steps = self.optimizer.state[self._shares()[0]]["step"].cpu()
@@ -125,7 +129,7 @@ class Sharded(Engine):
             for name in MOMENTS:
                 whole = safe_get_full_optimizer_state(p, name)
                 if get_rank() == 0:  # which writes; main memory need not hold it eight times
-                    state[i][name] = whole.cpu()
+                    state[i][name] = self._whole(p, whole.cpu())
         groups, first = [], 0
         for group, n in zip(self.optimizer.param_groups, self.sizes, strict=True):
             groups.append({**group, "params": list(range(first, first + n))})
@@ -137,7 +141,12 @@ class Sharded(Engine):
             self.optimizer.state[share]["step"].copy_(state["state"][0]["step"])
         for i, p in enumerate(self.parameters):
             for name in MOMENTS:
-                self._set_moment(p, name, state["state"][i][name].to(p.device))
+                value = state["state"][i][name].to(p.device)
+                self._set_moment(p, name, value[None] if id(p) in self.scalars else value)
+
+    def _whole(self, p: Tensor | None, value: Tensor) -> Tensor:
+        """A parameter's value in the shape that it had; of this process's where others hold it, nothing."""
+        return value[0] if id(p) in self.scalars and value.numel() else value
 
     def _shares(self) -> list[Tensor]:
         """This process's part of each group, or, at stage 3, of what DeepSpeed steps together."""
