@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -275,6 +276,13 @@ def test_the_second_signal_ends_at_once(tmp_path: Path, number: int) -> None:
     said = (tmp_path / "log").read_text()
     assert said.startswith("True")
     assert status == -signal.SIGTERM if number == signal.SIGTERM else "KeyboardInterrupt" in said
+
+
+def test_one_folder_is_made_by_many_at_once(tmp_path: Path) -> None:
+    """Two trainings of one suite begin in threads of one process."""
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(make_folder, [tmp_path / "runs" / "tune"] * 2000)) == [None] * 2000
+    assert not any((tmp_path / "runs" / "tune").iterdir())
 
 
 def test_an_unwritable_run_folder_is_refused(tmp_path: Path) -> None:

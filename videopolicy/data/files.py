@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -120,9 +121,8 @@ def make_folder(path: Path) -> None:
     """Make a folder that can be written; `BadInput` where that cannot be."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".writable.{os.getpid()}"  # several processes of one run may try at once
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=path):  # of a name of its own: processes and threads of one run may try at once
+            pass
     except OSError as error:
         raise BadInput(f"cannot write to the folder {path}: {error.strerror}") from error
 
