@@ -9,6 +9,9 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
 
+from videopolicy.errors import BadInput
+from videopolicy.training.setup import TrainConfig, make_accelerator
+
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "configs/accelerate"
 KINDS = {
@@ -29,6 +32,34 @@ def test_accelerate_reads_them(name: str) -> None:
 
 def test_there_are_no_others() -> None:
     assert {path.stem for path in FOLDER.iterdir()} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("USE_FSDP", "true", "accelerate's use_fsdp is true; allowed: no; ZeRO shares weights"),
+        ("USE_MEGATRON_LM", "true", "accelerate's use_megatron_lm is true; allowed: no"),
+        ("DYNAMO_BACKEND", "INDUCTOR", "accelerate's dynamo_backend is INDUCTOR; allowed: no; backbone.compile"),
+        ("MIXED_PRECISION", "fp16", "accelerate's mixed_precision is fp16; allowed: no, bf16; train.mixed_precision"),
+        ("GRADIENT_ACCUMULATION_STEPS", "4", "accelerate's gradient_accumulation_steps is 4; allowed: 1; train.accum"),
+    ],
+)
+def test_what_it_may_not_decide_is_refused(
+    variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_{variable}", value)
+    with pytest.raises(BadInput, match=words):
+        make_accelerator(TrainConfig(mixed_precision="fp32"))
+
+
+def test_what_its_files_say_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in (
+        ("MIXED_PRECISION", "bf16"),
+        ("DYNAMO_BACKEND", "NO"),
+        ("GRADIENT_ACCUMULATION_STEPS", "1"),
+    ):
+        monkeypatch.setenv(f"ACCELERATE_{variable}", value)
+    assert make_accelerator(TrainConfig(mixed_precision="fp32")).mixed_precision == "no"
 
 
 def test_one_process_starts(written_dataset: Path, pipeline_folder: Path, tmp_path: Path) -> None:

@@ -188,6 +188,8 @@ def test_what_makes_no_sense_is_refused(written_dataset: Path, tmp_path: Path) -
         ({"backbone__image_size": "[0, 0]", "backbone__name": "dinov2_vits14"}, r"\(0, 0\); allowed: multiples of 14"),
         ({"train__clip": -1}, r"train.clip is -1.0; allowed: above 0"),
         ({"train__warmup": -1}, r"train.warmup is -1; allowed: at least 0"),
+        ({"train__seed": -1}, r"train.seed is -1; allowed: at least 0"),
+        ({"train__n_threads": 100000}, r"train.n_threads is 100000; allowed: 0 to 1024"),
         ({"head__act__kl_weight": -1}, r"head.act.kl_weight is -1.0; allowed: at least 0"),
         ({"head__act__dropout": 2}, r"head.act.dropout is 2.0; allowed: 0 to below 1"),
         ({"head__regression__width": 0}, r"head.regression.width is 0; allowed: at least 1"),

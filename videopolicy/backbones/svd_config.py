@@ -51,12 +51,13 @@ def check(cfg: SVDConfig, fps: int, purpose: dict | None, vae_factor: int, n_lev
             f"the data has {fps} frames per second, but {cfg.pretrained} was made for {(purpose or {})['fps']}"
         )
     multiple = vae_factor * 2 ** (n_levels - 1)
-    if any(side % multiple for side in cfg.image_size):
+    if any(side % multiple or side < multiple for side in cfg.image_size):
         raise BadInput(
             f"backbone.image_size is {cfg.image_size}; allowed: multiples of {multiple} (VAE x UNet downsampling)"
         )
-    if not cfg.feature_blocks or any(not 0 <= i < n_levels for i in cfg.feature_blocks):
-        raise BadInput(f"backbone.feature_blocks is {cfg.feature_blocks}; allowed: 0 to {n_levels - 1}")
+    read = cfg.feature_blocks
+    if not read or len(set(read)) < len(read) or any(not 0 <= i < n_levels for i in read):
+        raise BadInput(f"backbone.feature_blocks is {read}; allowed: 0 to {n_levels - 1}, each at most once")
     if not SIGMA_MIN <= cfg.feature_sigma <= SIGMA_MAX:
         raise BadInput(f"backbone.feature_sigma is {cfg.feature_sigma}; allowed: {SIGMA_MIN} to {SIGMA_MAX:g}")
     if cfg.n_frames < 2:

@@ -9,12 +9,14 @@ from accelerate import Accelerator
 from torch.distributed import is_initialized
 
 from videopolicy.errors import BadInput
+from videopolicy.training.launch import check_launch
 from videopolicy.training.log import Tracker, check_tracker
 from videopolicy.training.memory import keep_memory
 from videopolicy.training.precision import Precision
 from videopolicy.training.zero import check_zero, plain_processes, zero_stage
 
 OptimizerName = Literal["adamw", "adamw8bit"]
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,11 @@ class TrainConfig:
         for key in ("n_steps", "batch_size", "accumulate", "log_every", "val_every", "save_every"):
             if getattr(self, key) < 1:
                 raise BadInput(f"train.{key} is {getattr(self, key)}; allowed: at least 1")
-        for key in ("warmup", "weight_decay", "n_threads", "num_workers"):
+        for key in ("warmup", "weight_decay", "n_threads", "num_workers", "seed"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise BadInput(f"train.{key} is {getattr(self, key)}; allowed: at least 0")
+        if self.n_threads > MOST_THREADS:  # OpenMP crashes where it cannot start them
+            raise BadInput(f"train.n_threads is {self.n_threads}; allowed: 0 to {MOST_THREADS}")
         if not 0 <= self.ema < 1:
             raise BadInput(f"train.ema is {self.ema}; allowed: 0 to below 1")
         if not self.clip > 0:
@@ -56,12 +60,13 @@ class TrainConfig:
 def make_accelerator(cfg: TrainConfig) -> Accelerator:
     """The device, and on a CPU its threads and its memory, which from here on stay with the process.
 
-    Raises `BadInput` for a batch that the processes cannot share, what ZeRO cannot do, or a tracker that is not
-    installed.
+    Raises `BadInput` for a batch that the processes cannot share, what ZeRO cannot do, what else accelerate was asked
+    for, or a tracker that is not installed.
     """
     assert cfg.mixed_precision != "auto", "undecided: see `precision.py`"
     if cfg.n_threads:
         torch.set_num_threads(cfg.n_threads)
+    check_launch()
     check_zero(cfg)
     with plain_processes():
         accelerator = Accelerator(mixed_precision="bf16" if cfg.mixed_precision == "bf16" else "no")
