@@ -1,6 +1,7 @@
 """The video backbone at toy size: conditioning, latents, features, and acting."""
 
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from videopolicy.backbones import pipeline, unet
+from videopolicy.backbones.lowered import keep_low
 from videopolicy.backbones.svd import MOTION_BUCKET, SVDBackbone, SVDConfig
 from videopolicy.errors import BadInput
 
@@ -69,6 +71,23 @@ def test_the_vae_encodes_in_full_precision(backbone: SVDBackbone) -> None:
         lowered, features = backbone.posterior(pixels), backbone.forward(images(2), start).dense
     assert torch.equal(lowered, backbone.posterior(pixels))
     assert not torch.equal(features, backbone.forward(images(2), start).dense)
+
+
+def test_weights_kept_low_are_what_autocast_makes_of_them(small: SVDConfig) -> None:
+    """Outputs to the last bit; normalisations and what runs in full precision stay as they are."""
+    backbone = SVDBackbone(small, fps=4).eval()
+    found = []
+    for lower in (False, True):
+        if lower:
+            keep_low(backbone.unet)
+            keep_low(backbone.image_encoder)
+        with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+            found.append(backbone.forward(images(2), torch.full((2, 2), 30.0)).dense)
+    assert torch.equal(*found)
+    kinds = {p.dtype for name, p in backbone.unet.named_parameters() if "norm" in name}
+    assert kinds == {p.dtype for p in backbone.vae.parameters()} == {torch.float32}
+    low = sum(p.numel() for p in backbone.unet.parameters() if p.dtype == torch.bfloat16)
+    assert low > 0.95 * sum(p.numel() for p in backbone.unet.parameters())
 
 
 def test_acting_decodes_no_picture(backbone: SVDBackbone) -> None:
@@ -209,6 +228,7 @@ def test_generated_clips_are_images(backbone: SVDBackbone) -> None:
     [
         ({"feature_blocks": (0, 2)}, r"feature_blocks is \(0, 2\); allowed: 0 to 1"),
         ({"feature_blocks": ()}, "feature_blocks"),
+        ({"feature_blocks": (1, 1)}, r"feature_blocks is \(1, 1\); allowed: 0 to 1, each at most once"),
         ({"image_size": (128, 64)}, r"image_size is \(128, 64\), but .*toy was made for \[64, 64\]"),
         ({"n_frames": 7}, "n_frames is 7, but .*toy was made for 4"),
         ({"feature_sigma": 800.0}, "feature_sigma is 800"),
@@ -229,8 +249,9 @@ def test_a_model_for_any_size_needs_only_its_multiples(pipeline_folder: Path, tm
     cfg = dataclasses.replace(SMALL, pretrained=folder, image_size=(96, 64), n_frames=3)
     out = SVDBackbone(cfg, fps=4)(images(1)[:, :, :32].repeat(1, 1, 3, 1), torch.full((1, 2), 9.0))
     assert out.dense.shape == (1, 2, 64, 8, 8)
-    with pytest.raises(BadInput, match=r"image_size is \(100, 64\); allowed: multiples of 8"):
-        SVDBackbone(dataclasses.replace(cfg, image_size=(100, 64)), fps=4)
+    for size in ((100, 64), (64, 0), (-64, 64)):
+        with pytest.raises(BadInput, match=rf"image_size is {re.escape(str(size))}; allowed: multiples of 8"):
+            SVDBackbone(dataclasses.replace(cfg, image_size=size), fps=4)
     with pytest.raises(BadInput, match="n_frames is 1"):
         SVDBackbone(dataclasses.replace(cfg, n_frames=1), fps=4)
 

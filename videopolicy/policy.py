@@ -14,6 +14,7 @@ from videopolicy import exported
 from videopolicy.backbones import pipeline
 from videopolicy.backbones.backbone import Backbone
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
+from videopolicy.backbones.lowered import keep_low
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.backbones.tuning import fitted
@@ -124,5 +125,8 @@ def load(path: Path, device: str = "cpu", compile: Compile = "none", acting: boo
             raise BadInput(f"train.mixed_precision is {precision!r}; allowed: fp32, bf16")
     if precision == "bf16" and not has_bf16(kind):
         warnings.warn(f"{path} acts in bf16, which this machine has no instructions for: it will be slow", stacklevel=2)
+    if kind == "cuda" and precision == "bf16" and isinstance(backbone, SVDBackbone):
+        keep_low(backbone.unet)
+        keep_low(backbone.image_encoder)
     both.eval().to(device)
     return FeaturePolicy(backbone, head, backbone.image_size, precision), config

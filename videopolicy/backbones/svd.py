@@ -27,6 +27,7 @@ class SVDBackbone(nn.Module):
     vae: Any
     image_encoder: Any
     feature_noise: Tensor
+    pixel_noise: Tensor
 
     def __init__(self, cfg: SVDConfig, fps: int, parts: pipeline.Parts | None = None) -> None:
         """`parts`: the networks, where they are not to be read from `cfg.pretrained`."""
@@ -56,6 +57,8 @@ class SVDBackbone(nn.Module):
             generator=torch.Generator().manual_seed(cfg.feature_seed),
         )
         self.register_buffer("feature_noise", noise, persistent=False)
+        pixels = torch.randn(3, height, width, generator=torch.Generator().manual_seed(cfg.feature_seed))
+        self.register_buffer("pixel_noise", pixels, persistent=False)
 
     def train(self, mode: bool = True) -> "SVDBackbone":
         """As every module, but VAE and image encoder stay as they act."""
@@ -214,10 +217,7 @@ class SVDBackbone(nn.Module):
         """
         first = self.pixels(images)
         augmentation = first.new_full((len(first),), self.deploy_augmentation)
-        pixel_noise = torch.randn(first.shape[1:], generator=torch.Generator().manual_seed(self.cfg.feature_seed)).to(
-            first.device
-        )
-        condition = self.condition(first, augmentation, pixel_noise.expand_as(first))
+        condition = self.condition(first, augmentation, self.pixel_noise.expand_as(first))
         sigma = first.new_full((len(first),), self.cfg.feature_sigma)
         noise = self.feature_noise[None]
         return self.features(self.read(like(sigma, noise) * noise, sigma, condition), start_pixel)
