@@ -162,6 +162,8 @@ def test_what_cannot_be_shared_is_refused(
 
     refused("zero_stage is 1; allowed: 2, 3", 1)
     refused("train.optimizer is adamw8bit; allowed with ZeRO: adamw", 2, train__optimizer="adamw8bit")
+    refused("backbone.compile is inductor; allowed with ZeRO: none", 2, backbone__compile="inductor")
+    refused("backbone.compile is inductor; allowed with ZeRO: none", 3, joint, backbone__compile="inductor")
     refused(r"zero_stage is 3; allowed with train.ema 0.9: 2", 3, train__ema=0.9)
     refused(r"zero_stage is 3; allowed with train.ema 0.9: 2", 3, joint, train__ema=0.9)
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE", "cpu")

@@ -37,7 +37,7 @@ from videopolicy.training.precision import with_precision
 from videopolicy.training.setup import TrainConfig, make_accelerator
 from videopolicy.training.stage_one import checked, load_stage_one
 from videopolicy.training.transfer import is_stage_two, open_source, transfer
-from videopolicy.training.zero import zero_stage
+from videopolicy.training.zero import check_compile, zero_stage
 
 SAME = ("image_size", "n_frames", "augmentation")  # of the backbone, where another run of this script is begun from
 
@@ -70,6 +70,7 @@ class Config:
 def main(cfg: Config) -> dict[str, float]:
     # Set up: device, data, backbone from stage one, head.
     cfg = with_precision(cfg)
+    check_compile(cfg.backbone.compile)
     accelerator = make_accelerator(cfg.train)
     torch.manual_seed(cfg.train.seed)
     if not SIGMA_MIN <= cfg.head_sigma_min <= SIGMA_MAX:

@@ -27,7 +27,7 @@ from videopolicy.training.objectives import VideoObjective, draw
 from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import with_precision
 from videopolicy.training.setup import TrainConfig, make_accelerator
-from videopolicy.training.zero import zero_stage
+from videopolicy.training.zero import check_compile, zero_stage
 
 SIGMA_BUCKETS = (0.5, 2.0, 10.0, 40.0, 200.0)
 
@@ -50,6 +50,7 @@ class Config:
 def main(cfg: Config) -> dict[str, float]:
     # Set up: device, data, model.
     cfg = with_precision(cfg)
+    check_compile(cfg.backbone.compile)
     accelerator = make_accelerator(cfg.train)
     torch.manual_seed(cfg.train.seed)
     data, clips, val_clips = open_splits(

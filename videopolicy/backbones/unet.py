@@ -4,6 +4,7 @@ Every output equals that of the UNet's own forward. Blocks are diffusers' `down_
 """
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from videopolicy.operations import once_and_again
 
 Checkpointing = Literal["none", "selective", "full"]
 Compile = Literal["none", "inductor", "aot_eager"]  # torch.compile's backends
+FORMS = 32  # that a kind of block may be compiled for, of all blocks of its kind together
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,14 @@ def checkpointed(n_levels: int, how: Checkpointing) -> frozenset[str]:
 def compile_blocks(unet: Any, backend: Compile) -> None:
     """Let torch compile each block at its first use, in place: their names, and so checkpoints, stay as they are."""
     if backend != "none":
+        torch.compiler.config.recompile_limit = max(FORMS, torch.compiler.config.recompile_limit)
         for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
             block.compile(backend=backend)
+
+
+def as_compiled() -> AbstractContextManager:
+    """Around passes that no block is compiled for: what there is is used where it fits, minutes are not spent."""
+    return torch.compiler.set_stance("eager_on_recompile")
 
 
 class OneToken:

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from videopolicy.backbones.unet import as_compiled
 from videopolicy.batch import forget, mean_counts, settle
 from videopolicy.config import dump, to_dict
 from videopolicy.data.dataset import ClipDataset
@@ -99,7 +100,8 @@ def fit(
         # The first batch is looked at by the whole model, before processes may each hold a share of it.
         batch = batches.read(start)
         if start == 0:
-            _show(accelerator, objective, batch)
+            with as_compiled():
+                _show(accelerator, objective, batch)
         if metrics and not zero_stage():  # counting takes whole gradients
             throughput.flop_per_sample = _operations(accelerator, objective, batch[0])
         engine = make_engine(accelerator, objective, optimizer, cfg)
@@ -152,7 +154,7 @@ def fit(
                     progress.update(done, " ".join(f"{k} {v:.3f}" for k, v in means.items() if k != "total"))
                 sums, count, batches.waited = {}, 0, 0.0
             if done % cfg.val_every == 0 or done == cfg.n_steps:
-                with acting(), engine.in_reach():
+                with acting(), engine.in_reach(), as_compiled():
                     last = validate(done)
                 if metrics:
                     metrics.write(step, **{f"val/{k}": v for k, v in last.items()})

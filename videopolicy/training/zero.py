@@ -59,6 +59,12 @@ def check_zero(cfg: "TrainConfig") -> None:
         at_most(2, f"with train.ema {cfg.ema}")
 
 
+def check_compile(compile: str) -> None:
+    """`BadInput` for compiled blocks: DeepSpeed's hooks stand inside them."""
+    if zero_stage() and compile != "none":
+        raise BadInput(f"backbone.compile is {compile}; allowed with ZeRO: none")
+
+
 def at_most(stage: int, where: str) -> None:
     """`BadInput` for a higher stage: at stage 3 no process has all weights, and some things need them."""
     if zero_stage() > stage:
