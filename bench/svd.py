@@ -4,7 +4,8 @@ python -m bench.svd --device meta
 python -m bench.svd --device cuda
 
 On `meta` counts, on tensors without storage, at the published size: shapes, and operations with a multiplication and an
-addition as two. On `cuda` times and memory (`svd_speed.py`). No weights are needed.
+addition as two. On `cuda` times and memory (`svd_speed.py`), the file of `--json` written anew after every part. No
+weights are needed.
 """
 
 import argparse
@@ -95,7 +96,9 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--device", choices=["meta", "cuda", "cpu"], default="meta", help="meta: counts alone")
     parser.add_argument("--batch", type=int, default=8, help="samples of a training step, on a device")
     parser.add_argument("--repeats", type=int, default=10, help="of each time, on a device")
-    parser.add_argument("--compiled", action="store_true", help="also a policy's step compiled, on a device")
+    parser.add_argument(
+        "--compiled", action=argparse.BooleanOptionalAction, help="a policy's step compiled, too; the default on a GPU"
+    )
     parser.add_argument("--pretrained", type=Path, help="a folder instead of the published sizes, on a device")
     parser.add_argument(
         "--sizes", nargs="+", default=SIZES, metavar="WxH", help="picture sizes, the first one's at top"
@@ -114,13 +117,15 @@ def main(arguments: list[str] | None = None) -> dict:
     if args.device != "meta":
         if args.device == "cuda" and not torch.cuda.is_available():
             parser.error("--device cuda: there is no GPU here; allowed: meta, cpu")
-        speed = svd_speed.measure(
-            torch.device(args.device), args.pretrained, sizes[0], args.batch, args.repeats, args.compiled
-        )
-        for name, value in speed.items():
-            print(f"{name:<26} {value:.4g}" if isinstance(value, float) else f"{name:<26} {value}")
-        if args.json:
-            args.json.write_text(json.dumps(speed, indent=1) + "\n")
+        compiled = args.device == "cuda" if args.compiled is None else args.compiled
+
+        def keep(found: dict[str, Any]) -> None:
+            if args.json:
+                args.json.write_text(json.dumps(found, indent=1) + "\n")
+
+        device = torch.device(args.device)
+        speed = svd_speed.measure(device, args.pretrained, sizes[0], args.batch, args.repeats, compiled, keep)
+        print(svd_speed.table(speed, goals=args.pretrained is None))
         return speed
     with torch.device(args.device):
         rows = [measured(size) for size in sizes]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from flows import config
 
-from bench import arm, cache, heads, rollout, svd
+from bench import arm, cache, heads, rollout, svd, svd_speed
 from train_stages import light, video
 
 FLOORS = {  # row: (memory, time), naive over ours; goals (`heads.GOALS`) are twice that
@@ -178,7 +178,36 @@ def test_a_device_is_measured(pipeline_folder: Path, tmp_path: Path) -> None:
     assert 0 <= found["wait_share"] < 1
     assert found["head_share"] == found["head_ms"] / found["policy_step_ms"]
     assert found["cached_speedup"] == found["uncached_ms_per_sample"] / found["train_ms_per_sample"]
-    assert found["train_tflop_per_sample"] > 0
+    assert found["train_tflop_per_sample"] > found["policy_step_tflop"] > 0
+    assert found["read_share"] == found["read_ms"] / found["plain_pass_ms"]
+    assert "out_of_memory" not in found
+
+
+def test_what_does_not_fit_takes_nothing_along(
+    pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """A device whose memory is too small to train on still acts; the file is written after every part."""
+    written = []
+
+    def full(*_args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(svd_speed, "cached_and_not", full)
+    monkeypatch.setattr(svd_speed, "acting", lambda *_args: written.append(json.loads(file.read_text())) or {})
+    file = tmp_path / "speed.json"
+    arguments = ["--device", "cpu", "--pretrained", str(pipeline_folder), "--sizes", "64x64", "--repeats", "1"]
+    svd.main([*arguments, "--batch", "1", "--json", str(file)])
+    assert written[0]["out_of_memory"] == ["training"]
+    assert written[0]["checkpointed_ms_per_sample"] > 0
+    assert "['training']" in capsys.readouterr().out
+
+
+def test_goals_stand_beside_what_was_measured() -> None:
+    lines = svd_speed.table({"policy_step_ms": 50.0, "cached_speedup": 1.2, "torch": "2"}, goals=True).splitlines()
+    assert [line.split()[0] for line in lines] == ["policy_step_ms", "cached_speedup", "torch"]
+    assert lines[0].endswith("goal: at most 60: met")
+    assert lines[1].endswith("goal: at least 1.3: missed")
+    assert "goal" not in lines[2]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
