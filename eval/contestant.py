@@ -9,6 +9,7 @@ import torch
 
 from eval.lineage import check_lineage
 from eval.protocol import Config, digest, ensemble_of
+from videopolicy import exported
 from videopolicy.camera import Camera
 from videopolicy.data.splits import Select
 from videopolicy.errors import BadInput
@@ -46,7 +47,8 @@ def open_contestants(cfg: Config, device: str) -> tuple[list[Contestant], Path, 
         n_execute, m = cfg.n_execute_of.get(name, cfg.n_execute), ensemble_of(cfg, policy.head)
         if name in cfg.stiffness_of:
             decode_along(name, policy.head, cfg.stiffness_of[name])
-        weights = checkpoint.weights_digest(checkpoint.find(Path(run)))
+        whole = exported.is_one(Path(run))
+        weights = exported.weights_digest(Path(run)) if whole else checkpoint.weights_digest(checkpoint.find(Path(run)))
         stiffness = policy.head.cfg.stiffness if isinstance(policy.head, ParaHead) else 0.0
         identity = digest(cfg, weights, n_execute, policy.precision, m, stiffness)
         found.append(Contestant(name, policy, identity, ensemble=m, n_execute=n_execute))

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from eval.suites import TRAINED_ON, Split
+from videopolicy import exported
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
 
 
 def check_lineage(name: str, run: Path, splits: tuple[Split, ...]) -> None:
     """`BadInput` where a policy may have seen what a split tests; checkpoints from before say nothing of it."""
-    seen = checkpoint.read_state(checkpoint.find(run)).get("seen", [])[1:]  # the first is `data`, compared elsewhere
+    state = exported.read(run)[1] if exported.is_one(run) else checkpoint.read_state(checkpoint.find(run))
+    seen = state.get("seen", [])[1:]  # the first is `data`, compared elsewhere
     for split in splits:
         wanted = TRAINED_ON.get(split, "all")
         for each in seen:

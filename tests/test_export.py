@@ -19,9 +19,13 @@ from accelerate.state import AcceleratorState
 from flows import ROOT, config
 
 import videopolicy
+from eval import protocol
+from eval.contestant import open_contestants
 from train_stages import joint, light
 from videopolicy import export, exported, model_card
+from videopolicy.data.files import described
 from videopolicy.errors import BadInput
+from videopolicy.training import checkpoint
 from videopolicy.types import ActionChunk, Observation
 
 KINDS = ("para", "regression", "svd")
@@ -96,6 +100,42 @@ def test_it_needs_nothing_but_its_folder(
         hidden.rename(runs)
 
 
+def test_weights_in_several_files(runs: Path, tmp_path: Path) -> None:
+    """None larger than was asked for; a policy that acts in bf16 takes half the room and acts the same bit for bit."""
+    run = Path(shutil.copytree(runs / "svd", tmp_path / "run"))
+    sizes = {}
+    for precision in ("fp32", "bf16"):
+        for folder in checkpoint.steps(run):
+            text = json.loads((folder / "config.json").read_text())
+            text["train"]["mixed_precision"] = precision
+            (folder / "config.json").write_text(json.dumps(text))
+            manifest = json.loads((folder / "manifest.json").read_text())
+            manifest["files"]["config.json"] = described(folder / "config.json")
+            (folder / "manifest.json").write_text(json.dumps(manifest))
+        out = export.main(export.Config(run, tmp_path / precision, file_mib=1))
+        files = sorted(out.glob("*.safetensors"))
+        assert len(files) > 1
+        assert max(f.stat().st_size for f in files) <= 2**20
+        sizes[precision] = sum(f.stat().st_size for f in files)
+        assert same(videopolicy.load_policy(out).act(seen()), videopolicy.load_policy(run).act(seen()))
+        files[0].rename(tmp_path / "away")
+        with pytest.raises(BadInput, match=r"is damaged: model-00001-of-.* is missing"):
+            videopolicy.load_policy(out)
+    assert sizes["bf16"] < 0.7 * sizes["fp32"]
+    with pytest.raises(BadInput, match="file_mib is 0; allowed: at least 1, or null"):
+        export.Config(run, tmp_path / "none", file_mib=0)
+
+
+def test_it_is_rolled_out_as_the_run_is(runs: Path, written_dataset: Path) -> None:
+    policies = {"run": str(runs / "para"), "given away": str(runs / "exported_para")}
+    cfg = protocol.Config(policies=policies, splits=("validation",), oracle=False)
+    found, root, _ = open_contestants(cfg, "cpu")
+    assert root == written_dataset
+    assert same(*(contestant.policy.act(seen()) for contestant in found))
+    again, _, _ = open_contestants(cfg, "cpu")
+    assert [c.digest for c in again] == [c.digest for c in found]
+
+
 def test_importing_the_library_is_light() -> None:
     code = "import sys, videopolicy; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -146,8 +186,8 @@ def test_what_is_damaged_or_unknown_is_one_line(copy: Path) -> None:
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    about.write_text(json.dumps({**before, "format": 2}))
-    assert message().endswith("format is 2; this version of videopolicy reads 1")
+    about.write_text(json.dumps({**before, "format": 3}))
+    assert message().endswith("format is 3; this version of videopolicy reads 1, 2")
     about.write_text(json.dumps(before)[:-40])
     assert f"cannot read {about}: JSONDecodeError" in message()
     about.write_text(json.dumps({name: value for name, value in before.items() if name != "labels"}))

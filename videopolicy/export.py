@@ -3,10 +3,11 @@
 python -m videopolicy.export --run runs/demo/joint_para --output exported/joint_para
 
 What `videopolicy.load_policy` makes of the folder acts bit for bit as the run does, without the run, the pretrained
-weights it was begun from, or a network.
+weights it was begun from, or a network. `--file_mib 15` writes weights in files of at most 15 MiB.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import nn
 
 from videopolicy import exported, model_card
 from videopolicy.backbones import pipeline
+from videopolicy.backbones.lowered import keep_low
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.config import dump, launch
 from videopolicy.data.files import described, replace_folder, sync, writing
@@ -33,6 +35,11 @@ class Config:
     run: Path = Path("runs/demo/joint_para")  # of train_stages/light.py or joint.py, or one of its checkpoints
     output: Path = Path("exported/joint_para")
     overwrite: bool = False  # an export that is there already
+    file_mib: float | None = None  # weights in files of at most so many MiB, as hosts of code want them; null: in one
+
+    def __post_init__(self) -> None:
+        if self.file_mib is not None and not 1 <= self.file_mib < math.inf:
+            raise BadInput(f"file_mib is {self.file_mib}; allowed: at least 1, or null")
 
 
 def main(cfg: Config) -> Path:
@@ -42,15 +49,22 @@ def main(cfg: Config) -> Path:
         raise BadInput(f"{cfg.output} exists; name another output, or replace an export by --overwrite true")
     policy, config = load(found)
     state = checkpoint.read_state(found)
+    if policy.precision == "bf16" and isinstance(policy.backbone, SVDBackbone):  # it acts with no more of them
+        keep_low(policy.backbone.unet)
+        keep_low(policy.backbone.image_encoder)
     both = nn.ModuleDict({"backbone": policy.backbone, "head": policy.head})  # type: ignore[dict-item]
     weights = {name: exported.stored(value) for name, value in both.state_dict().items()}
+    header = 2**16  # of a file, with its tensors' names
+    files = exported.in_files(weights, None if cfg.file_mib is None else int(cfg.file_mib * 2**20) - header)
 
     def write(new: Path) -> None:
         new.mkdir()
-        save_tensors(weights, new / checkpoint.MODEL)
         (new / checkpoint.CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-        (new / checkpoint.MODEL).chmod((new / checkpoint.CONFIG).stat().st_mode)  # safetensors' are the user's alone
-        about = {**about_policy(policy, state), "files": {name: described(new / name) for name in exported.SUMMED}}
+        for name, part in files.items():
+            save_tensors(part, new / name)
+            (new / name).chmod((new / checkpoint.CONFIG).stat().st_mode)  # safetensors' are the user's alone
+        about = {**about_policy(policy, state), "format": exported.WHOLE if len(files) == 1 else exported.IN_PARTS}
+        about["files"] = {name: described(new / name) for name in (*files, checkpoint.CONFIG)}
         (new / exported.CARD).write_text(model_card.written(cfg.output.name, config, about))
         (new / exported.ABOUT).write_text(json.dumps(about, indent=1) + "\n")
         for file in new.iterdir():
@@ -65,7 +79,7 @@ def main(cfg: Config) -> Path:
 
 def about_policy(policy: FeaturePolicy, state: dict) -> dict:
     """What of a policy is neither in its weights nor in its configuration, and what it takes and gives."""
-    about = {"format": exported.FORMAT, "commit": commit(), "versions": versions()}
+    about = {"commit": commit(), "versions": versions()}
     about |= {name: state[name] for name in KEPT if name in state}
     if isinstance(backbone := policy.backbone, SVDBackbone):
         about["video_model"] = pipeline.described(backbone.unet, backbone.vae, backbone.image_encoder)

@@ -1,6 +1,7 @@
 """A policy as a folder that needs nothing else: neither its run nor pretrained weights nor a network.
 
-model.safetensors   all weights that it acts with, in half precision where that loses nothing
+model.safetensors   all weights that it acts with, in half precision where that loses nothing; or in several files,
+                    model-00001-of-00007.safetensors and so on, where one was to be no larger than some size
 config.json         the configuration that it was trained with
 policy.json         what else it is made of, what it takes and gives, and the sums of these two; without it, no export
 README.md           a model card, for people
@@ -8,6 +9,7 @@ README.md           a model card, for people
 `export.py` writes it, `policy.load` acts with it.
 """
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,8 @@ from videopolicy.heads.para import ParaHead
 from videopolicy.training.checkpoint import CONFIG, MODEL
 from videopolicy.training.restoring import put, read_tensors
 
-FORMAT = 1
+FORMATS = WHOLE, IN_PARTS = 1, 2
 ABOUT, CARD = "policy.json", "README.md"
-SUMMED = (MODEL, CONFIG)
 CONVENTIONS = {
     "world": "metres, z up, z = 0 on the surface that things stand on",
     "T_world_cam": "4 x 4, maps camera coordinates to world coordinates; camera axes x right, y down, z forward",
@@ -43,9 +44,10 @@ def read(path: Path) -> tuple[dict, dict]:
     """
     about = read_json(path / ABOUT)
     with reading(path / ABOUT):
-        if about.get("format") != FORMAT:
-            raise BadInput(f"format is {about.get('format')!r}; this version of videopolicy reads {FORMAT}")
-        problem = differing(path, {name: about["files"][name] for name in SUMMED}, ABOUT)
+        if about.get("format") not in FORMATS:
+            known = ", ".join(map(str, FORMATS))
+            raise BadInput(f"format is {about.get('format')!r}; this version of videopolicy reads {known}")
+        problem = differing(path, {name: about["files"][name] for name in (CONFIG, *weight_files(about))}, ABOUT)
     if problem:
         raise BadInput(f"the exported policy {path} is damaged: {problem}; copy or export it again")
     return read_json(path / CONFIG), about
@@ -53,9 +55,37 @@ def read(path: Path) -> tuple[dict, dict]:
 
 def fill(path: Path, both: nn.ModuleDict, about: dict) -> None:
     """Load an export's weights into its backbone and head; `BadInput` where they or its bins are of others."""
-    put(path, both, both.state_dict(), read_tensors(path / MODEL))
+    weights: dict[str, Tensor] = {}
+    for name in weight_files(about):
+        weights |= read_tensors(path / name)
+    put(path, both, both.state_dict(), weights)
     if (found := bins(both["head"])) != about["bins"]:
         raise BadInput(f"{path / ABOUT} has bins {about['bins']}; this version of videopolicy makes {found} of them")
+
+
+def weight_files(about: dict) -> list[str]:
+    """Names of the files that hold an export's weights."""
+    return [MODEL] if about["format"] == WHOLE else sorted(name for name in about["files"] if name != CONFIG)
+
+
+def weights_digest(path: Path) -> str:
+    """What identifies the weights that an export acts with."""
+    _, about = read(path)
+    sums = [about["files"][name]["sha256"] for name in weight_files(about)]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
+def in_files(weights: dict[str, Tensor], most: int | None) -> dict[str, dict[str, Tensor]]:
+    """Weights by the file that they go to, each of at most so many bytes, or of one tensor; None: one file."""
+    parts: list[dict[str, Tensor]] = [{}]
+    for name, value in weights.items():
+        if most is not None and parts[-1] and sum(v.nbytes for v in parts[-1].values()) + value.nbytes > most:
+            parts.append({})
+        parts[-1][name] = value
+    if len(parts) == 1:
+        return {MODEL: weights}
+    stem, kind = MODEL.split(".")
+    return {f"{stem}-{i:05d}-of-{len(parts):05d}.{kind}": part for i, part in enumerate(parts, 1)}
 
 
 def bins(head: Any) -> dict[str, dict]:
