@@ -67,6 +67,22 @@ svd-tiny: setup  ## make weights/svd-tiny anew: corpus, VAE, UNet, export, evalu
 	$(RUN) python -m eval.video --model weights/svd-tiny --scratch runs/pretrain/vae/pipeline --n_sample_steps 3 --require '[psnr]'
 	$(RUN) python -m eval.video --model weights/svd-tiny --output runs/eval_video_sampled --require '[motion]'
 
+# A video model of 30 M parameters: pretrained, fine-tuned and tuned jointly on a GPU, rolled out on any machine.
+.PHONY: svd-mid
+svd-mid: setup  ## a video model between svd-tiny and SVD, from corpus to rollouts; training wants a GPU; resumes when run again
+	$(RUN) python -m eval.collect --config_path configs/pretrain/corpus.yaml
+	$(RUN) python -m eval.collect --config_path configs/demo/collect.yaml
+	$(RUN) $(LAUNCH) train_stages/vae.py --config_path configs/mid/vae.yaml
+	$(RUN) $(LAUNCH) train_stages/video.py --config_path configs/mid/unet.yaml
+	$(RUN) python -m train_stages.export --config_path configs/mid/export.yaml --overwrite true
+	$(RUN) $(LAUNCH) train_stages/video.py --config_path configs/mid/video.yaml
+	for head in para regression; do \
+		$(RUN) $(LAUNCH) train_stages/joint.py --config_path configs/mid/joint_$$head.yaml && \
+		$(RUN) python -m videopolicy.export --run runs/mid/joint_$$head --output exported/mid_$$head --file_mib 15 --overwrite true || exit; \
+	done
+	$(RUN) python -m eval.rollout --config_path configs/mid/rollout.yaml
+	$(RUN) python -m eval.report runs/mid
+
 # The out-of-distribution axes. Each is a target of its own (`make ood-left_right`): its training set's four policies, two
 # at a time, then their episodes under both executors. `make ood` is all of them, and the report.
 AXES := left_right near_far viewpoint hemisphere distractors corners_32 dense_64
