@@ -12,11 +12,15 @@ from safetensors.numpy import load_file
 
 from train_stages import joint, light, video
 from videopolicy.batch import Counts, StepStatistics, masked_mean, mean_counts
+from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.errors import BadInput
 from videopolicy.heads.head import Standardised
 from videopolicy.training import checkpoint
 from videopolicy.training.balance import LossBalance
+from videopolicy.training.batches import Batches
+from videopolicy.training.setup import TrainConfig
 
+CPU = torch.device("cpu")
 NAMES = {light: "light", joint: "joint_para", video: "unet"}
 
 
@@ -112,3 +116,22 @@ def test_a_term_counts_from_the_step_after_its_first() -> None:
     assert balance({"a": torch.tensor(2.0), "b": torch.tensor(6.0)}) == 1
     balance.settle()
     assert balance({"a": torch.tensor(2.0), "b": torch.tensor(6.0)}) == 2
+
+
+def test_a_process_reads_its_own_clips(written_dataset: Path) -> None:
+    """Of every batch each clip is read by one process, and the noise of a place goes with it."""
+    _, clips, _ = open_splits(DataConfig(written_dataset, n_val_episodes=1), 4, 3, (64, 64))
+    cfg = TrainConfig(batch_size=4, n_steps=3, mixed_precision="fp32")
+
+    def batches(rank: int, world: int) -> Batches:
+        return Batches(cfg, clips, lambda places, step: [(p, step) for p in places], 0, rank, world, CPU, False)
+
+    one, *two = batches(0, 1), batches(0, 2), batches(1, 2)
+    for step in range(cfg.n_steps):
+        (whole,), halves = one.read(step), [part for each in two for part in each.read(step)]
+        assert [len(part.data["frames"]) for part in halves] == [2, 2]
+        for name, value in whole.data.items():
+            for rank, part in enumerate(halves):
+                torch.testing.assert_close(part.data[name], value[rank::2], equal_nan=True)
+        assert [part.draws for part in halves] == [whole.draws[0::2], whole.draws[1::2]]
+        assert sorted(two[0].names(step) + two[1].names(step)) == sorted(one.names(step))

@@ -40,9 +40,9 @@ class SpatialSoftmaxHead(CoordinateHead):
 
 
 def expected_points(
-    maps: Float[Tensor, "batch_frame keypoint row col"], log_temperature: Float[Tensor, ""]
+    maps: Float[Tensor, "batch_frame keypoint row col"], log_temperature: Float[Tensor, "..."]
 ) -> Float[Tensor, "batch_frame keypoint 2"]:
-    """Each map's mean position (u, v) under its softmax, -1 ... 1 along each side."""
+    """Each map's mean position (u, v) under its softmax, -1 ... 1 along each side; the temperature is one number."""
     maps = maps.float()
     mass = (maps.flatten(2) / log_temperature.exp()).softmax(-1).reshape(maps.shape)
     v, u = (2 * (torch.arange(n, device=maps.device) + 0.5) / n - 1 for n in maps.shape[-2:])

@@ -137,9 +137,12 @@ class Sharded(Engine):
         return {"state": state, "param_groups": groups}
 
     def load_optimizer(self, state: dict[str, Any]) -> None:
+        taken = next((kept["step"] for kept in state["state"].values()), torch.zeros(()))
         for share in self._shares():
-            self.optimizer.state[share]["step"].copy_(state["state"][0]["step"])
+            self.optimizer.state[share]["step"].copy_(taken)
         for i, p in enumerate(self.parameters):
+            if i not in state["state"]:  # it had no gradient yet
+                continue
             for name in MOMENTS:
                 value = state["state"][i][name].to(p.device)
                 self._set_moment(p, name, value[None] if id(p) in self.scalars else value)
