@@ -183,23 +183,26 @@ def test_a_device_is_measured(pipeline_folder: Path, tmp_path: Path) -> None:
     assert "out_of_memory" not in found
 
 
-def test_what_does_not_fit_takes_nothing_along(
-    pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    """A device whose memory is too small to train on still acts; the file is written after every part."""
-    written = []
+def test_what_does_not_fit_takes_nothing_along(pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device whose memory is too small for a batch still acts, and trains on what fits; figures come part by part."""
 
     def full(*_args: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(svd_speed, "cached_and_not", full)
-    monkeypatch.setattr(svd_speed, "acting", lambda *_args: written.append(json.loads(file.read_text())) or {})
-    file = tmp_path / "speed.json"
-    arguments = ["--device", "cpu", "--pretrained", str(pipeline_folder), "--sizes", "64x64", "--repeats", "1"]
-    svd.main([*arguments, "--batch", "1", "--json", str(file)])
-    assert written[0]["out_of_memory"] == ["training"]
-    assert written[0]["checkpointed_ms_per_sample"] > 0
-    assert "['training']" in capsys.readouterr().out
+    monkeypatch.setattr(
+        svd_speed, "clips_of", lambda *args, of=svd_speed.clips_of: of(*args) if args[1] > 1 else full()
+    )
+    kept: list[dict] = []
+    found = svd_speed.measure(
+        torch.device("cpu"), pipeline_folder, (64, 64), 1, 1, False, keep=lambda found: kept.append(dict(found))
+    )
+    assert [sorted(each.keys() & {"checkpointed_ms_per_sample", "policy_step_ms"}) for each in kept] == [
+        [],
+        ["checkpointed_ms_per_sample"],
+        ["checkpointed_ms_per_sample", "policy_step_ms"],
+    ]
+    assert found["out_of_memory"] == ["training"]
+    assert "train_ms_per_sample" not in found
 
 
 def test_goals_stand_beside_what_was_measured() -> None:

@@ -1,6 +1,7 @@
 """The video model between svd-tiny and SVD: as large as is said, kept in small files, and every stage takes it."""
 
 from pathlib import Path
+from typing import Any
 
 import builders
 import pytest
@@ -15,15 +16,13 @@ from videopolicy.config import load
 from videopolicy.training.linear_start import start_linear
 
 
-def configured(kind: type, name: str, *options: object) -> object:
+def configured(kind: type, name: str, *options: object) -> Any:
     return load(kind, ["--config_path", str(ROOT / f"configs/mid/{name}.yaml"), *map(str, options)])
 
 
 @pytest.fixture(scope="module")
 def parts() -> Parts:
-    cfg = configured(vae.Config, "vae")
-    assert isinstance(cfg, vae.Config)
-    return pipeline.create(cfg.architecture, seed=0)
+    return pipeline.create(configured(vae.Config, "vae").architecture, seed=0)
 
 
 def test_it_is_of_a_size_between(parts: Parts) -> None:
