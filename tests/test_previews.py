@@ -42,6 +42,7 @@ def test_stage_one_is_looked_at_every_so_often(written_dataset: Path, pipeline_f
     assert np.array_equal(before[:64], after[:64])  # the real clip, above its generated twin
     assert not np.array_equal(before[64:128], after[64:128])
     assert all(line["val/preview/motion"] > 0 for line in lines)
+    assert all(line[f"val/diffusion/sigma_{sigma:g}"] > 0 for line in lines for sigma in video.SIGMA_BUCKETS)
     last = run(video, tmp_path / "last", written_dataset, pipeline_folder, preview__clips=1)
     assert [line["step"] for line in last] == [1]
     assert run(video, tmp_path / "none", written_dataset, pipeline_folder, preview__clips=0) == []
