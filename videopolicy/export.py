@@ -7,7 +7,6 @@ weights it was begun from, or a network. `--file_mib 15` writes weights in files
 """
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,10 +34,10 @@ class Config:
     run: Path = Path("runs/demo/joint_para")  # of train_stages/light.py or joint.py, or one of its checkpoints
     output: Path = Path("exported/joint_para")
     overwrite: bool = False  # an export that is there already
-    file_mib: float | None = None  # weights in files of at most so many MiB, as hosts of code want them; null: in one
+    file_mib: int | None = None  # weights in files of at most so many MiB, as hosts of code want them; null: in one
 
     def __post_init__(self) -> None:
-        if self.file_mib is not None and not 1 <= self.file_mib < math.inf:
+        if self.file_mib is not None and self.file_mib < 1:
             raise BadInput(f"file_mib is {self.file_mib}; allowed: at least 1, or null")
 
 
@@ -55,7 +54,7 @@ def main(cfg: Config) -> Path:
     both = nn.ModuleDict({"backbone": policy.backbone, "head": policy.head})  # type: ignore[dict-item]
     weights = {name: exported.stored(value) for name, value in both.state_dict().items()}
     header = 2**16  # of a file, with its tensors' names
-    files = exported.in_files(weights, None if cfg.file_mib is None else int(cfg.file_mib * 2**20) - header)
+    files = exported.in_files(weights, None if cfg.file_mib is None else cfg.file_mib * 2**20 - header)
 
     def write(new: Path) -> None:
         new.mkdir()
