@@ -10,6 +10,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
 
 from videopolicy.errors import BadInput
+from videopolicy.training.launch import check_world
 from videopolicy.training.setup import TrainConfig, make_accelerator
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +51,15 @@ def test_what_it_may_not_decide_is_refused(
     monkeypatch.setenv(f"ACCELERATE_{variable}", value)
     with pytest.raises(BadInput, match=words):
         make_accelerator(TrainConfig(mixed_precision="fp32"))
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As accelerate's launcher starts them for several GPUs where there is none: each would train by itself."""
+    check_world(1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_world(2)
+    with pytest.raises(BadInput, match="2 processes were started, and this one knows of 1: there is no GPU for each"):
+        check_world(1)
 
 
 def test_what_its_files_say_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,3 +25,13 @@ def check_launch() -> None:
         value = os.environ.get(variable, "")
         if value.lower() not in plain:
             raise BadInput(f"accelerate's {key} is {value}; allowed: {allowed}")
+
+
+def check_world(n_processes: int) -> None:
+    """`BadInput` where processes that were started together do not know of each other: each would train alone."""
+    started = os.environ.get("WORLD_SIZE", "1")
+    if started != str(n_processes):
+        raise BadInput(
+            f"{started} processes were started, and this one knows of {n_processes}: there is no GPU for each; allowed"
+            f" on a CPU: ACCELERATE_USE_CPU=true python -m torch.distributed.run --nproc_per_node {started} -- SCRIPT"
+        )

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch.distributed import is_initialized
 
 from videopolicy.errors import BadInput
-from videopolicy.training.launch import check_launch
+from videopolicy.training.launch import check_launch, check_world
 from videopolicy.training.log import Tracker, check_tracker
 from videopolicy.training.memory import keep_memory
 from videopolicy.training.precision import Precision
@@ -70,6 +70,7 @@ def make_accelerator(cfg: TrainConfig) -> Accelerator:
     check_zero(cfg)
     with plain_processes():
         accelerator = Accelerator(mixed_precision="bf16" if cfg.mixed_precision == "bf16" else "no")
+    check_world(accelerator.num_processes)
     if zero_stage() and not is_initialized():
         raise BadInput("ZeRO shares what several processes hold, and this is one: --num_processes 2 or more")
     if accelerator.device.type == "cpu":
