@@ -1,0 +1,301 @@
+"""Whether a command that a document names would start: its program is there, its options parse, its files exist.
+
+Nothing is computed: configurations are loaded, argparse's programs are stopped when they have parsed, make only says
+what it would do, and that is looked at in the same way.
+"""
+
+import ast
+import contextlib
+import importlib.metadata
+import importlib.util
+import io
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import tomllib
+import warnings
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
+from functools import cache
+from pathlib import Path
+from unittest.mock import patch as patched
+
+import yaml
+from accelerate.commands.launch import launch_command_parser
+from documents import ROOT
+from torch.distributed.run import get_args_parser
+
+from videopolicy import config
+from videopolicy.config import load
+
+Words = tuple[str, ...]
+patch = patched.object
+FOLDERS = ("eval", "robot", "videopolicy", "train_stages", "bench")
+OURS = (*FOLDERS, "faults")
+STAND_INS = {"N": "8", "<date>": "20260101", "my.yaml": "configs/robot_so100.yaml"}  # what a reader fills in
+# Programs of others, by the package that brings each.
+SCRIPTS = {"tensorboard": "tensorboard", "hf": "huggingface_hub", "rerun": "rerun-sdk"}
+
+
+class Refused(Exception):
+    """A command that would not start, and why."""
+
+
+class Parsed(Exception):
+    """argparse is done; the program would begin."""
+
+    def __init__(self, parser: ArgumentParser, values: Namespace) -> None:
+        super().__init__()
+        self.parser, self.values = parser, values
+
+
+def words_of(text: str) -> Words:
+    return tuple(STAND_INS.get(word, word) for word in shlex.split(text, comments=True))
+
+
+def check(text: str, whole: bool = True) -> None:
+    """Raises `Refused`. `whole` is false of what prose names, where a program alone is its name."""
+    for part in _parts(words_of(text)):
+        _check(part, whole)
+
+
+def _parts(words: Words) -> Iterator[Words]:
+    """Commands of a line, one after the other."""
+    part: list[str] = []
+    for word in words:
+        if word in ("&&", "||", ";", "|"):
+            yield tuple(part)
+            part = []
+        elif word.endswith(";"):
+            yield (*part, word[:-1])
+            part = []
+        else:
+            part.append(word)
+    yield tuple(part)
+
+
+@cache
+def _check(words: Words, whole: bool) -> None:
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        words = words[1:]
+    if not words:
+        return
+    program, *rest = words
+    name = Path(program).name
+    if name in ("python", "python3.11") and rest and not rest[0].startswith("-"):
+        script(rest[0], tuple(rest[1:]))
+    elif name in ("python", "python3.11") and rest[:1] == ["-m"] and len(rest) > 1:
+        module(rest[1], tuple(rest[2:]), whole)
+    elif name == "accelerate" and rest[:1] == ["launch"]:
+        with _named():
+            launched = launch_command_parser().parse_args(rest[1:])
+        for path in filter(None, [launched.config_file]):
+            _there(path)
+        script(launched.training_script, tuple(launched.training_script_args))
+    elif name == "make":
+        made(tuple(rest))
+    elif name == "pip" and rest[:1] == ["install"]:
+        installed(tuple(rest[1:]))
+    elif name == "conda":
+        environment(tuple(rest))
+    elif words == ("source", ".venv/bin/activate"):
+        pass
+    elif name in SCRIPTS:
+        provided(name)
+    else:
+        raise Refused(f"no rule of tests/commands.py covers {name!r}; add how it is checked")
+
+
+def script(path: str, args: Words) -> None:
+    """A stage, by its file."""
+    _there(path)
+    if path.startswith("scripts/"):
+        return
+    module(path.removesuffix(".py").replace("/", "."), args, whole=True)
+
+
+def module(name: str, args: Words, whole: bool) -> None:
+    """`python -m name args`."""
+    if not args and not whole:
+        if importlib.util.find_spec(name) is None:
+            raise Refused(f"there is no module {name}")
+    elif name == "torch.distributed.run":
+        with _named():
+            launched = get_args_parser().parse_args(args)
+        rest = tuple(word for word in launched.training_script_args if word != "--")
+        script(*(launched.training_script, rest) if launched.training_script != "--" else (rest[0], rest[1:]))
+    elif name == "pytest":
+        for word in args:
+            if word.startswith("tests/") and "*" not in word and "$" not in word:
+                _there(word)
+    elif name == "pip":
+        if args[:1] == ("install",):
+            installed(args[1:])
+    elif name == "eval.step":
+        split = args.index("--")
+        parsed(name, args)
+        check(shlex.join(args[split + 1 :]))
+    elif name.split(".")[0] not in OURS:
+        raise Refused(f"no rule of tests/commands.py covers python -m {name}")
+    elif kind(name) == "config":
+        with _named():
+            load(config_of(name), args)
+    elif kind(name) == "folder":
+        if len(args) != 1 or args[0].startswith("-"):
+            raise Refused(f"{name} takes one folder, not {shlex.join(args)!r}")
+    else:
+        values = vars(parsed(name, args).values)
+        for path in values.values():
+            if isinstance(path, Path) and path.parts[:1] == ("configs",):
+                _there(str(path))
+
+
+def source_of(name: str) -> Path:
+    """The file of a program of ours."""
+    path = (ROOT / "tests" if name.startswith("faults") else ROOT) / name.replace(".", "/")
+    for found in (path.with_suffix(".py"), path / "__main__.py"):
+        if found.is_file():
+            return found
+    raise Refused(f"there is no module {name}")
+
+
+def kind(name: str) -> str:
+    """How a program reads its command line: `config`, `folder`, or `argparse`."""
+    tree = ast.parse(source_of(name).read_text())
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    if "launch_on_folder" in called:
+        return "folder"
+    if "launch" in called:
+        return "config"
+    if any(isinstance(node, ast.Attribute) and node.attr == "ArgumentParser" for node in ast.walk(tree)):
+        return "argparse"
+    raise Refused(f"{name} is no program")
+
+
+def config_of(name: str) -> type:
+    return importlib.import_module(name).Config
+
+
+@cache
+def parsed(name: str, args: Words) -> Parsed:
+    """What an argparse program makes of its arguments, stopped there."""
+
+    def stops(method: str) -> AbstractContextManager:
+        own = getattr(ArgumentParser, method)
+
+        def parse(self: ArgumentParser, *given: object, **more: object) -> None:
+            raise Parsed(self, own(self, *given, **more))
+
+        return patch(ArgumentParser, method, parse)
+
+    path = [str(ROOT / "tests"), *sys.path] if name.startswith("faults") else sys.path
+    argv = [str(source_of(name)), *args]
+    with ExitStack() as stack:
+        for change in (
+            stops("parse_args"),
+            stops("parse_intermixed_args"),
+            patch(sys, "argv", argv),
+            patch(sys, "path", path),
+        ):
+            stack.enter_context(change)
+        stack.enter_context(_named())
+        stack.enter_context(warnings.catch_warnings(action="ignore"))  # that it has been imported before
+        try:
+            runpy.run_module(name, run_name="__main__", alter_sys=False)
+        except Parsed as found:
+            return found
+    raise Refused(f"{name} read no command line")
+
+
+def options_of(name: str) -> set[str]:
+    """Without their dashes."""
+    if kind(name) == "config":
+        return {*config._leaves(config_of(name)), "config_path"}
+    if kind(name) == "folder":
+        return set()
+    with patch(ArgumentParser, "error", lambda *_: None):
+        actions = parsed(name, ("--",) if name == "eval.step" else ()).parser._actions
+    return {option.lstrip("-") for action in actions for option in action.option_strings}
+
+
+def programs() -> list[str]:
+    """All programs of ours, by their modules' names; those that draw with MuJoCo are not imported here."""
+    found = []
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            text = path.read_text()
+            if '__name__ == "__main__"' in text and "import mujoco" not in text:
+                name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+                with contextlib.suppress(Refused):
+                    kind(name)
+                    found.append(name.removesuffix(".__main__"))
+    return found
+
+
+@cache
+def made(args: Words) -> None:
+    """What make would do: every target is there, and every command in it is checked."""
+    command = ["make", "--dry-run", "--no-print-directory", *args]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise Refused(result.stderr.strip().splitlines()[-1])
+    for line in result.stdout.replace("\\\n", " ").splitlines():
+        if re.match(r"make(\[\d+\])?: ", line) or not line.strip():
+            continue  # it speaks of itself
+        words = words_of(line.strip())
+        while words and re.match(r"[A-Z_]+=", words[0]):
+            words = words[1:]
+        if words and Path(words[0]).name in ("python", "accelerate", "make", "pip"):
+            _check(words, True)
+
+
+def installed(args: Words) -> None:
+    """`pip install`: extras are ours, and the file of versions is there."""
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    for word, following in zip(args, (*args[1:], ""), strict=True):
+        if word == "-c":
+            _there(following)
+        asked = re.fullmatch(r"\.\[(.+)\]", word)
+        if asked and (unknown := set(asked[1].split(",")) - extras):
+            raise Refused(f"no extra {', '.join(sorted(unknown))}; there are {', '.join(sorted(extras))}")
+
+
+def environment(args: Words) -> None:
+    """conda's, made from the file and activated by the name in it."""
+    known = yaml.safe_load((ROOT / "environment.yml").read_text())["name"]
+    if args not in (("env", "create", "-f", "environment.yml"), ("activate", known)):
+        raise Refused(f"conda {shlex.join(args)}: make it from environment.yml, activate {known}")
+
+
+def provided(name: str) -> None:
+    """A program of a package that is installed, or that an extra names."""
+    package = SCRIPTS[name]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    rows = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
+    if not any(re.split(r"[\[<>=]", row)[0].replace("-", "_") == package.replace("-", "_") for row in rows):
+        raise Refused(f"{name} is of {package}, which pyproject.toml does not name")
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        scripts = {e.name for e in importlib.metadata.distribution(package).entry_points}
+        if name not in scripts:
+            raise Refused(f"{package} has no program {name}; it has {', '.join(sorted(scripts))}")
+
+
+def _there(path: str) -> None:
+    if not (ROOT / path).exists():
+        raise Refused(f"there is no {path}")
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    """What a parser complains of, as `Refused`."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.chdir(ROOT):
+            yield
+    except config.BadInput as error:
+        raise Refused(str(error)) from error
+    except SystemExit as error:
+        raise Refused(" ".join((said.getvalue().strip().splitlines() or [str(error)])[-1].split())) from error

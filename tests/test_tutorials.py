@@ -1,0 +1,174 @@
+"""The tutorials are done as they are written: every block, in order, in an empty folder, with less training."""
+
+import importlib
+import json
+import runpy
+import shlex
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import documents
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from accelerate.state import AcceleratorState
+from commands import words_of
+from documents import ROOT, SHELLS
+
+from videopolicy.config import load
+from videopolicy.data.findings import examine
+from videopolicy.errors import BadInput
+
+TRAIN = {"train.n_steps": 1, "train.batch_size": 2, "train.val_every": 1, "train.save_every": 1, "train.n_threads": 1}
+LESS = {  # what is computed less of; nothing else of the commands is changed
+    "light": {**TRAIN, "backbone.image_size": "[64, 64]"},
+    "video": {**TRAIN, "preview.n_sample_steps": 1, "preview.clips": 1},
+    "joint": {**TRAIN, "preview.n_sample_steps": 1, "preview.clips": 1, "leak_clips": 2},
+}
+
+
+def run(text: str) -> None:
+    """One command, in this process."""
+    words = words_of(text)
+    name, args = (words[2], words[3:]) if words[0] == "accelerate" or words[1] == "-m" else (words[1], words[2:])
+    name = name.removesuffix(".py").replace("/", ".")
+    module = importlib.import_module(name)
+    if hasattr(module, "Config"):
+        less = LESS.get(name.removeprefix("train_stages."), {})
+        module.main(load(module.Config, [*args, *(word for k, v in less.items() for word in (f"--{k}", str(v)))]))
+        AcceleratorState._reset_state(reset_partial_state=True)  # as a process of its own would begin
+        return
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
+        patch.setattr(sys, "argv", [name, *args])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(name, run_name="__main__")
+    assert ended.value.code == 0, shlex.join(words)
+
+
+def follow(tutorial: str, folder: Path, commands: bool = True) -> dict[str, Any]:
+    """Do all of a page in a folder that has the tree's configurations and weights; what its Python has made."""
+    made: dict[str, Any] = {"__name__": "tutorial"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for language, block in documents.blocks(ROOT / f"docs/tutorials/{tutorial}.md"):
+            if language == "python":
+                exec(compile("\n" * (block.line - 1) + block.text, block.document, "exec"), made)
+            elif language in SHELLS and commands:
+                for line in block.text.splitlines():
+                    run(line)
+    return made
+
+
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("own_data")
+    for name in ("configs", "weights"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder, follow("own_data", folder)
+
+
+def test_own_data(own_data: tuple[Path, dict[str, Any]]) -> None:
+    folder, made = own_data
+    assert examine(folder / "data/mine").sound
+    for run in ("light", "video", "joint"):
+        assert (folder / f"runs/mine/{run}/latest").exists()
+    lines = (folder / "runs/mine/light/metrics.jsonl").read_text().splitlines()
+    assert any({"val/position_mm", "val/pixel"} <= set(json.loads(line)) for line in lines)
+    assert (folder / "runs/mine/inspect.png").is_file()
+    assert made["chunk"].position.shape == (6, 3)
+
+
+def test_own_video_model(own_data: tuple[Path, dict[str, Any]]) -> None:
+    """After the page on data, whose dataset it takes."""
+    folder, _ = own_data
+    made = follow("own_video_model", folder)
+    assert made["chunk"].position.shape == (6, 3)
+    assert all(np.isfinite(float(value)) for value in made["losses"].values())
+    assert not (folder / "runs/model").exists()
+
+
+def test_own_arm(own_data: tuple[Path, dict[str, Any]]) -> None:
+    """Its Python; its commands, which want an arm or start a twin, are tried by the tests of `robot/`."""
+    made = follow("own_arm", own_data[0], commands=False)
+    assert len(made["result"].chunks) == 2
+    executor = made["executor"]
+    assert executor.arm.seconds == 2 * 3 * made["result"].chunks[0].period
+    assert ((executor.arm.position >= executor.low) & (executor.arm.position <= executor.high)).all()
+
+
+def test_a_dataset_of_others_gets_its_camera(own_data: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """One that this project has not written, so without its files."""
+    folder, made = own_data
+    root = shutil.copytree(folder / "data/mine", tmp_path / "mine")
+    for path in (root / "meta").glob("para_*"):
+        path.unlink()
+    assert "meta/para_cameras.json" in said(root)
+    shown = made["with_dots"](made["table"], made["markers"])
+    made["add_camera"](root, "front", made["camera"], made["markers"], shown, made["table"])
+    assert examine(root).sound
+
+
+def said(root: Path) -> str:
+    """All that the doctor says."""
+    try:
+        return "\n".join(examine(root).lines())
+    except BadInput as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("elsewhere", "no LeRobot dataset at"),
+        ("version", "allowed: 'v3.0'"),
+        ("no markers", "para_markers.npz is missing"),
+        ("shifted", "px from where the camera projects them"),
+        ("upside down", "are upside down against the picture their camera was calibrated on"),
+        ("distorted", "undistort pictures first"),
+        ("joints", "observation.state has shape (12, 6)"),
+    ],
+)
+def test_the_doctor_says_what_the_page_says(
+    own_data: tuple[Path, dict[str, Any]], tmp_path: Path, change: str, words: str
+) -> None:
+    folder, made = own_data
+    root = shutil.copytree(folder / "data/mine", tmp_path / "mine")
+    (root / "meta/para_checksums.jsonl").unlink()
+    cameras, markers, info = (root / "meta" / n for n in ("para_cameras.json", "para_markers.npz", "info.json"))
+    if change == "elsewhere":
+        root = root / "data"
+    elif change == "version":
+        info.write_text(info.read_text().replace("v3.0", "v2.1"))
+    elif change == "no markers":
+        markers.unlink()
+    elif change == "joints":
+        with_joints(root)
+    elif change == "upside down":
+        stored = np.load(markers)
+        entry = json.loads(cameras.read_text())
+        np.savez_compressed(markers, markers=stored["markers"], images=stored["images"][:, ::-1])
+        entry["front"]["K"][1] = [0.0, -made["camera"].K[1, 1], 128 - made["camera"].K[1, 2]]
+        cameras.write_text(json.dumps(entry))
+    else:
+        entry = json.loads(cameras.read_text())
+        if change == "shifted":
+            entry["front"]["K"][0][2] += 5.0
+        else:
+            entry["front"]["distortion"] = [0.1, 0.0, 0.0, 0.0, 0.0]
+        cameras.write_text(json.dumps(entry))
+    assert words in said(root)
+    page = " ".join((ROOT / "docs/tutorials/own_data.md").read_text().split())
+    assert words.removesuffix(" pictures first") in page or change == "distorted"
+
+
+def with_joints(root: Path) -> None:
+    """Six joint angles in the place of a position and an opening."""
+    for path in (root / "data").rglob("*.parquet"):
+        table = pq.read_table(path)
+        angles = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(6 * len(table)), pa.float32()), 6)
+        place = table.column_names.index("observation.state")
+        pq.write_table(table.set_column(place, "observation.state", angles), path)
