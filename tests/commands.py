@@ -65,16 +65,12 @@ def check(text: str, whole: bool = True) -> None:
 def _parts(words: Words) -> Iterator[Words]:
     """Commands of a line, one after the other."""
     part: list[str] = []
-    for word in words:
+    for word in (*words, ";"):
         if word in ("&&", "||", ";", "|"):
             yield tuple(part)
             part = []
-        elif word.endswith(";"):
-            yield (*part, word[:-1])
-            part = []
         else:
             part.append(word)
-    yield tuple(part)
 
 
 @cache

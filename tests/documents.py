@@ -13,7 +13,7 @@ _FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^ *```", re.M | re.S)
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.S)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+)$", re.M)
-PROGRAMS = "make python accelerate pip conda hf tensorboard rerun source git cd".split()  # what a command begins with
+PROGRAMS = ["make", "python", "accelerate", "pip", "conda", "hf", "tensorboard", "rerun", "source", "git", "cd"]
 
 
 @dataclass(frozen=True)
