@@ -9,6 +9,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import io
+import os
 import re
 import runpy
 import shlex
@@ -235,7 +236,8 @@ def programs() -> list[str]:
 def made(args: Words) -> None:
     """What make would do: every target is there, and every command in it is checked."""
     command = ["make", "--dry-run", "--no-print-directory", *args]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    result = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=False)
     if result.returncode:
         raise Refused(result.stderr.strip().splitlines()[-1])
     for line in result.stdout.replace("\\\n", " ").splitlines():

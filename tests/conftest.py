@@ -48,6 +48,8 @@ LONG = (
     "test_run",
     "test_arm",
     "test_corpus",
+    "test_tutorials",
+    "test_docs",
 )  # half a minute of computing each, or more
 
 
