@@ -98,8 +98,8 @@ def _check(words: Words, whole: bool) -> None:
         installed(tuple(rest[1:]))
     elif name == "conda":
         environment(tuple(rest))
-    elif words == ("source", ".venv/bin/activate"):
-        pass
+    elif name == "cp" or words == ("source", ".venv/bin/activate"):
+        pass  # of what a command before it has made
     elif name in SCRIPTS:
         provided(name)
     else:
