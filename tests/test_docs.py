@@ -233,3 +233,16 @@ def test_blocks_of_python_name_what_there_is(path: Path) -> None:
                 elif isinstance(node, ast.Import):
                     for name in node.names:
                         importlib.import_module(name.name)
+
+
+def test_what_a_document_gets_wrong_is_named_by_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that no rule covers, a module that is gone, a misspelt option, in a block and in a sentence."""
+    path = tmp_path / "x.md"
+    path.write_text(
+        "```bash\nfrobnicate x\nmake demo\n```\nSay `python -m eval.gone x` or\n`python -m eval.report --n 3`.\n"
+    )
+    monkeypatch.setattr(documents, "ROOT", tmp_path)
+    found = faults(documents.commands(path), lambda c: check(c.text, whole=not c.in_prose))
+    assert [fault.split(":")[1] for fault in found] == ["2", "5", "6"]
+    assert "no rule of tests/commands.py covers 'frobnicate'" in found[0]
+    assert "there is no module eval.gone" in found[1]
