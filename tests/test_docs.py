@@ -136,10 +136,9 @@ def test_trainings_begin(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("scale", ["cpu", "full"])
-def test_ablations_say_what_they_would_run(scale: str, capsys: pytest.CaptureFixture) -> None:
+def test_ablations_say_what_they_would_run(capsys: pytest.CaptureFixture) -> None:
     """Which must start, too."""
-    ablations.main(load(ablations.Config, ["--scale", scale, "--dry_run", "true"]))
+    ablations.main(load(ablations.Config, ["--scale", "cpu", "--dry_run", "true"]))
     said = [line.strip() for line in capsys.readouterr().out.splitlines()]
     commands = [line for line in said if line.startswith(("accelerate", "python", "torchrun"))]
     assert commands

@@ -25,7 +25,14 @@ from videopolicy.data.findings import examine
 from videopolicy.data.video import write_video
 from videopolicy.errors import BadInput
 
-TRAIN = {"train.n_steps": 1, "train.batch_size": 2, "train.val_every": 1, "train.save_every": 1, "train.n_threads": 1}
+TRAIN = {
+    "data.n_val_episodes": 1,
+    "train.n_steps": 1,
+    "train.batch_size": 2,
+    "train.val_every": 1,
+    "train.save_every": 1,
+    "train.n_threads": 1,
+}
 LESS = {  # what is computed less of; nothing else of the commands is changed
     "light": {**TRAIN, "backbone.image_size": "[64, 64]"},
     "video": {**TRAIN, "preview.n_sample_steps": 1, "preview.clips": 1},
@@ -41,7 +48,11 @@ def run(text: str) -> None:
     module = importlib.import_module(name)
     if hasattr(module, "Config"):
         less = LESS.get(name.removeprefix("train_stages."), {})
-        module.main(load(module.Config, [*args, *(word for k, v in less.items() for word in (f"--{k}", str(v)))]))
+        given = [
+            *args,
+            *(word for k, v in less.items() for word in (f"--{k}", str(v))),
+        ]  # of two values the last counts
+        module.main(load(module.Config, given))
         AcceleratorState._reset_state(reset_partial_state=True)  # as a process of its own would begin
         return
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
