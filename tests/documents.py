@@ -101,7 +101,9 @@ def anchors(path: Path) -> set[str]:
 
 
 def files(path: Path) -> list[Words]:
-    """Names of sources, configurations and documents: in spans, and in blocks without a language, as trees are."""
-    pieces = spans(path) + [block for language, block in blocks(path) if not language]
-    name = re.compile(r"(?<![\w./<*-])(?:[\w-]+/)*[\w-]+\.(?:py|yaml|md|toml|j2)(?![\w*(/])")
-    return [Words(p.document, p.line, m[0], p.in_prose) for p in pieces for m in name.finditer(p.text)]
+    """Sources, configurations, documents named in spans and trees; folders that a tree's lines begin with."""
+    trees = [block for language, block in blocks(path) if not language]
+    name = r"(?<![\w./<*-])(?:[\w-]+/)*[\w-]+\.(?:py|yaml|md|toml|j2)(?![\w*(/])"
+    found = [(p, m) for p in spans(path) + trees for m in re.findall(name, p.text)]
+    found += [(tree, m.removesuffix("/")) for tree in trees for m in re.findall(r"^ *([\w/-]+/) ", tree.text, re.M)]
+    return [Words(piece.document, piece.line, words, piece.in_prose) for piece, words in found]

@@ -185,14 +185,8 @@ def test_every_address_resolves(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in DOCUMENTS if name_of(p) not in DATED], ids=name_of)
 def test_every_file_that_is_named_exists(path: Path) -> None:
     """In sentences, tables and trees, by its path or the end of it."""
-    known = [
-        name_of(p)
-        for folder in ROOT.iterdir()
-        if folder.name[0] != "." and folder.is_dir() and folder.name not in ("runs", "data")
-        for p in folder.rglob("*")
-        if p.is_file()
-    ]
-    known += [p.name for p in ROOT.iterdir() if p.is_file()]
+    folders = [p for p in ROOT.iterdir() if p.is_dir() and p.name[0] != "." and p.name not in ("runs", "data")]
+    known = [name_of(p) for p in (*ROOT.iterdir(), *(p for folder in folders for p in folder.rglob("*")))]
     ends = {"/".join(name.split("/")[i:]) for name in known for i in range(name.count("/") + 1)}
 
     def look(file: documents.Words) -> None:
@@ -204,13 +198,13 @@ def test_every_file_that_is_named_exists(path: Path) -> None:
 
 def test_a_file_tree_is_looked_at(tmp_path: Path) -> None:
     """What the tests above are given: names in trees, lines of shells, addresses, not what stands in sentences."""
-    text = "Say [a](b.md#c), ![d](e.jpg).\n```\nvideopolicy/\n  camera.py rays.py   the lens\n```\n"
+    text = "Say [a](b.md#c), ![d](e.jpg).\n```\nvideopolicy/data/ the data\n  camera.py rays.py   the lens\n```\n"
     text += "```bash\n# nothing\nmake a \\\n  b   # why\n\npython -m c\n```\nAnd `make\nd` or `maker`.\n"
     path = tmp_path / "x.md"
     path.write_text(text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents, "ROOT", tmp_path)
-        assert [w.text for w in documents.files(path)] == ["camera.py", "rays.py"]
+        assert [w.text for w in documents.files(path)] == ["camera.py", "rays.py", "videopolicy/data"]
         assert [(w.line, w.text) for w in documents.commands(path)] == [
             (8, "make a b   # why"),
             (11, "python -m c"),
