@@ -6,7 +6,6 @@ what it would do, and that is looked at in the same way.
 
 import ast
 import contextlib
-import importlib.metadata
 import importlib.util
 import io
 import os
@@ -15,7 +14,6 @@ import runpy
 import shlex
 import subprocess
 import sys
-import tomllib
 import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -24,9 +22,9 @@ from functools import cache
 from pathlib import Path
 from unittest.mock import patch as patched
 
-import yaml
 from accelerate.commands.launch import launch_command_parser
 from documents import ROOT
+from installed import SCRIPTS, Refused, environment, installed, provided, there
 from torch.distributed.run import get_args_parser
 
 from videopolicy import config
@@ -37,12 +35,6 @@ patch = patched.object
 FOLDERS = ("eval", "robot", "videopolicy", "train_stages", "bench")
 OURS = (*FOLDERS, "faults")
 STAND_INS = {"N": "8", "<date>": "20260101", "my.yaml": "configs/robot_so100.yaml"}  # what a reader fills in
-# Programs of others, by the package that brings each.
-SCRIPTS = {"tensorboard": "tensorboard", "hf": "huggingface_hub", "rerun": "rerun-sdk"}
-
-
-class Refused(Exception):
-    """A command that would not start, and why."""
 
 
 class Parsed(Exception):
@@ -74,10 +66,14 @@ def _parts(words: Words) -> Iterator[Words]:
             part.append(word)
 
 
+def _bare(words: Words) -> Words:
+    """Without the variables that are set before it."""
+    return words[1:] and _bare(words[1:]) if words and re.match(r"[A-Z_]+=", words[0]) else words
+
+
 @cache
 def _check(words: Words, whole: bool) -> None:
-    while words and re.match(r"[A-Z_]+=", words[0]):
-        words = words[1:]
+    words = _bare(words)
     if not words:
         return
     program, *rest = words
@@ -90,7 +86,7 @@ def _check(words: Words, whole: bool) -> None:
         with _named():
             launched = launch_command_parser().parse_args(rest[1:])
         for path in filter(None, [launched.config_file]):
-            _there(path)
+            there(path)
         script(launched.training_script, tuple(launched.training_script_args))
     elif name == "make":
         made(tuple(rest))
@@ -108,7 +104,7 @@ def _check(words: Words, whole: bool) -> None:
 
 def script(path: str, args: Words) -> None:
     """A stage, by its file."""
-    _there(path)
+    there(path)
     if path.startswith("scripts/"):
         return
     module(path.removesuffix(".py").replace("/", "."), args, whole=True)
@@ -127,7 +123,7 @@ def module(name: str, args: Words, whole: bool) -> None:
     elif name == "pytest":
         for word in args:
             if word.startswith("tests/") and "*" not in word and "$" not in word:
-                _there(word)
+                there(word)
     elif name == "pip":
         if args[:1] == ("install",):
             installed(args[1:])
@@ -147,7 +143,7 @@ def module(name: str, args: Words, whole: bool) -> None:
         values = vars(parsed(name, args).values)
         for path in values.values():
             if isinstance(path, Path) and path.parts[:1] == ("configs",):
-                _there(str(path))
+                there(str(path))
 
 
 def source_of(name: str) -> Path:
@@ -243,47 +239,15 @@ def made(args: Words) -> None:
     for line in result.stdout.replace("\\\n", " ").splitlines():
         if re.match(r"make(\[\d+\])?: ", line) or not line.strip():
             continue  # it speaks of itself
-        words = words_of(line.strip())
-        while words and re.match(r"[A-Z_]+=", words[0]):
-            words = words[1:]
-        if words and Path(words[0]).name in ("python", "accelerate", "make", "pip"):
-            _check(words, True)
+        for words in (_bare(part) for text in _unrolled(line.strip()) for part in _parts(words_of(text))):
+            if words and Path(words[0]).name in ("python", "accelerate", "make", "pip"):
+                _check(words, True)
 
 
-def installed(args: Words) -> None:
-    """`pip install`: extras are ours, and the file of versions is there."""
-    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
-    for word, following in zip(args, (*args[1:], ""), strict=True):
-        if word == "-c":
-            _there(following)
-        asked = re.fullmatch(r"\.\[(.+)\]", word)
-        if asked and (unknown := set(asked[1].split(",")) - extras):
-            raise Refused(f"no extra {', '.join(sorted(unknown))}; there are {', '.join(sorted(extras))}")
-
-
-def environment(args: Words) -> None:
-    """conda's, made from the file and activated by the name in it."""
-    known = yaml.safe_load((ROOT / "environment.yml").read_text())["name"]
-    if args not in (("env", "create", "-f", "environment.yml"), ("activate", known)):
-        raise Refused(f"conda {shlex.join(args)}: make it from environment.yml, activate {known}")
-
-
-def provided(name: str) -> None:
-    """A program of a package that is installed, or that an extra names."""
-    package = SCRIPTS[name]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    rows = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
-    if not any(re.split(r"[\[<>=]", row)[0].replace("-", "_") == package.replace("-", "_") for row in rows):
-        raise Refused(f"{name} is of {package}, which pyproject.toml does not name")
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        scripts = {e.name for e in importlib.metadata.distribution(package).entry_points}
-        if name not in scripts:
-            raise Refused(f"{package} has no program {name}; it has {', '.join(sorted(scripts))}")
-
-
-def _there(path: str) -> None:
-    if not (ROOT / path).exists():
-        raise Refused(f"there is no {path}")
+def _unrolled(line: str) -> list[str]:
+    """What a shell's loop would do, one after the other."""
+    loop = re.fullmatch(r"for (\w+) in ([^;]+); do (.*); done", line)
+    return [loop[3].replace(f"${loop[1]}", value) for value in loop[2].split()] if loop else [line]
 
 
 @contextlib.contextmanager

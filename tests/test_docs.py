@@ -10,8 +10,9 @@ from pathlib import Path
 import builders
 import documents
 import pytest
-from commands import Refused, check, made, options_of, programs, words_of
+from commands import check, made, options_of, programs, words_of
 from documents import DOCUMENTS, ROOT, name_of
+from installed import Refused
 
 from eval import ablations
 from videopolicy.config import load
@@ -79,11 +80,18 @@ def test_what_would_not_start_is_named(text: str, words: str) -> None:
     assert words in str(caught.value)
 
 
-def test_what_make_would_do_is_looked_at(tmp_path: Path) -> None:
-    """The command behind a variable and behind eval.step."""
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "$(RUN) python -m eval.step x y -- python -m eval.report {}",
+        "for n in 1 2; do $(RUN) python -m eval.report {}; done",
+    ],
+)
+def test_what_make_would_do_is_looked_at(recipe: str, tmp_path: Path) -> None:
+    """The command behind a variable, behind eval.step and in a loop."""
     path = tmp_path / "Makefile"
     for folders, refused in (("runs/x", False), ("runs/x runs/y", True)):
-        path.write_text(f"RUN := A=1\nreport:\n\t@$(RUN) python -m eval.step x y -- python -m eval.report {folders}\n")
+        path.write_text(f"RUN := A=1\nreport:\n\t@{recipe.format(folders)}\n")
         with pytest.raises(Refused, match="takes one folder") if refused else nullcontext():
             made.__wrapped__(("-f", str(path), "report"))
 
