@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE  # compiled once, a process starts in half the 
 SUBMAKE := $(MAKE)  # under another name, or `make -n` would run the line that holds it
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-scratch svd-tiny test faults lint bench smoke clean
+.PHONY: help setup demo demo-scratch svd-tiny test faults lint bench report smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -30,9 +30,10 @@ setup: .venv/ready  ## make .venv with the pinned packages, and check headless r
 	$(BIN)/python scripts/check_gl.py
 	touch .venv/ready
 
-# Extras that only tests need here: DeepSpeed, whose import says on a CPU alone what a newcomer need not read, and Rerun.
+# Extras that only tests need here: DeepSpeed, whose import says on a CPU alone what a newcomer need not read, Rerun, and
+# what drives a Chromium.
 .venv/extras: .venv/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[rerun,zero]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[rerun,zero,browser]' -c constraints.txt
 	touch .venv/extras
 
 demo: setup  ## the main job on a laptop: collect, stage one, stage two twice, roll out, report; resumes when run again
@@ -216,9 +217,12 @@ lint: setup  ## ruff, mypy, and whether every number that the documents quote wa
 	$(RUN) python -m eval.claims --check
 
 bench: setup  ## what exact losses and rendering only when re-planning save, against the naive forms; fails where the heads miss a goal; five minutes
-	OMP_NUM_THREADS=1 $(RUN) python -m bench.cache
-	OMP_NUM_THREADS=1 $(RUN) python -m bench.rollout
-	OMP_NUM_THREADS=1 $(RUN) python -m bench.heads --check
+	OMP_NUM_THREADS=1 $(RUN) python -m bench.cache --json runs/bench/cache.json
+	OMP_NUM_THREADS=1 $(RUN) python -m bench.rollout --json runs/bench/rollout.json
+	OMP_NUM_THREADS=1 $(RUN) python -m bench.heads --json runs/bench/heads.json --check
+
+report: setup  ## one site of all runs that are there, every episode to click at: runs/site/index.html; opens without a network
+	@$(RUN) python -m eval.site
 
 smoke: setup  ## the whole demo in miniature, about two minutes; the numbers mean nothing
 	$(RUN) python -m pytest tests/test_flow.py

@@ -23,6 +23,8 @@ from videopolicy.viz.draw import labelled_grid
 
 COLOURS = {"para": "#1b7f4d", "regression": "#b5472f", "para+camera": "#7cc29b", "regression+camera": "#e0a090"}
 OTHERS = ("#3b5fa0", "#8a6fb0", "#a07800", "#4f9db8", "#777777")  # of policies by other names, in turn
+MARKERS = "osD^vPX*"  # of policies in turn: on paper colours are all one
+SHARE = "YlGn"  # from none placed to all: as dark as it is green
 
 
 def embed_figure(figure: Figure) -> str:
@@ -54,7 +56,9 @@ def rate_figure(
             placed = [r["outcome"] == "place" for r in records if r["policy"] == policy and group(r) == value]
             if placed:
                 name = label(policy) if first else None
-                _point(axes, x + shift, sum(placed), len(placed), colours[policy], name)
+                _point(
+                    axes, x + shift, sum(placed), len(placed), (colours[policy], MARKERS[number % len(MARKERS)]), name
+                )
                 axes.annotate(
                     f"{sum(placed)}/{len(placed)}",
                     (x, -0.17 - 0.06 * number),
@@ -89,11 +93,11 @@ def efficiency_figure(rows: list[dict], name_of: Callable[[dict], str]) -> str:
     for row in rows:
         lines.setdefault(name_of(row), []).append(row)
     colours = _colours(list(lines))
-    for name, line in lines.items():
+    for (name, line), marker in zip(lines.items(), cycle(MARKERS), strict=False):
         line.sort(key=lambda row: row["demonstrations"])
         n, place = ([row[key] for row in line] for key in ("demonstrations", "place"))
         error = [[abs(row["place"] - row["wilson95"][side]) for row in line] for side in (0, 1)]
-        axes.errorbar(n, place, error, fmt="o-", ms=4, color=colours[name], label=label(name), capsize=2, lw=1)
+        axes.errorbar(n, place, error, fmt=f"{marker}-", ms=4, color=colours[name], label=label(name), capsize=2, lw=1)
     numbers = sorted({row["demonstrations"] for row in rows})
     axes.set_xscale("log", base=2)
     axes.set_xticks(numbers, [str(n) for n in numbers])
@@ -102,11 +106,12 @@ def efficiency_figure(rows: list[dict], name_of: Callable[[dict], str]) -> str:
     return embed_figure(figure)
 
 
-def _point(axes: Axes, x: float, k: int, n: int, colour: str, name: str | None) -> None:
+def _point(axes: Axes, x: float, k: int, n: int, style: tuple[str, str], name: str | None) -> None:
     low, high = wilson95(k, n)
     y = 100 * k / n
     error = [[max(0.0, y - low)], [max(0.0, high - y)]]
-    axes.errorbar(x, y, error, fmt="o", ms=4, color=colour, label=name, capsize=2, lw=1)
+    colour, marker = style
+    axes.errorbar(x, y, error, fmt=marker, ms=4, color=colour, label=name, capsize=2, lw=1)
 
 
 def polar_figure(records: list[dict], policies: list[str], trained: list[tuple[float, float]]) -> str:
@@ -127,7 +132,7 @@ def polar_figure(records: list[dict], policies: list[str], trained: list[tuple[f
             rates.append(np.mean(placed) if placed else np.nan)
             counts.append(len(placed))
         angle, radius = np.radians([v[1] for v in views]), [v[0] for v in views]
-        disc.scatter(angle, radius, c=rates, cmap="RdYlGn", vmin=0, vmax=1, s=60, edgecolor="0.4", lw=0.4)
+        disc.scatter(angle, radius, c=rates, cmap=SHARE, vmin=0, vmax=1, s=60, edgecolor="0.4", lw=0.4)
         if known:
             disc.scatter(np.radians([p for _, p in known]), [t for t, _ in known], c="k", marker="x", s=22, lw=1)
         disc.set_theta_zero_location("N")  # phi = 0 raises the camera
@@ -160,7 +165,7 @@ def position_map(records: list[dict], policies: list[str], trained: Float[np.nda
                 xy[:, 0],
                 c=[np.mean(p) for p in placed.values()],
                 s=22,
-                cmap="RdYlGn",
+                cmap=SHARE,
                 vmin=0,
                 vmax=1,
                 edgecolor="0.3",

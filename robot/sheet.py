@@ -15,7 +15,7 @@ BORDER = 4  # [pixels]
 def write(
     path: Path, episodes: list[list[UInt8[np.ndarray, "height width 3"]]], colours: list[tuple[int, int, int]]
 ) -> None:
-    """A JPEG; episodes may be of different lengths, pictures not of different sizes."""
+    """A JPEG, whose comment is the number of its rows; episodes may differ in length, pictures not in size."""
     height, width = episodes[0][0].shape[:2]
     n = max(map(len, episodes))
     sheet = np.full((len(episodes) * (height + 2 * BORDER), n * (width + 2 * BORDER), 3), 255, np.uint8)
@@ -24,4 +24,5 @@ def write(
             top, left = row * (height + 2 * BORDER), column * (width + 2 * BORDER)
             sheet[top : top + height + 2 * BORDER, left : left + width + 2 * BORDER] = colour
             sheet[top + BORDER : top + BORDER + height, left + BORDER : left + BORDER + width] = picture
-    replace(path, lambda temporary: Image.fromarray(sheet).save(temporary, "JPEG", quality=85))
+    comment = str(len(episodes))
+    replace(path, lambda aside: Image.fromarray(sheet).save(aside, "JPEG", quality=85, comment=comment))

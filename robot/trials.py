@@ -46,7 +46,7 @@ READY = np.array([0.0, -2.63, 2.03, 1.64, 0.0])  # [rad] where an episode begins
 LIMIT = 20.0  # [s] of an episode
 LIFTED = 0.02  # [m] above where it stood, at which a cup was grasped
 ON = 0.03  # [m] between the middles of a saucer and of a cup that stands on it
-N_SHOWN, EVERY, SMALLER = 4, 2, 4  # episodes on the contact sheet, of every second picture, pixels left out
+EVERY, SMALLER = 2, 4  # on the contact sheet: every second picture, every fourth pixel
 RESTS = 0.6  # [s] that it must stand there, let go of
 
 
@@ -82,12 +82,15 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, required=True, help="folder of episodes.jsonl, a new one or one to go on with"
     )
+    parser.add_argument("--n_shown", type=int, default=4, help="episodes on the contact sheet, the first ones")
     parser.add_argument("--eeprom", type=Path, help="of the twin that was calibrated, if this is another process of it")
     args = parser.parse_args()
     if args.condition not in CONDITIONS:
         raise choices("--condition", args.condition, CONDITIONS)
     if args.n < 1:
         raise BadInput(f"--n is {args.n}; allowed: from 1 on")
+    if args.n_shown < 0:
+        raise BadInput(f"--n_shown is {args.n_shown}; allowed: from 0 on")
     name, _, run = args.policy.partition("=")
     if not name or "/" in name or (not run and name != "oracle"):
         raise BadInput(f"--policy is {args.policy!r}; allowed: name=run, or oracle")
@@ -114,14 +117,14 @@ def main() -> None:
     with connect(settings) as robot:
         if run:
             with PolicyProcess(Path(run), patience=60.0) as policy:
-                trials(robot, policy, args.condition, left, path)
+                trials(robot, policy, args.condition, left, path, args.n_shown)
         else:
             assert robot.twin is not None
-            trials(robot, Oracle(robot.twin), args.condition, left, path)
+            trials(robot, Oracle(robot.twin), args.condition, left, path, args.n_shown)
 
 
-def trials(robot: Connection, policy: Policy, condition: str, numbers: list[int], path: Path) -> None:
-    """Run episodes and append a line for each."""
+def trials(robot: Connection, policy: Policy, condition: str, numbers: list[int], path: Path, n_shown: int) -> None:
+    """Run episodes and append a line for each; pictures of the first `n_shown` go on a sheet beside them."""
     calibration, mounted, table = read_mounted(robot.settings.calibration)
     arm, camera = robot.arm(calibration), robot.camera(mounted.lens)
     kinematics = kinematics_of(arm)
@@ -146,7 +149,7 @@ def trials(robot: Connection, policy: Policy, condition: str, numbers: list[int]
         line["wall_s"] = round(time.perf_counter() - began, 2)
         append_jsonl(path, line)
         print(json.dumps(line), flush=True)
-        if number == len(shown) < N_SHOWN and pictures:
+        if number == len(shown) < n_shown and pictures:
             shown.append(pictures)
             colours.append(sheet.PLACED if line["place"] else sheet.GRASPED if line["grasp"] else sheet.MISSED)
             sheet.write(path.with_suffix(".jpg"), shown, colours)

@@ -62,7 +62,9 @@ def test_the_oracle_puts_every_cup_on_its_saucer(
     call(monkeypatch, trials, *given(folder))
     assert "all 2 episodes are there" in capsys.readouterr().out
     path.write_text("")
-    call(monkeypatch, trials, *given(folder, n=1))
+    path.with_suffix(".jpg").unlink()
+    call(monkeypatch, trials, *given(folder, n=1, n_shown=0))
+    assert not path.with_suffix(".jpg").exists()
     (again,) = read_jsonl(path)
     assert {**again, "wall_s": 0} == {**first, "wall_s": 0}  # in lockstep outcomes are the same to the last digit
 
@@ -72,6 +74,7 @@ def test_the_oracle_puts_every_cup_on_its_saucer(
     [
         ({"condition": "at_night"}, "--condition is 'at_night'; allowed: 'in_distribution', 'new_viewpoint'"),
         ({"n": 0}, "--n is 0; allowed: from 1 on"),
+        ({"n_shown": -1}, "--n_shown is -1; allowed: from 0 on"),
         ({"policy": "para"}, "--policy is 'para'; allowed: name=run, or oracle"),
         ({"policy": "../para=nowhere"}, "--policy is '../para=nowhere'; allowed: name=run"),
         ({"policy": "para=nowhere"}, "no run nowhere; allowed: a folder of"),

@@ -1,0 +1,1 @@
+"""All runs that are there, as one site of pages that need nothing but each other."""
