@@ -50,6 +50,7 @@ LONG = (
     "test_corpus",
     "test_tutorials",
     "test_docs",
+    "test_site",
 )  # half a minute of computing each, or more
 
 

@@ -38,7 +38,7 @@ def browser() -> Iterator[Any]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Moved away from the runs that it is of."""
     root = tmp_path_factory.mktemp("site")
-    main(Config(sites.make(root), root / "site"))
+    main(Config(sites.make(root), root / "site", refresh="none"))
     shutil.rmtree(root / "runs")
     return Path((root / "site").rename(root / "elsewhere"))
 
@@ -110,16 +110,16 @@ def test_points_are_reached_by_keys(open_page: Any) -> None:
 
 def test_filters_leave_what_they_name(open_page: Any) -> None:
     page = open_page("episodes.html#suite=ood&split=left_right&executor=teleport&policy=para&episode=2")
-    page.get_by_label("missed").uncheck()
+    page.get_by_role("checkbox", name="missed").uncheck()
     assert page.locator(".point").count() == 8
     assert page.locator(".point.miss").count() == 0
     assert "No episode is chosen" in page.locator("#episode").inner_text()
-    page.get_by_label("placed", exact=True).uncheck()
+    page.get_by_role("checkbox", name="placed").uncheck()
     assert page.locator(".point").count() == page.locator(".point.grasp").count() == 2
-    page.get_by_label("grasped").uncheck()
+    page.get_by_role("checkbox", name="grasped").uncheck()
     assert "No episode is left" in page.locator("#episode").inner_text()
     for name in ("placed", "grasped", "missed"):
-        page.get_by_label(name, exact=True).check()
+        page.get_by_role("checkbox", name=name).check()
 
     page.locator("#policy").select_option("regression")
     click_point(page, 4)

@@ -3,7 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const WORDS = { place: "placed", grasp: "grasped, not placed", miss: "missed" };
-const WIDTH = 600, MARGIN = 52, NEAR = 28; // of the map, in its own units; how far a click may be off
+const WIDTH = 600, LOW = 160, MARGIN = 52, NEAR = 28; // of the map, in its own units; how far a click may be off
 const byId = (id) => document.getElementById(id);
 const filters = ["suite", "split", "executor", "policy", "arrange"].map(byId);
 const chosen = { group: null, policy: null, episode: null };
@@ -94,8 +94,9 @@ function draw() {
   const span = Math.max(high[0] - low[0], high[1] - low[1], arrange === "position" ? 0.1 : 1);
   const scale = (WIDTH - 2 * MARGIN) / span;
   const shift = (WIDTH - 2 * MARGIN - scale * (high[0] - low[0])) / 2;
-  const at = (p) => [MARGIN + shift + (p[0] - low[0]) * scale, MARGIN + (p[1] - low[1]) * scale];
-  const height = 2 * MARGIN + Math.max(scale * (high[1] - low[1]), 40);
+  const at = (p) => [MARGIN + shift + (p[0] - low[0]) * scale, MARGIN + drop + (p[1] - low[1]) * scale];
+  const room = Math.max(scale * (high[1] - low[1]), LOW); // a row of points stands in the middle of it
+  const height = 2 * MARGIN + room, drop = (room - scale * (high[1] - low[1])) / 2;
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${height}`);
   svg.replaceChildren(...axes(arrange, height, scale, group));
   if (corners.length) {
@@ -124,9 +125,10 @@ function axes(arrange, height, scale, group) {
   if (words[1]) found.push(drawn("text", { transform: `translate(20 ${height / 2}) rotate(-90)`, "text-anchor": end },
     arrow === "→" ? `${words[1]} →` : `← ${words[1]}`));
   if (arrange === "number") return found;
-  const unit = arrange === "position" ? 0.1 : 10; // 10 cm, 10 degrees
+  const metres = arrange === "position" ? 0.01 : 1; // centimetres or degrees
+  const count = [10, 5, 2, 1].find((n) => n * metres * scale < 200) ?? 1, unit = count * metres;
   found.push(drawn("path", { d: `M${MARGIN} 22v-6m0 3h${unit * scale}m0 -3v6`, stroke: "#555", fill: "none" }));
-  found.push(drawn("text", { x: MARGIN + unit * scale + 8, y: 24 }, arrange === "position" ? "10 cm" : "10°"));
+  found.push(drawn("text", { x: MARGIN + unit * scale + 8, y: 24 }, `${count}${arrange === "position" ? " cm" : "°"}`));
   return found;
 }
 

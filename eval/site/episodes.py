@@ -26,12 +26,15 @@ TABLE = [list(corner) for corner in zip(X_RANGE, Y_RANGE, strict=True)]
 
 
 def groups_of(found: Found, media: Media, n_videos: int | None) -> list[Group]:
-    """Of all evaluations; what cannot be read is noted. The first `n_videos` of a policy on an axis are taken along."""
+    """Of all evaluations, plain control last; what cannot be read is noted.
+
+    The videos of the first `n_videos` episodes of a policy on an axis come along.
+    """
     groups: dict[tuple[str, str, str], Group] = {}
     for evaluation in found.evaluations:
         with found.noting(evaluation.folder):
             _add(groups, evaluation, media, n_videos)
-    return [group for group in groups.values() if group.policies]
+    return sorted((g for g in groups.values() if g.policies), key=lambda g: g.executor == "osc")
 
 
 def _add(groups: dict, evaluation: Evaluation, media: Media, n_videos: int | None) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 AGAIN = "runs/again"  # where the command of an episode without a video records it
 FACTS = (
-    "bowl at x, y [m]",
+    "object at x, y [m]",
     "distance to training [cm]",
     "camera θ, φ [°]",
     "initial state",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -99,7 +100,8 @@ def curves(lines: list[dict], media: Media, name: str) -> str | None:
     for each, (title, its) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         _panel(each, title, {key: [(m["step"], m[key]) for m in lines if key in m] for key in its})
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": name}):  # the same curves are the same file
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return media.write(buffer.getvalue(), f"losses-{name}", ".svg")
 
 
@@ -112,6 +114,7 @@ def _panel(axes: Axes, title: str, lines: dict[str, list[tuple[int, float]]]) ->
         axes.set_yscale("log")
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("step", fontsize=8)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=7)
