@@ -136,7 +136,9 @@ def test_every_episode_is_there_with_its_video(runs: Path, site: Path) -> None:
             video = runs / f"ood/rollout/left_right_teleport/videos/{r['policy']}_left_right_{r['episode']:03d}.mp4"
             assert (site / episode["m"]).read_bytes() == video.read_bytes()
     (para, *_) = found["ood", "left_right", "teleport"]["policies"]
-    assert found["ood", "left_right", "teleport"]["trained"][para["trained"]] == sites.TRAINED[1:]  # the first is held out
+    assert (
+        found["ood", "left_right", "teleport"]["trained"][para["trained"]] == sites.TRAINED[1:]
+    )  # the first is held out
     twin = found["demo_robot", "in_distribution", "twin"]["policies"][0]
     assert [e["o"] for e in twin["episodes"]] == ["miss", "place", "place", "grasp", "place", "place"]
     assert rates([e["o"] for e in twin["episodes"]]) == twin["rates"]

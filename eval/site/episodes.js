@@ -4,6 +4,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const WORDS = { place: "placed", grasp: "grasped, not placed", miss: "missed" };
 const WIDTH = 600, LOW = 160, MARGIN = 52, NEAR = 28; // of the map, in its own units; how far a click may be off
+const APART = 13, ON_TOP = { place: 0, grasp: 1, miss: 2 };
 const byId = (id) => document.getElementById(id);
 const filters = ["suite", "split", "executor", "policy", "arrange"].map(byId);
 const chosen = { group: null, policy: null, episode: null };
@@ -104,16 +105,28 @@ function draw() {
     svg.append(drawn("rect", { class: "table", x: left, y: top, width: right - left, height: bottom - top }));
   }
   for (const p of squares) svg.append(symbol("trained", at(p), "trained"));
-  const taken = new Map(); // points at the very same place stand around it
-  for (const episode of visible()) {
-    let [x, y] = at(place(episode, arrange));
-    const key = `${Math.round(x)},${Math.round(y)}`, before = taken.get(key) ?? 0;
-    taken.set(key, before + 1);
-    if (before) [x, y] = [x + 13 * Math.cos(before * 2.4), y + 13 * Math.sin(before * 2.4)];
-    svg.append(point(episode, x, y));
-  }
+  const its = visible(), places = apart(its.map((e) => at(place(e, arrange))));
+  const order = its.map((e, i) => i).sort((i, j) => ON_TOP[its[i].o] - ON_TOP[its[j].o]); // what went wrong is never hidden
+  for (const i of order) svg.append(point(its[i], ...places[i]));
   describe();
   show();
+}
+
+/* Episodes of one position differ by a centimetre and would hide each other: they push each other away. */
+function apart(places) {
+  const moved = places.map((p) => [...p]);
+  for (let round = 0; round < 40; round++)
+    for (let i = 1; i < moved.length; i++)
+      for (let j = 0; j < i; j++) {
+        let [x, y] = [moved[i][0] - moved[j][0], moved[i][1] - moved[j][1]];
+        const away = Math.hypot(x, y);
+        if (away >= APART) continue;
+        [x, y] = away > 0.01 ? [x / away, y / away] : [Math.cos(i * 2.4), Math.sin(i * 2.4)];
+        const push = (APART - away) / 2;
+        moved[i] = [moved[i][0] + x * push, moved[i][1] + y * push];
+        moved[j] = [moved[j][0] - x * push, moved[j][1] - y * push];
+      }
+  return moved;
 }
 
 function axes(arrange, height, scale, group) {
@@ -160,7 +173,7 @@ function describe() {
   const known = policy.trained === null ? "Where it was trained is not known: run or dataset is gone, or has no positions."
     : `Grey squares: the ${group.trained[policy.trained].length} positions it was trained on.`;
   const about = byId("arrange").value === "position" ? ` ${known}` : "";
-  byId("legend").textContent = `Click a point, or move with the arrow keys, to see its rollout.${about}`;
+  byId("legend").textContent = `Click a point, or move with the arrow keys, to see its rollout. Points that would hide each other stand side by side.${about}`;
 }
 
 /* The chosen episode. */
