@@ -1,5 +1,7 @@
 """The site as a reader has it: opened from its folder in headless Chromium, clicked at, on a phone, on paper."""
 
+import itertools
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +52,7 @@ def open_page(browser: Any, site: Path) -> Iterator[Any]:
     contexts = []
 
     def opened(name: str, size: dict = DESKTOP, **options: object) -> Any:
-        context = browser.new_context(viewport=size, **options)
+        context = browser.new_context(viewport=size, offline=True, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
@@ -81,6 +83,8 @@ def test_a_click_on_a_point_shows_its_rollout(open_page: Any) -> None:
     page = open_page("episodes.html#suite=ood&split=left_right&executor=teleport&policy=para")
     assert page.locator(".point").count() == 10
     assert page.locator("use[href='#mark-trained']").count() == 2
+    places = page.evaluate("[...document.querySelectorAll('.point')].map(p => [+p.dataset.x, +p.dataset.y])")
+    assert all(math.dist(a, b) > 9 for a, b in itertools.combinations(places, 2))  # none hides another
     for number, words in ((3, "Episode 3: placed"), (2, "Episode 2: missed"), (1, "Episode 1: grasped, not placed")):
         click_point(page, number)
         assert heading(page) == words

@@ -70,9 +70,9 @@ def main(cfg: Config) -> Found:
 def write(site: Path, found: Found, n_videos: int | None) -> None:
     """All pages of a site, into a new folder."""
     media = Media(site)
-    shown = [p for suite in found.suites if (p := suites.page_of(suite, found, media)) is not None]
-    runs = [p for run in found.trainings if (p := trainings.page_of(run, found, media)) is not None]
-    measured = [p for path in found.measurements if (p := measurements.measurement_of(path, found, media)) is not None]
+    shown = [each for suite in found.suites if (each := suites.page_of(suite, found, media)) is not None]
+    runs = [run for path in found.trainings if (run := trainings.page_of(path, found, media)) is not None]
+    measured = [m for path in found.measurements if (m := measurements.measurement_of(path, found, media)) is not None]
     groups = [*episodes.groups_of(found, media, n_videos), *twin.groups_of(found, media)]
 
     kinds = {suite.kind.title for suite in found.suites}
@@ -88,12 +88,12 @@ def write(site: Path, found: Found, n_videos: int | None) -> None:
         absent=[kind for kind in KINDS.values() if kind.title not in kinds],
         by=_alone(groups, found),
     )
-    for each in shown:
-        put(each.file, "suite.html.j2", page=each, n=_n_episodes(groups, each.suite.name))
+    for suite_page in shown:
+        put(suite_page.file, "suite.html.j2", page=suite_page, n=_n_episodes(groups, suite_page.suite.name))
     put("episodes.html", "episodes.html.j2", groups=groups)
     put("training.html", "trainings.html.j2", trainings=runs)
-    for run in runs:
-        put(run.file, "training.html.j2", page=run)
+    for training_page in runs:
+        put(training_page.file, "training.html.j2", page=training_page)
     put("benchmarks.html", "measurements.html.j2", measurements=measured)
 
     # Pages opened from a folder may read scripts beside them, but no other files: the data is a script.

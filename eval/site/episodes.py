@@ -51,15 +51,17 @@ def _add(groups: dict, evaluation: Evaluation, media: Media, n_videos: int | Non
             title = f"{config['suite']}, task {config['task']}: {title}"
         group = groups.setdefault((name, split, executor), Group(name, split, title, executor, table=TABLE))
         run = config.get("policies", {}).get(policy)
+        shown = policy if all(p["name"] != policy for p in group.policies) else f"{policy} ({folder.name})"
         entry = {
-            "name": policy if all(p["name"] != policy for p in group.policies) else f"{policy} ({folder.name})",
+            "name": shown,
+            "label": label(shown),
             "rates": rates_of(mine),
             "command": command(path, config, policy, split) if config else None,
+            "where": f"{AGAIN}/videos/{policy}_{split}_{{number}}.mp4",
             "trained": _numbered(group.trained, positions(run) if run else None),
             "episodes": [_episode(folder, r, media, n_videos) for r in sorted(mine, key=lambda r: r["episode"])],
         }
-        where = f"{AGAIN}/videos/{policy}_{split}_{{number}}.mp4"
-        group.policies.append(entry | {"label": label(entry["name"]), "where": where})
+        group.policies.append(entry)
 
 
 def rates_of(records: Sequence[dict]) -> dict:

@@ -175,7 +175,7 @@ def find(runs: Path, site: Path) -> Found:
             suite = Suite(folder, found.name(folder), kind)
             found.suites.append(suite)
         if FILE in files:
-            found.evaluations.append(Evaluation(folder, found.name(folder), suite and suite.name))
+            found.evaluations.append(Evaluation(folder, found.name(folder), suite.name if suite else None))
         if METRICS in files:
             found.trainings.append(folder)
         measured = suite is None and (folder.name == BENCH or {"summary.json", "sweep.json"} & {*files})

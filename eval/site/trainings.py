@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from eval.site.found import METRICS, Found
 from eval.site.media import Media, slug
@@ -114,7 +115,7 @@ def _panel(axes: Axes, title: str, lines: dict[str, list[tuple[int, float]]]) ->
         axes.set_yscale("log")
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("step", fontsize=8)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=7)
