@@ -209,6 +209,21 @@ def test_a_report_that_cannot_be_made_is_named_with_its_reason(runs: Path, tmp_p
     assert "report.html is missing" in found.problems[1][1]
 
 
+def test_a_damaged_checkpoint_costs_no_episode(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "light", tmp_path / "runs/light")
+    config = tmp_path / "runs/light/rollout/config.yaml"
+    config.write_text(config.read_text().replace("runs/light/para", str(tmp_path / "para")))
+    (tmp_path / "para/step_000001").mkdir(parents=True)
+    (tmp_path / "para/step_000001/config.json").write_text("{")
+    found = main(Config(tmp_path / "runs"))
+    assert [name for name, _ in found.problems] == ["light/rollout"]
+    assert "step_000001/config.json" in found.problems[0][1]
+    para, oracle = groups(tmp_path / "runs/site")["light/rollout", "seen", "teleport"]["policies"]
+    assert (len(para["episodes"]), para["trained"], len(oracle["episodes"])) == (4, None, 1)
+    index = (tmp_path / "runs/site/index.html").read_text()
+    assert f"<td>4</td><td><b>{para['rates']['place']:.1f}</b></td>" in index  # of no suite, and yet on the first page
+
+
 def test_a_report_brings_no_script(tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(b"x")
     (tmp_path / "suite").mkdir()
@@ -258,12 +273,13 @@ def test_bad_input_is_one_line_and_nothing_is_written(runs: Path, tmp_path: Path
     for name in ("empty", "full"):
         (tmp_path / name).mkdir()
     (tmp_path / "full/precious.txt").write_text("mine")
+    (tmp_path / "full/site.json").write_text("{}")  # somebody else's
     given: dict[str, Any] = {"runs": runs, "output": tmp_path / "site", "refresh": "none"}
     given |= {k: tmp_path / v if isinstance(v, str) else v for k, v in changes.items()}
     with pytest.raises(BadInput, match=words) as caught:
         main(Config(**given))
     assert "\n" not in str(caught.value)
-    assert snapshot(tmp_path) == {"full/precious.txt": b"mine"}
+    assert snapshot(tmp_path) == {"full/precious.txt": b"mine", "full/site.json": b"{}"}
 
 
 def test_a_failure_leaves_the_old_site(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

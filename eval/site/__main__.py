@@ -20,13 +20,13 @@ from eval.site.found import KINDS, Found, find
 from eval.site.groups import FACTS, Group
 from eval.site.media import Media
 from videopolicy.config import launch
-from videopolicy.data.files import replace_folder, writing
+from videopolicy.data.files import read_json, replace_folder, writing
 from videopolicy.errors import BadInput
 from videopolicy.provenance import provenance
 from videopolicy.viz.pages import page
 
 HERE = Path(__file__).parent
-MARK = "site.json"  # in every site: what may be written over
+MARK, NAME = "site.json", "eval.site"  # in every site, which may be written over
 MIB = 2**20
 
 
@@ -48,7 +48,7 @@ def main(cfg: Config) -> Found:
         raise BadInput(f"runs is {cfg.runs}, which is no folder; allowed: one that holds runs, as make demo fills")
     if cfg.n_videos is not None and cfg.n_videos < 0:
         raise BadInput(f"n_videos is {cfg.n_videos}; allowed: at least 0, or null")
-    if output.exists() and not ((output / MARK).is_file() or (output.is_dir() and not any(output.iterdir()))):
+    if output.exists() and not _is_ours(output):
         raise BadInput(f"output is {output}, which is no site of eval.site; allowed: one, an empty folder, a new name")
     found = find(cfg.runs, output)
     if not found:
@@ -65,6 +65,13 @@ def main(cfg: Config) -> Found:
         print(f"not shown as it should be: {where}: {what}")
     print(f"site: {output / 'index.html'} ({len(files)} files, {size:.1f} MiB)")
     return found
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder may be written over: it is a site, or holds nothing."""
+    if (folder / MARK).is_file():
+        return read_json(folder / MARK).get("made_by") == NAME
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def write(site: Path, found: Found, n_videos: int | None) -> None:
@@ -101,7 +108,7 @@ def write(site: Path, found: Found, n_videos: int | None) -> None:
     (site / "episodes-data.js").write_text(f"const DATA = {data};\n")
     for name in ("site.css", "episodes.js"):
         shutil.copyfile(HERE / name, site / name)
-    (site / MARK).write_text(json.dumps({"made_by": "eval.site", **provenance()}, indent=1) + "\n")
+    (site / MARK).write_text(json.dumps({"made_by": NAME, **provenance()}, indent=1) + "\n")
 
 
 def _put(site: Path, common: dict, file: str, template: str, **values: Any) -> None:

@@ -33,11 +33,11 @@ def groups_of(found: Found, media: Media, n_videos: int | None) -> list[Group]:
     groups: dict[tuple[str, str, str], Group] = {}
     for evaluation in found.evaluations:
         with found.noting(evaluation.folder):
-            _add(groups, evaluation, media, n_videos)
+            _add(groups, found, evaluation, media, n_videos)
     return sorted((g for g in groups.values() if g.policies), key=lambda g: g.executor == "osc")
 
 
-def _add(groups: dict, evaluation: Evaluation, media: Media, n_videos: int | None) -> None:
+def _add(groups: dict, found: Found, evaluation: Evaluation, media: Media, n_videos: int | None) -> None:
     folder, records = evaluation.folder, read_episodes(evaluation.folder)
     path = folder / "config.yaml"
     config = yaml.safe_load(path.read_text()) if path.is_file() else {}
@@ -52,13 +52,16 @@ def _add(groups: dict, evaluation: Evaluation, media: Media, n_videos: int | Non
         group = groups.setdefault((name, split, executor), Group(name, split, title, executor, table=TABLE))
         run = config.get("policies", {}).get(policy)
         shown = policy if all(p["name"] != policy for p in group.policies) else f"{policy} ({folder.name})"
+        trained = None
+        with found.noting(folder):  # a damaged checkpoint costs no episode
+            trained = positions(run) if run else None
         entry = {
             "name": shown,
             "label": label(shown),
             "rates": rates_of(mine),
-            "command": command(path, config, policy, split) if config else None,
+            "command": command(path, config, policy, split) if run or (config and policy == "oracle") else None,
             "where": f"{AGAIN}/videos/{policy}_{split}_{{number}}.mp4",
-            "trained": _numbered(group.trained, positions(run) if run else None),
+            "trained": _numbered(group.trained, trained),
             "episodes": [_episode(folder, r, media, n_videos) for r in sorted(mine, key=lambda r: r["episode"])],
         }
         group.policies.append(entry)
