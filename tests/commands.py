@@ -169,7 +169,8 @@ def kind(name: str) -> str:
 
 
 def config_of(name: str) -> type:
-    return importlib.import_module(name).Config
+    module = importlib.import_module(name)
+    return (importlib.import_module(f"{name}.__main__") if hasattr(module, "__path__") else module).Config
 
 
 @cache
