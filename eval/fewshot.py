@@ -26,7 +26,7 @@ from eval import fewshot_oracle, zero_shot
 from eval.episodes import read_episodes
 from eval.fewshot_cells import Cell, Config, Kind, Pretrain, cells_of, rounds
 from eval.fewshot_report import CELL, report
-from eval.fewshot_training import CONFIGS, train, trainings_of
+from eval.fewshot_training import CONFIGS, ended_when_asked, train, trainings_of
 from eval.suites import N_EACH, N_POSITIONS
 from eval.training import OTHER, Damaged, Training
 from videopolicy.config import dump, launch
@@ -69,8 +69,9 @@ def main(cfg: Config) -> dict:
     summary = None
     for number, its in enumerate(todo := rounds(missing), 1):
         print(f"[round {number} of {len(todo)}] {' '.join(cell.name for cell in its)}", flush=True)
-        _fill(cfg, its, needs)
-        summary = _report(cfg)
+        with ended_when_asked():
+            _fill(cfg, its, needs)
+            summary = _report(cfg)
     if summary is None and len(cells) > n_left_out:
         summary = _report(cfg)
     if left_out:

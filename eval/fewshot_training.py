@@ -1,9 +1,11 @@
 """Trainings that a few-shot policy needs: one on circles unless it begins from scratch, and one on demonstrations."""
 
 import os
+import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from eval.fewshot_cells import Cell, Config
@@ -39,22 +41,47 @@ def train(trainings: Iterable[Training], n_parallel: int) -> None:
     """Run what is not done, so many at a time; `BadInput` with the last line of the first that fails."""
     missing = [t for t in {t.run: t for t in trainings}.values() if not t.done()]
     missing.sort(key=lambda t: -t.n_steps)  # or the longest would go on alone
+    begun: list[subprocess.Popen] = []
     with ThreadPoolExecutor(n_parallel) as pool:
-        jobs = [pool.submit(_run, t) for t in missing]
+        jobs = [pool.submit(_run, t, begun) for t in missing]
         try:
             for job in jobs:
                 job.result()
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            if not isinstance(error, Exception):  # it was asked to end, not let down by one of them
+                for process in begun:
+                    process.terminate()  # it saves where it is
             raise
 
 
-def _run(one: Training) -> None:
+def _run(one: Training, begun: list[subprocess.Popen]) -> None:
     make_folder(one.run.parent)
     print(f"[{one.run.name}] {' '.join(one.words())}", flush=True)
     with one.log.open("w") as file:
         one_core = {**os.environ, "OMP_NUM_THREADS": "1"}
-        found = subprocess.run(one.command(), stdout=file, stderr=subprocess.STDOUT, env=one_core)
-    if found.returncode:
-        raise failure(f"training of {one.run}", found.returncode, one.log)
+        # In a session of its own: Ctrl-C in a terminal and `terminate` would be two signals; the second loses steps.
+        process = subprocess.Popen(
+            one.command(), stdout=file, stderr=subprocess.STDOUT, env=one_core, start_new_session=True
+        )
+        begun.append(process)
+        status = process.wait()
+    if status:
+        raise failure(f"training of {one.run}", status, one.log)
     print(f"[{one.run.name}] done", flush=True)
+
+
+@contextmanager
+def ended_when_asked() -> Iterator[None]:
+    """Whoever ends this program, or its terminal, ends what it has begun, as Ctrl-C does."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, _end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)

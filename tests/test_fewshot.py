@@ -4,8 +4,13 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from builders import CIRCLE, snapshot, write_dataset
 
@@ -245,3 +250,33 @@ def test_a_training_that_fails_is_named(data: Path, tmp_path: Path) -> None:
         fewshot.main(small(data, tmp_path))
     assert not (tmp_path / "tune").exists()
     assert not (tmp_path / "rollout").exists()
+
+
+def test_who_ends_it_ends_its_trainings(data: Path, tmp_path: Path) -> None:
+    """They save, and nothing of them goes on: the same command would find their run taken."""
+    words = [
+        f"--{k}={v}" for k, v in {"output": tmp_path, "robot": data / "robot", "circles": data / "circles"}.items()
+    ]
+    words += ["--policies=[para]", "--pretrain=[scratch]", "--demos=[1]", "--equal_compute=[]", "--n_steps=100000"]
+    command = [sys.executable, "-m", "eval.fewshot", f"--config_path={SUITE}", *words]
+    whole = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    logs = [tmp_path / f"tune/para_scratch_1_{seed}.log" for seed in (0, 1)]
+    try:
+        wait_for(lambda: all(log.exists() and " eta " in log.read_text() for log in logs))
+        trainings = psutil.Process(whole.pid).children()
+        assert len(trainings) == 2
+        whole.terminate()
+        assert whole.wait(timeout=120) != 0
+        psutil.wait_procs(trainings, timeout=1)
+        assert not any(training.is_running() for training in trainings)
+    finally:
+        whole.kill()
+    for seed in (0, 1):
+        assert checkpoint.find(tmp_path / f"tune/para_scratch_1_{seed}").name.startswith("step_")
+
+
+def wait_for(happened: Callable[[], bool], patience: float = 240.0) -> None:
+    end = time.monotonic() + patience
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.2)
