@@ -72,6 +72,21 @@ def test_a_mapping_is_replaced_not_added_to(tmp_path: Path) -> None:
     args = file(tmp_path, "policies: {a: b}\n")
     assert load(Mapping, args).policies == {"a": "b"}
     assert load(Mapping, [*args, "--policies", "{c: d}"]).policies == {"c": "d"}
+    with pytest.raises(BadInput, match=r"--policies is 'runs/x'; allowed: a mapping, as \"\{name: value\}\""):
+        load(Mapping, [*args, "--policies", "runs/x"])
+
+
+def test_what_is_true_or_false_may_be_switched_on(tmp_path: Path) -> None:
+    args = file(tmp_path, "n_steps: 5\n")
+    assert load(Config, [*args, "--dry_run"]).dry_run
+    assert load(Config, ["--dry_run", *args]) == load(Config, [*args, "--dry_run", "true"])
+    assert not load(Config, [*args, "--dry_run", "false"]).dry_run
+
+
+def test_a_file_is_not_blamed_for_the_command_line(tmp_path: Path) -> None:
+    args = file(tmp_path, "n_steps: 5\n")
+    assert message([*args, "--n_steps", "many"]).startswith("command line: ")
+    assert message([*file(tmp_path, "n_steps: many\n"), "--head.rate", "1"]).startswith(args[1])
 
 
 def test_groups_and_repeated_files_are_named(tmp_path: Path) -> None:
@@ -134,7 +149,7 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, text: str, words: str) -> 
         (["--head.rat=3"], "--head.rat; did you mean 'head.rate'"),
         (["--rate", "3"], "--rate"),
         (["--n_steps", "many"], "'many' into an int"),
-        (["--head.kind", "parra"], "choose from 'para', 'regression'"),
+        (["--head.kind", "parra"], "--head.kind is 'parra'; allowed: para, regression"),
         (["--head.rate", "null"], "'head.rate' is null"),
         (["--n_steps=null"], "'n_steps' is null"),
         (["--head.rate", "-1"], "command line: head.rate is -1.0; allowed: at least 0"),

@@ -23,6 +23,7 @@ from videopolicy.errors import BadInput
 
 C = TypeVar("C")
 R = TypeVar("R")
+ERRORS = (argparse.ArgumentError, draccus.utils.DraccusException, yaml.YAMLError, ValueError, TypeError)
 
 
 def load(config_class: type[C], args: Sequence[str] | None = None) -> C:
@@ -39,6 +40,7 @@ def load(config_class: type[C], args: Sequence[str] | None = None) -> C:
         name = arg[2:].split("=")[0]
         if arg.startswith("--") and name not in known | {"config_path", "help"}:
             raise BadInput(f"unknown option --{name}{_nearest(name, known)}")
+    args = _switched_on(config_class, args, known)
     base = with_defaults(config_class, values)
     for name, value in _given(args):
         if name not in known:
@@ -46,7 +48,9 @@ def load(config_class: type[C], args: Sequence[str] | None = None) -> C:
         hint = _hint(config_class, name)
         if value == "null":
             _check_null(hint, name, "command line")
-        elif dataclasses.is_dataclass(_not_none(hint)) and not value.startswith("{"):
+            continue
+        _check_choice(_not_none(hint), name, value)
+        if dataclasses.is_dataclass(_not_none(hint)) and not value.startswith("{"):
             first = next(iter(_fields(_not_none(hint))))
             raise BadInput(f"--{name} is a group, not {value!r}; give its keys, as --{name}.{first}")
         if typing.get_origin(hint) is dict:
@@ -56,8 +60,8 @@ def load(config_class: type[C], args: Sequence[str] | None = None) -> C:
             yaml.safe_dump(base, whole)
             whole.flush()
             config = draccus.parse(config_class, whole.name, _without_path(args), exit_on_error=False)
-    except (argparse.ArgumentError, draccus.utils.DraccusException, yaml.YAMLError, ValueError, TypeError) as error:
-        raise BadInput(f"{path or 'command line'}: {_cause(error)}") from error
+    except ERRORS as error:
+        raise BadInput(f"{_to_blame(config_class, values, path)}: {_cause(error)}") from error
     _check_words(config, str(path or "command line"))
     return config
 
@@ -177,6 +181,36 @@ def _hint(config_class: Any, name: str) -> Any:
     for group in groups:
         config_class = _fields(config_class)[group]
     return typing.get_type_hints(config_class)[key]
+
+
+def _switched_on(config_class: type, args: list[str], known: set[str]) -> list[str]:
+    """The same options; one that is true or false, and is given without saying which, is true."""
+    found = []
+    for arg, after in itertools.pairwise([*args, "--"]):
+        found.append(arg)
+        if arg[:2] == "--" and arg[2:] in known and after[:2] == "--" and _hint(config_class, arg[2:]) is bool:
+            found.append("true")
+    return found
+
+
+def _check_choice(hint: Any, name: str, value: str) -> None:
+    """`BadInput` for a word that is none of a choice's, or for something else than a mapping where one is wanted."""
+    allowed = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal and value not in map(str, allowed):
+        raise BadInput(f"--{name} is {value!r}; allowed: {', '.join(map(str, allowed))}")
+    if typing.get_origin(hint) is dict and not value.lstrip().startswith("{"):
+        raise BadInput(f'--{name} is {value!r}; allowed: a mapping, as "{{name: value}}"')
+
+
+def _to_blame(config_class: type, values: dict, path: Path | None) -> str:
+    """Where a value stands that cannot be taken: in the file, unless that is in order by itself."""
+    if path is None:
+        return "command line"
+    try:
+        draccus.decode(config_class, with_defaults(config_class, values))
+    except ERRORS:
+        return str(path)
+    return "command line"
 
 
 def _read_yaml(path: Path) -> dict:
