@@ -132,7 +132,7 @@ OOD = "docs/results/ood.jsonl"
         (OOD, '{"id"', '"id"', "ood.jsonl:1: not JSON"),
         (FILE, "README.md:\n", "READ.md:\n", "'READ.md' is no document that is checked"),
         (FILE, "setting: a goal", "settings: a goal", "README.md: unknown key 'settings'; did you mean 'setting'?"),
-        (FILE, ", setting: a goal", "", "'the goal of 85 % is missed' has either 'measured' or 'setting'"),
+        (FILE, ", setting: a goal", "", "'The goal for another room was 85 %' has either 'measured' or 'setting'"),
         (FILE, "24 GiB: 525 s.", "24 GiB: 526 s.", "docs/RESULTS.md does not say '24 GiB: 526 s.'"),
     ],
 )  # fmt: skip
@@ -239,7 +239,7 @@ def test_reports_are_added_to_results(copy: Path, tmp_path: Path, capsys: pytest
     add.main([str(runs / "summary.json"), *given])
     add.main([str(runs / "summary.json"), *given])
     assert "0 of 1 results added" in capsys.readouterr().out
-    (line,) = read_jsonl(copy / "docs/results/fewshot.jsonl")
+    *_, line = read_jsonl(copy / "docs/results/fewshot.jsonl")
     assert (line["id"], line["n"], line["placed"], line["grasped"]) == ("fewshot/10/para_3d", 100, 66, 34)
     assert (line["commit"], line["scale"]) == ("0123456", "10 demonstrations")
     main(["--root", str(copy)])
