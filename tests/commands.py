@@ -17,11 +17,10 @@ import sys
 import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 from pathlib import Path
-from unittest.mock import patch as patched
 
+import pytest
 from accelerate.commands.launch import launch_command_parser
 from documents import ROOT
 from installed import SCRIPTS, Refused, environment, installed, provided, there
@@ -31,7 +30,6 @@ from videopolicy import config
 from videopolicy.config import load
 
 Words = tuple[str, ...]
-patch = patched.object
 FOLDERS = ("eval", "robot", "videopolicy", "train_stages", "bench")
 OURS = (*FOLDERS, "faults")
 STAND_INS = {"N": "8", "<date>": "20260101", "my.yaml": "configs/robot_so100.yaml"}  # what a reader fills in
@@ -177,26 +175,24 @@ def config_of(name: str) -> type:
 def parsed(name: str, args: Words) -> Parsed:
     """What an argparse program makes of its arguments, stopped there."""
 
-    def stops(method: str) -> AbstractContextManager:
+    def stops(method: str) -> None:
         own = getattr(ArgumentParser, method)
 
         def parse(self: ArgumentParser, *given: object, **more: object) -> None:
             raise Parsed(self, own(self, *given, **more))
 
-        return patch(ArgumentParser, method, parse)
+        patch.setattr(ArgumentParser, method, parse)
 
-    path = [str(ROOT / "tests"), *sys.path] if name.startswith("faults") else sys.path
-    argv = [str(source_of(name)), *args]
-    with ExitStack() as stack:
-        for change in (
-            stops("parse_args"),
-            stops("parse_intermixed_args"),
-            patch(sys, "argv", argv),
-            patch(sys, "path", path),
-        ):
-            stack.enter_context(change)
-        stack.enter_context(_named())
-        stack.enter_context(warnings.catch_warnings(action="ignore"))  # that it has been imported before
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        _named(),
+        warnings.catch_warnings(action="ignore"),
+    ):  # it has been imported
+        stops("parse_args")
+        stops("parse_intermixed_args")
+        patch.setattr(sys, "argv", [str(source_of(name)), *args])
+        if name.startswith("faults"):
+            patch.syspath_prepend(ROOT / "tests")
         try:
             runpy.run_module(name, run_name="__main__", alter_sys=False)
         except Parsed as found:
@@ -210,7 +206,8 @@ def options_of(name: str) -> set[str]:
         return {*config._leaves(config_of(name)), "config_path"}
     if kind(name) == "folder":
         return set()
-    with patch(ArgumentParser, "error", lambda *_: None):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ArgumentParser, "error", lambda *_: None)
         actions = parsed(name, ("--",) if name == "eval.step" else ()).parser._actions
     return {option.lstrip("-") for action in actions for option in action.option_strings}
 

@@ -6,13 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from builders import CIRCLE, snapshot, write_dataset
+from waiting import wait_for
 
 from eval import fewshot, fewshot_report
 from eval.fewshot_cells import Cell, Config, cells_of, rounds
@@ -262,7 +261,7 @@ def test_who_ends_it_ends_its_trainings(data: Path, tmp_path: Path) -> None:
     whole = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     logs = [tmp_path / f"tune/para_scratch_1_{seed}.log" for seed in (0, 1)]
     try:
-        wait_for(lambda: all(log.exists() and " eta " in log.read_text() for log in logs))
+        wait_for(lambda: all(log.exists() and " eta " in log.read_text() for log in logs), patience=240)
         trainings = psutil.Process(whole.pid).children()
         assert len(trainings) == 2
         whole.terminate()
@@ -273,10 +272,3 @@ def test_who_ends_it_ends_its_trainings(data: Path, tmp_path: Path) -> None:
         whole.kill()
     for seed in (0, 1):
         assert checkpoint.find(tmp_path / f"tune/para_scratch_1_{seed}").name.startswith("step_")
-
-
-def wait_for(happened: Callable[[], bool], patience: float = 240.0) -> None:
-    end = time.monotonic() + patience
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.2)
