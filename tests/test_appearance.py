@@ -7,7 +7,7 @@ import torch
 from builders import MARKERS, agentview, background, discs
 
 from videopolicy.data import appearance
-from videopolicy.data.appearance import Appearance, Cloud, draw_appearance, shown
+from videopolicy.data.appearance import Appearance, Cloud, draw_appearance, share_of, shown
 from videopolicy.data.augment import AugmentConfig
 from videopolicy.errors import BadInput
 from videopolicy.training.randomness import drawn
@@ -47,6 +47,43 @@ def test_draws_depend_on_the_place_alone() -> None:
     assert not torch.equal(shown(before, looks(1.0, 4, step=8)), shown(before, whole))
 
 
+def flat_cloud(**other: torch.Tensor) -> Cloud:
+    """Of no relief, from black to a dark grey, unless something else is said."""
+    zero = torch.zeros(1, dtype=torch.float64)
+    values = {
+        "noise": torch.zeros(1, 32, 32, dtype=torch.float64),
+        "cells": torch.tensor([2]),
+        "sharpness": torch.ones(1, dtype=torch.float64),
+        "paint": torch.tensor([[[0.0, 0.0, 0.0], [0.2, 0.2, 0.2]]], dtype=torch.float64),
+        "repeated": zero,
+        "waves": torch.zeros(1, 2, 4, dtype=torch.float64),
+        "recedes": torch.zeros(1, 2, dtype=torch.float64),
+        "bent": zero,
+    }
+    return Cloud(**(values | other))
+
+
+def test_patterns_repeat_as_often_as_stated() -> None:
+    """Three bright stripes across; crossed by others they are a lattice, and where they recede they stand denser."""
+    stripes = torch.tensor([[[3.0, 0.0, 0.3, 1.0], [0.0, 0.0, 0.0, 0.0]]])
+    some = {"repeated": torch.ones(1), "sharpness": torch.full((1,), 20.0)}
+
+    def borders(x: torch.Tensor) -> int:
+        """Changes between dark and bright along a line of pixels."""
+        return int((x > 0.5).diff().sum())
+
+    share = share_of(flat_cloud(waves=stripes, **some), (40, 120))[0]
+    assert all(borders(row) == 6 for row in share)
+    assert not (share.diff(dim=0) != 0).any()
+    lattice = stripes.clone()
+    lattice[:, 1] = torch.tensor([0.0, 2.0, 0.0, 1.0])
+    crossed = share_of(flat_cloud(waves=lattice, **some), (40, 120))[0]
+    assert max(borders(row) for row in crossed) == 6
+    assert max(borders(column) for column in crossed.T) == 4
+    receding = share_of(flat_cloud(waves=3 * stripes, recedes=torch.tensor([[0.5, 0.0]]), **some), (40, 240))[0, 0]
+    assert borders(receding[:120]) > borders(receding[120:]) + 2
+
+
 def test_colours_are_mixed_as_stated() -> None:
     """A half turn of the hue about grey makes the complementary colour; greys stay; an offset is added."""
     image = torch.tensor([[200, 60, 40], [90, 90, 90]], dtype=torch.uint8).expand(1, 1, 2, 2, 3)
@@ -54,12 +91,7 @@ def test_colours_are_mixed_as_stated() -> None:
     reflected = same.clone()
     reflected[0, :, :3] = 2 / 3 - torch.eye(3, dtype=torch.float64)  # about the grey axis
     flat, none = torch.zeros(1, 4, 4, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
-    black = Cloud(
-        noise=torch.zeros(1, 32, 32, dtype=torch.float64),
-        cells=torch.tensor([2]),
-        sharpness=torch.ones(1, dtype=torch.float64),
-        paint=torch.tensor([[[0.0, 0.0, 0.0], [0.2, 0.2, 0.2]]], dtype=torch.float64),
-    )
+    black = flat_cloud()
     out = shown(image, Appearance(reflected, flat, black, none))
     assert out[0, 0, 0].tolist() == [[0, 140, 160], [90, 90, 90]]
     brighter = shown(image, Appearance(same, flat + math.log(1.5), black, none))
@@ -79,6 +111,17 @@ def test_ranges_are_kept_and_used() -> None:
     low, high = appearance.GRAIN
     assert low == found.cloud.cells.min()
     assert 0.9 * high < found.cloud.cells.max() <= high
+    repeated = found.cloud.repeated
+    assert 0.4 < (repeated > 0).float().mean() < 0.6
+    assert repeated.max() <= 1
+    low, high = appearance.PERIODS
+    first, second = found.cloud.waves[:, :, :2].norm(dim=-1).unbind(1)
+    assert low <= first.min() < 1.2 * low
+    assert 0.8 * high < first.max() <= high
+    assert ((second / first).log2().abs() <= 1 + 1e-9).all()
+    assert (found.cloud.waves[:, 0, :2] * found.cloud.waves[:, 1, :2]).sum(-1).abs().max() < 1e-9
+    assert found.cloud.recedes.abs().max() <= appearance.RECEDES
+    assert found.cloud.bent.max() <= appearance.BENT
     grey = found.colour[:, :, :3].sum(2)  # what grey becomes before the offset: each channel's gain
     low, high = appearance.CONTRAST
     assert grey.min() > low * math.exp(-appearance.BALANCE) - 1e-9

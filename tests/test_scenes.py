@@ -1,9 +1,13 @@
 """Where the twin's things stand: the same again, within reach, and nothing of a test in what is tuned by."""
 
+import io
+
 import numpy as np
+from PIL import Image
 
 from robot.twin.hand import path, pick_and_place
-from robot.twin.scenes import APART, HIGH, LOW, by_chance, demonstrated
+from robot.twin.scenes import APART, HIGH, LOW, OTHER_TABLES, by_chance, demonstrated
+from robot.twin.tables import PAINTED, SIDE, files
 
 
 def test_scenes_are_the_same_again_and_within_reach() -> None:
@@ -25,4 +29,14 @@ def test_a_new_environment_is_another_one_and_nothing_moves() -> None:
         assert other.look.table != "plain"
         tuning = by_chance(number, "tuning")  # nothing of it may be what is tested
         assert tuning.cup != one.cup
-        assert tuning.look.table not in ("plain", other.look.table)
+        assert tuning.look.table not in ("plain", *OTHER_TABLES["test"])
+
+
+def test_painted_tables_are_pictures_that_differ() -> None:
+    pictures = {name: np.asarray(Image.open(io.BytesIO(file))) for name, file in files().items()}
+    assert set(pictures) == {f"{name}.png" for name in PAINTED}
+    for name, picture in pictures.items():
+        assert picture.shape == (SIDE, SIDE, 3)
+        assert picture.std(axis=(0, 1)).min() > 8, name  # no plain colour
+    means = [picture.mean(axis=(0, 1)) for picture in pictures.values()]
+    assert min(np.abs(a - b).max() for i, a in enumerate(means) for b in means[:i]) > 20

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from robot.kinematics import LIMITS, PAN, RADIAL, UP, WRIST
+from robot.twin.tables import PAINTED
 from videopolicy.errors import BadInput
 
 JAW = (0.0244, 0.0202)  # of its axis, along the hand and to its side, from the roll joint [m]
@@ -17,7 +18,7 @@ FIXED_PAD = -0.026  # of the other finger's inner face, to the hand's side [m]
 MOUNT = 0.0165  # of the pan joint above the table [m]
 CUP_RADIUS, CUP_HEIGHT = 0.016, 0.05  # [m]
 SAUCER_RADIUS, SAUCER_HEIGHT = 0.045, 0.006
-TABLES = ("plain", "checks", "stripes", "speckles")  # materials of the table
+TABLES = ("plain", "checks", "stripes", "speckles", *PAINTED)  # materials of the table
 LIT = (0.2, 0.0, 0.0)  # the middle of where things stand [m]
 BOARD = (0.15, 0.125)  # of the calibration board, its margin with it [m]
 
@@ -37,10 +38,17 @@ class Look:
 
 
 def mjcf(image_size: tuple[int, int], fovy: float, board: bool) -> str:
-    """The model as XML; `fovy` of the camera [degrees]; `board`: there is a picture `board.png` to print on a plate."""
+    """The model as XML; `fovy` of the camera [degrees]; `board`: there is a picture `board.png` to print on a plate.
+
+    Its files are those of `tables.files()`, and that picture.
+    """
     width, height = image_size
     low, high = LIMITS.T
     plate = _plate() if board else ""
+    painted = "".join(
+        f'<texture name="{name}" type="2d" file="{name}.png"/><material name="{name}" texture="{name}"/>'
+        for name in PAINTED
+    )
     held = '<body name="board" mocap="true"><geom class="seen" type="mesh" mesh="board" material="board"/></body>'
     printed = '<texture name="board" type="2d" file="board.png"/><material name="board" texture="board"/>'
     return f"""
@@ -72,6 +80,7 @@ def mjcf(image_size: tuple[int, int], fovy: float, board: bool) -> str:
     <material name="checks" texture="checks" texrepeat="12 12"/>
     <material name="stripes" texture="stripes" texrepeat="9 1"/>
     <material name="speckles" texture="speckles" texrepeat="2 2"/>
+    {painted}
     <material name="wall" rgba="0.55 0.6 0.65 1"/>
     {printed + plate if board else ""}
   </asset>

@@ -8,13 +8,14 @@ from scipy.stats.qmc import Halton
 
 from robot.kinematics import PAN
 from robot.twin.model import Look
+from robot.twin.tables import PAINTED
 
 LOW, HIGH = (0.16, -0.12), (0.26, 0.12)  # of both, on the table [m]
 REACH = (0.125, 0.235)  # [m] from the pan axis
 SPREAD = 10_000  # seed of the demonstrations' places
 APART = 0.095  # [m] at least
 Room = Literal["demonstrated", "test", "tuning"]
-OTHER_TABLES = {"test": ("checks", "stripes"), "tuning": ("speckles",)}
+OTHER_TABLES = {"test": ("checks", "stripes"), "tuning": ("speckles", *PAINTED)}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 
 from robot.kinematics import JOINTS
 from robot.registers import TURN
+from robot.twin import tables
 from robot.twin.model import CUP_HEIGHT, JAW_RANGE, LIT, SAUCER_HEIGHT, Look, mjcf
 from robot.twin.servo import Servo
 from videopolicy.errors import BadInput
@@ -54,7 +55,7 @@ class World:
         self, mounted: dict[str, Mounted], image_size: tuple[int, int], fovy: float, board: Path | None = None
     ) -> None:
         self.mounted = [mounted[name] for name in NAMES]
-        assets = {"board.png": board.read_bytes()} if board else {}
+        assets = tables.files() | ({"board.png": board.read_bytes()} if board else {})
         self.model = mujoco.MjModel.from_xml_string(mjcf(image_size, fovy, board is not None), assets)
         self.data = mujoco.MjData(self.model)
         self._q = [int(self.model.joint(name).qposadr[0]) for name in NAMES]

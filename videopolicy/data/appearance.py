@@ -2,12 +2,12 @@
 
 Nothing moves, so labels stay as they are. What is drawn knows nothing of the scene: colours are mixed by a random
 affine map (white balance, hue, saturation, contrast, brightness), light varies smoothly across the picture, and a cloud
-of a random grain, its edges anywhere from soft to sharp, is painted over it half transparently (random overlays, after
-Hansen and Wang 2021). So neither a table's texture nor a wall's colour tells where to go.
+or a repeated pattern of a random grain, its edges anywhere from soft to sharp, is painted over it half transparently
+(random overlays, after Hansen and Wang 2021). So neither a table's texture nor a wall's colour tells where to go.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from einops import rearrange
@@ -22,6 +22,10 @@ BRIGHTNESS = 0.2  # added, either way, of full scale
 BALANCE = 0.2  # log of each channel's factor, either way
 SHADE = 0.4  # log of the light's factor at each of 4 x 4 places, either way
 GRAIN = (2, 32)  # cells of a cloud across the picture
+REPEATED = 0.5  # share of clouds that repeat themselves, in part or wholly
+PERIODS = (2.0, 16.0)  # of such a pattern across the picture
+RECEDES = 0.6  # how much denser it is at most, from one side of the picture to the other
+BENT = 2.0  # of its lines, at most, by the cloud [radians]
 SHARPNESS = (0.5, 20.0)  # of a cloud's edges: 0.5 barely a gradient, 20 a border
 OPACITY = 0.5  # of a cloud, at most
 # Orthonormal: grey, then two axes of colour that hue turns.
@@ -31,15 +35,19 @@ AXES /= AXES.norm(dim=1, keepdim=True)
 
 @dataclass(frozen=True)
 class Cloud:
-    """Two colours, blended by smooth noise."""
+    """Two colours, blended by smooth noise, by waves that cross (stripes, a lattice of dots), or by some of both."""
 
     noise: Float[Tensor, "batch 32 32"]  # of which a corner of `cells` x `cells` fills the picture
     cells: Int[Tensor, " batch"]
     sharpness: Float[Tensor, " batch"]
     paint: Float[Tensor, "batch 2 3"]  # of low and of high parts, RGB in 0...1
+    repeated: Float[Tensor, " batch"]  # share of waves: 0 noise alone
+    waves: Float[Tensor, "batch 2 4"]  # of each, periods to the right and downwards, phase [radians], amplitude
+    recedes: Float[Tensor, "batch 2"]  # rise of the waves' density to the right and downwards
+    bent: Float[Tensor, " batch"]  # of the waves' lines by the noise [radians]
 
     def to(self, device: torch.device) -> "Cloud":
-        return Cloud(*(x.to(device) for x in (self.noise, self.cells, self.sharpness, self.paint)))
+        return Cloud(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -58,11 +66,22 @@ class Appearance:
 
 def draw_cloud(generator: torch.Generator) -> Cloud:
     """Of one sample."""
-    share = torch.rand(2, generator=generator, dtype=torch.float64)
-    cells, sharpness = (low * (high / low) ** x for (low, high), x in zip((GRAIN, SHARPNESS), share, strict=True))
+    share = torch.rand(3, generator=generator, dtype=torch.float64)
+    cells, sharpness, periods = (
+        low * (high / low) ** x for (low, high), x in zip((GRAIN, SHARPNESS, PERIODS), share, strict=True)
+    )
     noise = torch.randn(1, GRAIN[1], GRAIN[1], generator=generator, dtype=torch.float64)
     paint = torch.rand(1, 2, 3, generator=generator, dtype=torch.float64)
-    return Cloud(noise, cells.round().long()[None], sharpness[None], paint)
+    number = torch.rand(9, generator=generator, dtype=torch.float64)
+    repeated = number[0:1] if number[1] < REPEATED else torch.zeros(1, dtype=torch.float64)
+    turn = 2 * math.pi * number[2]
+    across = periods * torch.stack([turn.cos(), turn.sin()])
+    along = torch.stack([-across[1], across[0]]) * 2 ** (2 * number[3] - 1)  # up to twice as dense, or half
+    phase, amplitude = 2 * math.pi * number[4:6], torch.stack([torch.ones_like(turn), number[6]])
+    waves = torch.cat([torch.stack([across, along]), phase[:, None], amplitude[:, None]], 1)
+    recedes = RECEDES * (2 * torch.rand(1, 2, generator=generator, dtype=torch.float64) - 1)
+    grain = cells.round().long()[None]
+    return Cloud(noise, grain, sharpness[None], paint, repeated, waves[None], recedes, BENT * number[7:8] * number[8])
 
 
 def draw_appearance(share: float, generator: torch.Generator) -> Appearance:
@@ -106,12 +125,18 @@ def shown(
 
 def share_of(cloud: Cloud, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:
     """Of the second colour: 0 in a cloud's low parts, 1 in its high ones."""
-    found = []
-    for noise, cells, sharpness in zip(cloud.noise.float(), cloud.cells.tolist(), cloud.sharpness.float(), strict=True):
-        corner = noise[None, None, :cells, :cells]
-        smooth = F.interpolate(corner, size, mode="bicubic", align_corners=True)[0, 0]
-        found.append(torch.sigmoid(sharpness * smooth))
-    return torch.stack(found)
+    corners = [noise[None, None, :n, :n] for noise, n in zip(cloud.noise.float(), cloud.cells.tolist(), strict=True)]
+    smooth = torch.cat([F.interpolate(x, size, mode="bicubic", align_corners=True)[0] for x in corners])
+    repeated, bent, sharpness = (x.float()[:, None, None] for x in (cloud.repeated, cloud.bent, cloud.sharpness))
+    sides = (torch.linspace(-0.5, 0.5, n, device=smooth.device) for n in size)
+    v, u = torch.meshgrid(*sides, indexing="ij")
+    (right, down), waves = cloud.recedes.float()[:, :, None, None].unbind(1), cloud.waves.float()[..., None, None]
+    depth = 1 + right * u + down * v
+    total = torch.zeros_like(smooth)
+    for periods_u, periods_v, phase, amplitude in (wave.unbind(1) for wave in waves.unbind(1)):
+        turns = (periods_u * u + periods_v * v) / depth
+        total = total + amplitude * torch.sin(2 * math.pi * turns + phase + bent * smooth)
+    return torch.sigmoid(sharpness * torch.lerp(smooth, total, repeated))
 
 
 def paint_of(cloud: Cloud, size: tuple[int, int]) -> Float[Tensor, "batch 3 height width"]:
