@@ -69,7 +69,7 @@ def main(cfg: Config) -> dict:
     shown = _of_image(cfg) if cfg.dataset is None else _of_dataset(cfg, cfg.dataset, policy)
     if policy.head.acts and shown.camera is None:
         raise BadInput(f"{shown.name} has no camera, without which {cfg.policy} cannot lift pixels; name it by camera")
-    found = read(policy, shown.image, shown.camera, shown.start)
+    found = read(policy, shown.image, shown.camera, shown.start, shown.ee_position)
     lacks = lacking(found, config["head"]["kind"])
     steps = numbers(found, shown)
     summary = {"policy": str(cfg.policy), "head": config["head"]["kind"], "shown": shown.name}

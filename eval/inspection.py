@@ -43,13 +43,19 @@ class Reading:
 
 @torch.inference_mode()
 def read(
-    policy: FeaturePolicy, image: UInt8[np.ndarray, "height width 3"], camera: Camera | None, start: np.ndarray
+    policy: FeaturePolicy,
+    image: UInt8[np.ndarray, "height width 3"],
+    camera: Camera | None,
+    start: Float[np.ndarray, " 2"],
+    ee_position: Float[np.ndarray, " 3"] | None,
 ) -> Reading:
     """What `policy.act` would say, and what it says it by."""
     head, size = policy.head, policy.image_size
     scale, device = np.array(size) / image.shape[1::-1], next(head.parameters()).device
     pixel_of_start = torch.from_numpy(start * scale).float().to(device)
-    prediction = policy.read(torch.from_numpy(resized(image, size).copy())[None].to(device), pixel_of_start[None])
+    height = None if ee_position is None else torch.from_numpy(ee_position[2:]).float().to(device)
+    picture = torch.from_numpy(resized(image, size).copy()).to(device)
+    prediction = policy.read(picture[None], pixel_of_start[None], height)
     chunk, confidence, track, shares = None, None, None, {}
     if camera is not None and head.acts:
         (chunk,) = head.decode(prediction, [camera])

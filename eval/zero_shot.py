@@ -97,7 +97,7 @@ def _write_sheet(path: Path, policy: FeaturePolicy, head: HeatmapHead, clips: li
     """Rows of circle scenes, below them robot scenes, four steps each."""
     its = [_needed(each[i]) for each in clips for i in spread(len(each), N_ROWS + 2)[1:-1]]
     batch = torch.utils.data.default_collate(its)
-    prediction = policy.read(batch["frames"][:, 0], batch["start_pixel"])
+    prediction = policy.read(batch["frames"][:, 0], batch["start_pixel"], batch["start_height"])
     pixel = head.pixels(prediction)
     shown = np.linspace(0, head.n_steps - 1, N_STEPS).round().astype(int).tolist()
     few = {**batch, "pixel": batch["pixel"][:, shown], "valid": batch["valid"][:, shown]}
@@ -106,7 +106,7 @@ def _write_sheet(path: Path, policy: FeaturePolicy, head: HeatmapHead, clips: li
 
 def _needed(sample: dict[str, Tensor]) -> dict[str, Tensor]:
     """What all datasets have."""
-    return {name: sample[name] for name in ("frames", "start_pixel", "pixel", "valid")}
+    return {name: sample[name] for name in ("frames", "start_pixel", "start_height", "pixel", "valid")}
 
 
 def _clips(data: Dataset, policy: FeaturePolicy) -> ClipDataset:
@@ -116,7 +116,7 @@ def _clips(data: Dataset, policy: FeaturePolicy) -> ClipDataset:
 @torch.inference_mode()
 def _pixels(policy: FeaturePolicy, batch: dict[str, Tensor], data: Dataset, episodes: list[int]) -> Tensor:
     """Where it points to; of a head that regresses positions, where the camera sees those."""
-    prediction = policy.read(batch["frames"][:, 0], batch["start_pixel"])
+    prediction = policy.read(batch["frames"][:, 0], batch["start_pixel"], batch["start_height"])
     if isinstance(policy.head, HeatmapHead | PixelRegressionHead):
         return policy.head.pixels(prediction)
     cameras = [data.camera_of(e) for e in episodes]

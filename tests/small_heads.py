@@ -60,7 +60,7 @@ class Shape:
     grid: tuple[int, int] = GRID
     image_size: tuple[int, int] = SIZE
 
-    def forward(self, images: Tensor, start_pixel: Tensor) -> FeatureMap:
+    def forward(self, images: Tensor, start_pixel: Tensor, start_height: Tensor | None = None) -> FeatureMap:
         return features(len(images), self.n_feature_frames)
 
 

@@ -43,7 +43,9 @@ class Circular(nn.Module):
         self.patches = nn.Conv2d(3, 16, STRIDE, STRIDE)
         self.around = nn.Conv2d(16, 16, 3, padding=1, padding_mode="circular")
 
-    def forward(self, images: torch.Tensor, start_pixel: torch.Tensor) -> FeatureMap:
+    def forward(
+        self, images: torch.Tensor, start_pixel: torch.Tensor, start_height: torch.Tensor | None = None
+    ) -> FeatureMap:
         return FeatureMap(self.around(torch.tanh(self.patches(to_pixels(images))))[:, None])
 
 

@@ -37,7 +37,8 @@ def located(policy: FeaturePolicy, batch: dict[str, Tensor]) -> tuple[Any, Float
     head = policy.head
     assert isinstance(head, HeatmapHead | PixelRegressionHead)
     device = next(head.parameters()).device
-    prediction = policy.read(batch["frames"][:, 0].to(device), batch["start_pixel"].to(device))
+    start_height = batch["start_height"].to(device)
+    prediction = policy.read(batch["frames"][:, 0].to(device), batch["start_pixel"].to(device), start_height)
     return prediction, head.pixels(prediction).cpu()
 
 

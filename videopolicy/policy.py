@@ -62,12 +62,22 @@ class FeaturePolicy:
         """The head's prediction, before decoding."""
         device = next(self.head.parameters()).device
         images = torch.from_numpy(np.stack([resized(o.image, self.image_size) for o in observations])).to(device)
-        return self.read(images, torch.stack([self._start_pixel(o) for o in observations]).to(device))
+        height = torch.tensor([o.ee_position[2] for o in observations], dtype=torch.float32)
+        start = torch.stack([self._start_pixel(o) for o in observations])
+        return self.read(images, start.to(device), height.to(device))
 
-    def read(self, images: UInt8[Tensor, "batch height width 3"], start_pixel: Float[Tensor, "batch 2"]) -> Any:
-        """The same of pictures at the backbone's size, and start keypoints in them; NaN where there is none."""
+    def read(
+        self,
+        images: UInt8[Tensor, "batch height width 3"],
+        start_pixel: Float[Tensor, "batch 2"],
+        start_height: Float[Tensor, " batch"] | None = None,
+    ) -> Any:
+        """The same of pictures at the backbone's size, and start keypoints in them; NaN where there is none.
+
+        The end effector's height [m] may be left out where `backbone.context` is not `hand`.
+        """
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            features = self.backbone.forward(images, start_pixel)
+            features = self.backbone.forward(images, start_pixel, start_height)
         return self.head.forward(features)
 
     def _start_pixel(self, observation: Observation) -> Tensor:

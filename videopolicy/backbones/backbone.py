@@ -78,7 +78,10 @@ def resize(maps: Float[Tensor, "batch channel _ _"], size: tuple[int, int]) -> F
 
 @runtime_checkable
 class Backbone(Protocol):
-    """Images and the end effector's pixel in them to features."""
+    """Images and the end effector's pixel in them to features.
+
+    Its height above the table [m] is for backbones that are told it; None where it is not known.
+    """
 
     @property
     def n_feature_frames(self) -> int: ...
@@ -97,7 +100,10 @@ class Backbone(Protocol):
         ...
 
     def forward(
-        self, images: UInt8[Tensor, "batch height width 3"], start_pixel: Float[Tensor, "batch 2"]
+        self,
+        images: UInt8[Tensor, "batch height width 3"],
+        start_pixel: Float[Tensor, "batch 2"],
+        start_height: Float[Tensor, " batch"] | None = None,
     ) -> FeatureMap: ...
 
 

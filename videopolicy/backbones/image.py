@@ -1,6 +1,7 @@
 """Image networks as light backbones, and EfficientNet-Lite0 as a frozen teacher: the only user of timm."""
 
 import itertools
+import math
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -30,6 +31,7 @@ PATCH = {"efficientnet_lite0": 16, "dinov2_vits14": 14, "dinov3_vits16": 16}  # 
 # heads then learn places instead of what stands there.
 LEVELS = (2, 3)
 TEACHER_LEVELS = (*LEVELS, 4)
+WAVELENGTHS = (0.1, 0.2, 0.4, 0.8)  # that the end effector's height is told by [m]
 N_FROZEN = 2  # blocks, up to stride 4: edges and colours are the same everywhere, and half of a training step
 
 
@@ -40,8 +42,9 @@ class ImageConfig:
     name: Literal["efficientnet_lite0", "dinov2_vits14", "dinov3_vits16"] = "efficientnet_lite0"
     weights: str = "pretrained"  # from package or hub; else a file, a folder that holds one, or "random"
     image_size: tuple[int, int] = (448, 448)  # (width, height), multiples of the network's patch
-    # start: every cell is also told the features at the start keypoint, unseen by heads that read a ViT's class token.
-    context: Literal["none", "start"] = "none"
+    # start: every cell is also told the features at the start keypoint, unseen by heads that read a ViT's class token;
+    # hand: and how high above the table the end effector is, which a pixel leaves open.
+    context: Literal["none", "start", "hand"] = "none"
 
     def __post_init__(self) -> None:
         if self.name in PATCH and any(n % PATCH[self.name] or n < 2 * PATCH[self.name] for n in self.image_size):
@@ -87,8 +90,10 @@ class ImageBackbone(nn.Module):
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
         self.start_embedding = nn.Parameter(0.02 * torch.randn(self.feature_channels))
-        if cfg.context == "start":
+        if cfg.context != "none":
             self.feature_channels *= 2
+        if cfg.context == "hand":
+            self.feature_channels += 2 * len(WAVELENGTHS)
         self._start: Tensor | None = None
 
     @property
@@ -96,30 +101,51 @@ class ImageBackbone(nn.Module):
         return self.cfg.image_size
 
     def forward(
-        self, images: UInt8[Tensor, "batch height width 3"], start_pixel: Float[Tensor, "batch 2"]
+        self,
+        images: UInt8[Tensor, "batch height width 3"],
+        start_pixel: Float[Tensor, "batch 2"],
+        start_height: Float[Tensor, " batch"] | None = None,
     ) -> FeatureMap:
-        """`start_pixel` is in pixels of `cfg.image_size`; NaN where the end effector is outside the image."""
+        """`start_pixel` is in pixels of `cfg.image_size`; NaN where the end effector is outside the image.
+
+        `start_height` [m] is read by `context: hand` alone; `BadInput` where that is not told it.
+        """
         x = ((to_pixels(images) + 1) / 2 - self.mean) / self.std
         start = splat(start_pixel, self.cfg.image_size, *self.grid)
         mark = start * self.start_embedding[:, None, None]
         if not self.is_vit:
             levels = [F.interpolate(f.float(), self.grid, mode="bilinear", align_corners=False) for f in self.net(x)]
-            return FeatureMap(self._told(torch.cat(levels, 1) + mark, start)[:, None], start=start)
+            return FeatureMap(self._told(torch.cat(levels, 1) + mark, start, start_height)[:, None], start=start)
         self._start = mark
         ((dense, prefix),) = self.net.forward_intermediates(
             x, indices=1, norm=True, return_prefix_tokens=True, intermediates_only=True
         )
         self._start = None
-        return FeatureMap(self._told(dense.float(), start)[:, None], prefix[:, 0].float(), start)
+        return FeatureMap(self._told(dense.float(), start, start_height)[:, None], prefix[:, 0].float(), start)
 
     def _told(
-        self, dense: Float[Tensor, "batch channel row col"], start: Float[Tensor, "batch 1 row col"]
+        self,
+        dense: Float[Tensor, "batch channel row col"],
+        start: Float[Tensor, "batch 1 row col"],
+        start_height: Float[Tensor, " batch"] | None,
     ) -> Float[Tensor, "batch _ row col"]:
-        """Features, and beside them those at the start keypoint; zeros where that is outside the picture."""
+        """Features, and beside them what `context` tells every cell.
+
+        Features at the start keypoint are zeros where that is outside the picture; a height is told as sines and
+        cosines of several wavelengths (Vaswani et al. 2017, section 3.5), which tell millimetres and decimetres apart.
+        """
         if self.cfg.context == "none":
             return dense
-        at_start = (dense * start).sum((2, 3))
-        return torch.cat([dense, at_start[:, :, None, None].expand_as(dense)], 1)
+        told = [(dense * start).sum((2, 3))]
+        if self.cfg.context == "hand":
+            if start_height is None or not start_height.isfinite().all():
+                raise BadInput(
+                    "backbone.context is hand, but the end effector's height is not known; allowed: its position [m]"
+                )
+            angle = 2 * math.pi * start_height[:, None] / start_height.new_tensor(WAVELENGTHS)
+            told += [angle.sin(), angle.cos()]
+        everywhere = torch.cat(told, 1).to(dense)[:, :, None, None]
+        return torch.cat([dense, everywhere.expand(-1, -1, *dense.shape[2:])], 1)
 
     def _mark(self, _module: nn.Module, _inputs: tuple, tokens: Tensor) -> Tensor | None:
         """Adds the start keypoint to the patch tokens, which are (batch row col channel) or flat."""

@@ -210,7 +210,12 @@ class SVDBackbone(nn.Module):
         start = splat(start_pixel, self.cfg.image_size, *self.grid)
         return Pyramid(tuple(levels), start, self.start_embedding)
 
-    def forward(self, images: UInt8[Tensor, "batch height width 3"], start_pixel: Float[Tensor, "batch 2"]) -> Pyramid:
+    def forward(
+        self,
+        images: UInt8[Tensor, "batch height width 3"],
+        start_pixel: Float[Tensor, "batch 2"],
+        start_height: Float[Tensor, " batch"] | None = None,
+    ) -> Pyramid:
         """Features for acting: one pass at `feature_sigma` on a fixed noise sample, so that a policy is deterministic.
 
         `start_pixel` is in pixels of `cfg.image_size`; NaN where the end effector is outside the image.

@@ -119,6 +119,7 @@ class ClipDataset(TorchDataset):
             if not numbers[name][use].isfinite().all():  # bins would make a label like any other of it
                 raise BadInput(f"episode {episode} of {self.data.root}, frame {t}: a label's {name} is not finite")
         sample = {"frames": torch.from_numpy(self._pictures(episode, shown[: self.n_pictures])), **numbers}
+        sample["start_height"] = torch.tensor(label.start_height)
         if label.rotation is not None:
             sample["rotation"] = torch.from_numpy(label.rotation).float()
         sample["valid"] = use

@@ -1,5 +1,6 @@
 """Labels for action heads: future waypoints seen by the camera."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ class Waypoints:
     """The next `step` waypoints after a frame, as labels (numpy; batches of them become `heads.head.Targets`)."""
 
     start_pixel: Float[np.ndarray, " 2"]  # the end effector now; NaN when it is not in the picture
+    start_height: float  # of the end effector now [m]; NaN where it is not known
     pixel: Float[np.ndarray, "step 2"]
     height: Float[np.ndarray, " step"]  # [m] above the support surface
     gripper: Float[np.ndarray, " step"]
@@ -42,6 +44,7 @@ def waypoints(
     start = camera.project(state[frame, :3])
     return Waypoints(
         start_pixel=np.where(camera.contains(start), start, np.nan),
+        start_height=float(state[frame, 2]),
         pixel=pixel,
         height=position[:, 2],
         gripper=action[steps - 1, 3],
@@ -64,6 +67,7 @@ def track_waypoints(track: Float[np.ndarray, "frame 2"], size: tuple[int, int], 
     unknown = np.full(n_steps, np.nan)
     return Waypoints(
         start_pixel=np.where(inside[frame], track[frame], np.nan),
+        start_height=math.nan,
         pixel=track[steps],
         height=unknown,
         gripper=unknown,

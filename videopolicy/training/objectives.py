@@ -135,7 +135,7 @@ class HeadObjective(Objective):
             batch = augmented(batch, draws.H, self.backbone.image_size)
         if draws.look is not None:
             batch = {**batch, "frames": shown(batch["frames"], draws.look)}
-        features = self.backbone(batch["frames"][:, 0], batch["start_pixel"])
+        features = self.backbone(batch["frames"][:, 0], batch["start_pixel"], batch.get("start_height"))
         losses = self.head.loss(self.head(features), replace(Targets.of(batch), counts=counts))
         return {**losses, "total": self.balance(losses)}
 
