@@ -72,6 +72,28 @@ def test_every_cell_is_told_what_the_start_looks_like(name: str) -> None:
     assert (there[1] == 0).all()
 
 
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_cell_is_told_how_high_the_hand_is(name: str) -> None:
+    """In all cells alike, beside what stands at the start keypoint; a millimetre tells heights apart, and a decimetre."""
+    size, _ = GRIDS[name]
+    torch.manual_seed(0)
+    weights = "pretrained" if name == "efficientnet_lite0" else "random"
+    told = ImageBackbone(ImageConfig(name, weights, size, context="hand")).eval()
+    at, height = torch.full((4, 2), 30.0), torch.tensor([0.05, 0.051, 0.15, 0.25])
+    with torch.no_grad():
+        whole = told(images(size, 1).expand(4, -1, -1, -1), at, height).dense[:, 0]
+    assert whole.shape[1] == told.feature_channels
+    seen, heights = whole.split([told.feature_channels - 8, 8], 1)
+    torch.testing.assert_close(seen, seen[:1].expand_as(seen))
+    assert (heights == heights[:, :, :1, :1]).all()
+    apart = torch.cdist(heights[:, :, 0, 0], heights[:, :, 0, 0]) + 10 * torch.eye(4)
+    assert apart.min() > 0.05
+    assert apart[1:, 1:].min() > 1
+    for unknown in (None, torch.full((4,), torch.nan)):
+        with pytest.raises(BadInput, match=r"backbone\.context is hand, but the end effector's height is not known"):
+            told(images(size, 1).expand(4, -1, -1, -1), at, unknown)
+
+
 def test_folded_normalisation_is_the_same_function() -> None:
     """Features are timm's own, batch normalisation unfolded and in evaluation mode; training does not change that."""
     backbone = make("efficientnet_lite0").train()

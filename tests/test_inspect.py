@@ -36,6 +36,7 @@ def runs(written_dataset: Path, pipeline_folder: Path, tmp_path_factory: pytest.
     for kind in ("para", "tracks"):
         light.main(config(light.Config, "light", run=folder / kind, head__kind=kind, **keys))
     light.main(config(light.Config, "light", run=folder / "pixels", head__labels="2d", **keys))
+    light.main(config(light.Config, "light", run=folder / "hand", backbone__context="hand", **keys))
     AcceleratorState._reset_state(reset_partial_state=True)  # of the other precision
     keys |= {"backbone__pretrained": pipeline_folder, "backbone__n_frames": 4, "backbone__grid": 8, "leak_clips": 0}
     keys |= {"init_from": "null", "head__n_steps": 3, "preview__clips": 0}
@@ -62,7 +63,7 @@ def seen(root: Path) -> Observation:
     return Observation(data.frames(EPISODE)[FRAME], data.camera, state[:3].astype(float), 1.0, 0.0)
 
 
-@pytest.mark.parametrize("kind", ["para", "tracks", "svd"])
+@pytest.mark.parametrize("kind", ["para", "hand", "tracks", "svd"])
 def test_numbers_are_those_it_acts_by(kind: str, runs: Path, written_dataset: Path, tmp_path: Path) -> None:
     """And, of a dataset's frame, what happened beside them."""
     summary = on_dataset(runs / kind, written_dataset, tmp_path / "out.png")
@@ -110,6 +111,22 @@ def test_a_picture_is_as_good_as_a_dataset(
         "no start keypoint: the picture does not show the end effector, or nobody said where it is"
     ]
     assert untold["steps"] != found["steps"]
+
+
+def test_a_policy_that_knows_how_high_the_hand_is_must_be_told(
+    runs: Path, written_dataset: Path, picture: dict[str, Path], tmp_path: Path
+) -> None:
+    """By a position in metres: a pixel leaves the height open. Another height is another answer."""
+    cfg = inspect.Config(runs / "hand", **picture, output=tmp_path / "out.png")
+    with pytest.raises(BadInput, match=r"backbone\.context is hand, .* allowed: its position"):
+        inspect.main(replace(cfg, start=(30.0, 30.0)))
+    assert not (tmp_path / "out.png").exists()
+    x, y, z = seen(written_dataset).ee_position.tolist()
+    eye = seen(written_dataset).camera.T_world_cam[:3, 3]
+    higher = np.array([x, y, z]) + 0.1 * (eye - [x, y, z])  # seen at the same pixel
+    here, above = (inspect.main(replace(cfg, ee_position=tuple(p))) for p in ([x, y, z], higher.tolist()))
+    np.testing.assert_allclose(here["start_pixel"], above["start_pixel"], atol=1e-3)
+    assert here["steps"] != above["steps"]
 
 
 def test_pixels_alone_need_no_camera(runs: Path, picture: dict[str, Path], tmp_path: Path) -> None:

@@ -193,13 +193,17 @@ def test_tracks_of_plain_video_are_learned_from(tracks: Path, written_dataset: P
     assert np.isfinite(tuned["position_mm"])
 
 
-def test_what_tracks_cannot_teach_is_named(tracks: Path, tmp_path: Path) -> None:
+def test_what_tracks_cannot_teach_is_named(tracks: Path, written_dataset: Path, tmp_path: Path) -> None:
     words = r"head\.labels is '3d', but the data has tracks of pixels alone; allowed for it: '2d'"
     with pytest.raises(BadInput, match=words):
         train(tmp_path / "run", tracks)
     for key, value in (("kind", "camera"), ("backdrop", 0.5), ("copies", 0.5)):
         with pytest.raises(BadInput, match=r"has no cameras; allowed for it: augment\.appearance alone"):
             train(tmp_path / "run", tracks, head__labels="2d", **{f"augment__{key}": value})
+    for keys in ({"data__root": tracks}, {"data__root": written_dataset, "mix": f"{{{tracks}: 3.0}}"}):
+        keys |= {"run": tmp_path / "run", "head__labels": "2d", "backbone__context": "hand"}
+        with pytest.raises(BadInput, match=r"context is hand, but the data has tracks .* allowed for it: none, start"):
+            light.main(config(light.Config, "light", **keys))
     assert not (tmp_path / "run").exists()
 
 

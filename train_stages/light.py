@@ -69,14 +69,14 @@ def main(cfg: Config) -> dict[str, float]:
     data, clips, val_clips = open_splits(cfg.data, 1, cfg.head.n_steps, size)
     if data.tracked and (cfg.augment.kind != "none" or cfg.augment.copies or cfg.augment.backdrop):
         raise BadInput(f"{cfg.data.root} has no cameras; allowed for it: augment.appearance alone")
-    if data.tracked and cfg.backbone.context == "hand":
-        raise BadInput(f"{cfg.data.root} has tracks, no heights; allowed for it: backbone.context none or start")
     mixed = open_mixture(cfg.data, cfg.mix, clips)
     if mixed is not clips and (cfg.augment.copies or cfg.augment.backdrop or cfg.augment.kind != "none"):
         raise BadInput(
             "augment has kind, copies or backdrop, of one dataset's cameras, but mix names more; allowed: none"
         )
     labels = mixed.label_statistics()
+    if cfg.backbone.context == "hand" and labels["height"] is None:
+        raise BadInput("backbone.context is hand, but the data has tracks of pixels alone; allowed for it: none, start")
     backbone = ImageBackbone(cfg.backbone)
     source = (
         None if cfg.init_from is None else open_source(cfg.init_from, "light", cfg.backbone, SAME, cfg.head, data.fps)
