@@ -74,7 +74,7 @@ def test_every_cell_is_told_what_the_start_looks_like(name: str) -> None:
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_cell_is_told_how_high_the_hand_is(name: str) -> None:
-    """In all cells alike, beside what stands at the start keypoint; a millimetre tells heights apart, and a decimetre."""
+    """In all cells alike, beside what stands at the start keypoint; a millimetre tells heights apart."""
     size, _ = GRIDS[name]
     torch.manual_seed(0)
     weights = "pretrained" if name == "efficientnet_lite0" else "random"
