@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from documents import ROOT, SHELLS
 
 from videopolicy.config import load
 from videopolicy.data.findings import examine
+from videopolicy.data.lerobot import Dataset
 from videopolicy.data.video import write_video
 from videopolicy.errors import BadInput
 
@@ -125,6 +127,26 @@ def test_a_dataset_of_others_gets_its_camera(own_data: tuple[Path, dict[str, Any
     assert examine(root).sound
 
 
+def test_a_dataset_of_joint_angles_gets_positions(own_data: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """Of an arm of three rails [mm] and a gripper [%], whose other joints move nothing: its states come back."""
+    folder, made = own_data
+    theirs, mine = shutil.copytree(folder / "data/mine", tmp_path / "theirs"), Dataset(folder / "data/mine")
+    scale = np.array([1e3, 1e3, 1e3, 1e2])
+    with_joints(theirs, lambda state: np.pad(state * scale, ((0, 0), (0, 2))))
+    assert "observation.state has shape (12, 6)" in said(theirs)
+    shown = made["with_dots"](made["table"], made["markers"])
+    about = (made["camera"], lambda joints: joints[:, :4] / scale, made["markers"], shown, made["table"])
+    made["with_positions"](theirs, tmp_path / "mine", "front", *about, every=2)
+    assert examine(tmp_path / "mine").sound
+    found = Dataset(tmp_path / "mine")
+    assert (len(found), found.fps) == (len(mine), mine.fps // 2)
+    for e in range(len(mine)):
+        np.testing.assert_allclose(found.state(e), mine.state(e)[::2], atol=1e-6)
+        np.testing.assert_allclose(found.action(e), mine.action(e)[1::2], atol=1e-6)
+        difference = found.frames(e).astype(float) - mine.frames(e)[::2]
+        assert np.abs(difference).mean() < 2  # grey levels, of being compressed twice
+
+
 def said(root: Path) -> str:
     """All that the doctor says."""
     try:
@@ -159,7 +181,7 @@ def test_the_doctor_says_what_the_page_says(
     elif change == "no markers":
         markers.unlink()
     elif change == "joints":
-        with_joints(root)
+        with_joints(root, lambda state: np.zeros((len(state), 6)))
     elif change == "upside down":
         frames, *_ = next(made["demonstrations"]())
         write_video(root / "videos/observation.images.front/chunk-000/file-000.mp4", frames[:, ::-1], 4)
@@ -173,13 +195,16 @@ def test_the_doctor_says_what_the_page_says(
     assert words in said(root)
 
 
-def with_joints(root: Path) -> None:
+def with_joints(root: Path, of: Callable[[np.ndarray], np.ndarray]) -> None:
     """Six joint angles in the place of a position and an opening."""
     for path in (root / "data").rglob("*.parquet"):
         table = pq.read_table(path)
-        angles = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(6 * len(table)), pa.float32()), 6)
-        place = table.column_names.index("observation.state")
-        pq.write_table(table.set_column(place, "observation.state", angles), path)
+        for name in ("observation.state", "action"):
+            angles = pa.array(of(np.array(table[name].to_pylist())).ravel(), pa.float32())
+            angles = pa.FixedSizeListArray.from_arrays(angles, 6)
+            table = table.set_column(table.column_names.index(name), name, angles)
+        pq.write_table(table, path)
+    (root / "meta/para_checksums.jsonl").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("name", ["own_data", "own_arm"])
