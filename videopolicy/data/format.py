@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from videopolicy.data.files import read_json, read_jsonl, read_table
+from videopolicy.data.origins import origin
 from videopolicy.data.video import CODEC, CRF, GOP, PIX_FMT
 from videopolicy.errors import BadInput
 
@@ -61,7 +62,7 @@ def read_info(root: Path) -> dict:
     if not (root / "meta/info.json").is_file():
         if aside_of(root).is_dir():
             raise BadInput(f"a repair of {root} was cut short: python -m videopolicy.data.doctor {root} --repair")
-        raise BadInput(f"no LeRobot dataset at {root}: meta/info.json is missing")
+        raise BadInput(f"no LeRobot dataset at {root}: meta/info.json is missing{origin(root)}")
     info = read_json(root / "meta/info.json")
     if info.get("codebase_version") != VERSION:
         raise BadInput(f"{root} has format {info.get('codebase_version')!r}; allowed: {VERSION!r}")
