@@ -1,5 +1,6 @@
 """Optimizers, trackers and what training says of its speed."""
 
+import logging
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from bitsandbytes.backends.cpu import ops
 from builders import agentview, background
 from flows import config
 from safetensors.torch import load_file
@@ -14,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.flop_counter import FlopCounterMode
 
 from train_stages import light
-from videopolicy import policy
+from videopolicy import FOUR_BIT, policy
 from videopolicy.data.files import read_jsonl
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
@@ -40,6 +42,15 @@ def test_eight_bit_moments_resume_exactly(written_dataset: Path, tmp_path: Path)
     assert losses("plain", train__optimizer="adamw") == pytest.approx(whole, rel=1e-2)
     stored = {k: v.dtype for k, v in load_file(checkpoint.find(tmp_path / "whole") / "optimizer.safetensors").items()}
     assert torch.uint8 in {dtype for name, dtype in stored.items() if name.endswith("state1")}
+
+
+def test_one_warning_of_others_is_not_passed_on(caplog: pytest.LogCaptureFixture) -> None:
+    """Which their source has, word for word, in the module whose logger it is said by."""
+    assert FOUR_BIT in Path(ops.__file__).read_text()
+    logger = logging.getLogger(ops.__name__)
+    for text in (f"{FOUR_BIT}: %s", "Failed to load %s"):
+        logger.warning(text, "it")
+    assert caplog.messages == ["Failed to load it"]
 
 
 def test_tensorboard_shows_what_the_record_holds(written_dataset: Path, tmp_path: Path) -> None:
