@@ -1,16 +1,16 @@
 """Executors in LIBERO: action chunks into motion of the simulated arm."""
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
-from eval.simulation import CONTROL_RATE
 from videopolicy.camera import Camera
 from videopolicy.errors import choices
 from videopolicy.rotation import orientation, rotation_vector
 from videopolicy.types import ActionChunk, Observation
 
 ExecutorKind = Literal["teleport", "osc"]
+CONTROL_RATE = 20  # of LIBERO [Hz]
 WORKSPACE = np.array([[-0.50, -0.45, 0.0], [0.25, 0.45, 0.45]])  # targets are clamped to this box [m]
 REACHED, REACHED_TURN = 0.008, 0.05  # [m], [rad]
 N_SERVO = 12  # control steps a waypoint may take under the teleport servo
@@ -49,8 +49,8 @@ class LiberoExecutor:
     def __init__(
         self, scene: Workspace, kind: ExecutorKind, step_cap: int = 600, stop_when_placed: bool = True
     ) -> None:
-        if kind not in ("teleport", "osc"):
-            raise choices("executor", kind, ("teleport", "osc"))
+        if kind not in get_args(ExecutorKind):
+            raise choices("executor", kind, get_args(ExecutorKind))
         self.scene, self.kind, self.step_cap, self.stop_when_placed = scene, kind, step_cap, stop_when_placed
         self.was_lifted = False
         self.n_clamped = 0

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from eval.executors import ExecutorKind
 from eval.positions import Shift
 from eval.suites import SPLITS, Split
 from videopolicy.backbones.unet import Compile
 from videopolicy.errors import BadInput, choices
 from videopolicy.heads.act import ActHead
 from videopolicy.heads.head import ActionHead
-
-EXECUTORS = ("teleport", "osc")
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Config:
     suite: str | None = None
     task: int | None = None
     shift: Shift = "both"  # what moves with the position: bowl and plate, or the bowl alone
-    executor: str = "teleport"
+    executor: ExecutorKind = "teleport"
     n_execute: int = 4  # waypoints of each chunk that are executed
     n_execute_of: dict[str, int] = field(default_factory=dict)  # of policies that re-plan more or less often than that
     # Policies that decode along the chunk (Viterbi) with another `head.para.stiffness` than they were trained with.
@@ -51,8 +50,6 @@ class Config:
 
 def check(cfg: Config) -> None:
     """`BadInput` for what can be told before anything is opened."""
-    if cfg.executor not in EXECUTORS:
-        raise choices("executor", cfg.executor, EXECUTORS)
     if not cfg.policies:
         raise BadInput("policies is empty; name at least one as {name: run folder}")
     for name in cfg.policies:

@@ -39,7 +39,6 @@ from videopolicy.rotation import orientation, rotation_vector  # noqa: E402
 
 RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)  # column of `mat_texid` that holds a material's colour texture
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
-CONTROL_RATE = 20  # [Hz]
 MAX_DELTA, MAX_TURN = 0.05, 0.5  # [m] and [rad] of OSC_POSE for an action of 1
 BASE_X = -0.66  # the robot's base in world coordinates [m]
 START = np.array([-0.12, 0.0, 0.20])  # where episodes begin: in front of the camera, above the table [m]
