@@ -97,7 +97,7 @@ def digest(
     stiffness: float = 0.0,
 ) -> str:
     """What identifies an evaluated policy: its weights, and how it is decoded and rolled out."""
-    protocol = [cfg.executor, n_execute, cfg.step_cap, cfg.max_chunks, cfg.shift, cfg.seed]
+    protocol: list[object] = [cfg.executor, n_execute, cfg.step_cap, cfg.max_chunks, cfg.shift, cfg.seed]
     protocol += [precision] if ensemble is None else [precision, "ensemble", ensemble]
     protocol += ["stiffness", stiffness] if stiffness else []
     protocol += [] if cfg.suite is None else [cfg.suite, cfg.task]

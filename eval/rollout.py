@@ -5,6 +5,7 @@ python -m eval.rollout --config_path configs/demo/rollout.yaml
 
 import json
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,7 +135,7 @@ def run_missing(
     missing = [key for key in jobs if (name, *key) not in records]
     progress = Progress(f"rollout {name}", len(jobs), len(jobs) - len(missing))
     n_execute, most = contestant.n_execute, cfg.max_chunks
-    protocol = {"executor": cfg.executor, "step_cap": cfg.step_cap, "n_execute": n_execute}
+    protocol: dict[str, Any] = {"executor": cfg.executor, "step_cap": cfg.step_cap, "n_execute": n_execute}
     protocol |= {"max_chunks": cfg.step_cap if most is None else -(-most * cfg.n_execute // n_execute)}
     protocol |= {"kind": "episode", "image_size": image_size, "period": 1 / fps}
     protocol |= {"oracle": contestant.oracle, "n_steps": contestant.policy.head.n_steps}

@@ -68,11 +68,6 @@ class BoardConfig:
         """All inner corners, by their number, in the board frame."""
         return np.asarray(self._made().getChessboardCorners(), float)
 
-    @property
-    def extent(self) -> float:
-        """Its diagonal [m]."""
-        return float(np.hypot(self.n_columns, self.n_rows) * self.square)
-
     def draw(self, pixels_per_square: int) -> UInt8[np.ndarray, "h w"]:
         """For printing, with a white margin of half a square around it."""
         if not 10 <= pixels_per_square <= 2000:

@@ -83,11 +83,6 @@ class Reader:
     def clear(self) -> None:
         self._skip(len(self._buffer))
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a packet may have begun."""
-        return bool(self._buffer)
-
     def _skip(self, n: int) -> None:
         self.n_skipped += n
         del self._buffer[:n]

@@ -1,6 +1,5 @@
 """Datasets as LeRobot packs them: several episodes to each table and video."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -102,8 +101,3 @@ def decoded(path: Path) -> np.ndarray:
     """All pictures of a file, in order."""
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-
-
-def edit_info(root: Path, **values: object) -> None:
-    path = root / "meta/info.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))

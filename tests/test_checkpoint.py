@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from damage import tamper
+from damage import flip, tamper
 from faults.fault import run
 from torch import nn
 
@@ -51,12 +51,6 @@ def save(run: Path, *steps: int) -> list[Path]:
     optimizer = optimizer_of(model)
     train(model, optimizer, 1, 0)
     return [saving.save(run, s, model.state_dict(), optimizer.state_dict(), {"fps": 4}, {"n": s}) for s in steps]
-
-
-def flip(path: Path, at: float = 0.9) -> None:
-    data = bytearray(path.read_bytes())
-    data[int(len(data) * at)] ^= 1
-    path.write_bytes(bytes(data))
 
 
 DAMAGE = {

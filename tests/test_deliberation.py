@@ -27,7 +27,6 @@ from videopolicy.types import ActionChunk, Observation
 
 N, PERIOD = 12, 0.2
 LATENCY = 0.3  # [s]
-MISHAP = {"what": "mishap", "always": True}
 
 
 class Slow:

@@ -16,7 +16,6 @@ CONSTANT = 20.0
 SPREAD = CONSTANT * math.sqrt(2 / 3)  # standard deviation of a group
 OFFSET = 3.0  # signals enter the last activation, x sigmoid(x), here, where it is nearly linear
 SIGMOID = 1 / (1 + math.exp(-OFFSET))
-VALUE = OFFSET * SIGMOID
 SLOPE = SIGMOID * (1 + OFFSET * (1 - SIGMOID))
 
 

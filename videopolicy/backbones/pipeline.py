@@ -249,25 +249,6 @@ def find(pretrained: Path, variant: Variant = None) -> Path:
         ) from error
 
 
-Attention = Literal["auto", "sdpa", "xformers"]
-
-
-def set_attention(unet: Any, kind: Attention) -> None:
-    """Choose the kernels of a UNet's attention; `auto` is torch's own, scaled_dot_product_attention.
-
-    Raises `BadInput` where xformers is not installed, or cannot be used here.
-    """
-    if kind != "xformers":
-        return  # diffusers' default
-    try:
-        unet.enable_xformers_memory_efficient_attention()
-    except (ImportError, ValueError, NotImplementedError) as error:  # not there; no GPU; no kernel for this one
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(
-            f"backbone.attention is xformers, which cannot be used: {reason}; allowed: auto, sdpa"
-        ) from error
-
-
 class _Silent(ResnetBlock2D):
     """A residual block whose last layer is zero: what it adds need not be computed."""
 

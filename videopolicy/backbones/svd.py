@@ -36,7 +36,7 @@ class SVDBackbone(nn.Module):
             parts = pipeline.load(cfg.pretrained, cfg.weights, cfg.variant)
         self.cfg, self.identity, self.start = cfg, parts.identity, parts.start
         self.unet = parts.unet
-        pipeline.set_attention(self.unet, cfg.attention)
+        unet.set_attention(self.unet, cfg.attention)
         unet.shorten_cross_attention(self.unet)
         # Frozen, in evaluation mode, and no part of a checkpoint: they come with the pretrained folder.
         self.vae = parts.vae.requires_grad_(False)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from videopolicy.backbones.pipeline import Attention, Variant, Weights
+from videopolicy.backbones.pipeline import Variant, Weights
 from videopolicy.backbones.tuning import Tune
-from videopolicy.backbones.unet import Checkpointing, Compile
+from videopolicy.backbones.unet import Attention, Checkpointing, Compile
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN
 from videopolicy.errors import BadInput
 

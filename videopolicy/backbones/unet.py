@@ -14,8 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from videopolicy.errors import BadInput
 from videopolicy.operations import once_and_again
 
+Attention = Literal["auto", "sdpa", "xformers"]
 Checkpointing = Literal["none", "selective", "full"]
 Compile = Literal["none", "inductor", "aot_eager"]  # torch.compile's backends
 FORMS = 32  # that a kind of block may be compiled for, of all blocks of its kind together
@@ -135,3 +137,19 @@ def shorten_cross_attention(unet: Any) -> None:
             block = unet.get_submodule(name.removesuffix(".attn2"))
             for unused in (module.to_q, module.to_k, block.norm2):
                 unused.requires_grad_(False)
+
+
+def set_attention(unet: Any, kind: Attention) -> None:
+    """Choose the kernels of a UNet's attention; `auto` is torch's own, scaled_dot_product_attention.
+
+    Raises `BadInput` where xformers is not installed, or cannot be used here.
+    """
+    if kind != "xformers":
+        return  # diffusers' default
+    try:
+        unet.enable_xformers_memory_efficient_attention()
+    except (ImportError, ValueError, NotImplementedError) as error:  # not there; no GPU; no kernel for this one
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(
+            f"backbone.attention is xformers, which cannot be used: {reason}; allowed: auto, sdpa"
+        ) from error
