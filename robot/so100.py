@@ -1,6 +1,5 @@
 """An SO-100 arm: six servos as five joint angles and a gripper's opening, and nothing sent that could hurt it."""
 
-import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -163,11 +162,11 @@ class Arm:
         per_second = speed * TURN / (2 * np.pi)
         rate = int(np.clip(round(acceleration * TURN / (2 * np.pi) / 100), 1, 254))
         values = {}
-        for joint, goal, unit in zip(self.joints, ticks, self._unit, strict=True):
+        for joint, tick, unit in zip(self.joints, ticks, self._unit, strict=True):
             fast = int(np.clip(round(per_second / unit), 1, 32767))
-            values[joint.id] = (
-                bytes([rate]) + r.GOAL_POSITION.encode(_clipped(joint, goal)) + struct.pack("<HH", 0, fast)
-            )
+            goal = _clipped(joint, tick)
+            wanted = {r.ACCELERATION: rate, r.GOAL_POSITION: goal, r.GOAL_TIME: 0, r.GOAL_VELOCITY: fast}
+            values[joint.id] = b"".join(register.encode(value) for register, value in wanted.items())
         self.bus.sync_write(r.ACCELERATION.address, values)
 
     def outside(self, position: Float[np.ndarray, " 5"]) -> Bool[np.ndarray, " 5"]:
