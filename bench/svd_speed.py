@@ -17,9 +17,8 @@ from torch import Tensor
 
 from bench import svd_loader
 from videopolicy.backbones.lowered import keep_low
-from videopolicy.backbones.pipeline import Weights
 from videopolicy.backbones.svd import SVDBackbone
-from videopolicy.backbones.svd_config import SVDConfig
+from videopolicy.backbones.svd_config import SVDConfig, Weights
 from videopolicy.backbones.unet import compile_blocks
 from videopolicy.bins import Bins
 from videopolicy.camera import Camera

@@ -22,7 +22,7 @@ from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.heads.diffusion import DiffusionConfig, DiffusionHead, held
 from videopolicy.heads.head import Targets
 from videopolicy.heads.temporal_unet import TemporalUnet
-from videopolicy.training.objectives import HeadObjective
+from videopolicy.training.head_objective import HeadObjective
 
 LOW, HIGH = np.array(LABELS["position_low"]), np.array(LABELS["position_high"])
 KEYS = {"down_dims": "[8, 16]", "step_embed_dim": 8, "n_keypoints": 4, "n_features": 8, "n_eval_iterations": 4}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videopolicy.backbones import checksums, pipeline
-from videopolicy.backbones.pipeline import Weights
+from videopolicy.backbones.svd_config import Weights
 from videopolicy.backbones.tuning import merged
 from videopolicy.config import dump, from_dict, launch
 from videopolicy.data.dataset import DataConfig

@@ -26,8 +26,8 @@ from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.policy import FeaturePolicy
 from videopolicy.training.balance import Balance
 from videopolicy.training.disk import check_disk, checkpoint_size
+from videopolicy.training.head_objective import HeadObjective
 from videopolicy.training.loop import fit
-from videopolicy.training.objectives import HeadObjective
 from videopolicy.training.optimizer import make_optimizer
 from videopolicy.training.precision import with_precision
 from videopolicy.training.randomness import drawn

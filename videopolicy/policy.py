@@ -11,11 +11,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from videopolicy import exported
-from videopolicy.backbones import pipeline
 from videopolicy.backbones.backbone import Backbone
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
 from videopolicy.backbones.lowered import keep_low
-from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.backbones.tuning import fitted
 from videopolicy.backbones.unet import Compile
@@ -109,15 +107,15 @@ def load(path: Path, device: str = "cpu", compile: Compile = "none", acting: boo
         config, state = checkpoint.read_config(path), checkpoint.read_state(path)
     if "head" not in config:
         raise BadInput(f"{path} is a stage-one checkpoint, without an action head; name one of train_stages/joint.py")
-    backbone: SVDBackbone | ImageBackbone
+    is_video = state["stage"] != "light"
     with reading(path):
-        if state["stage"] == "light":  # its network is in the checkpoint whole: no other weights are looked for
+        backbone: Any
+        if not is_video:  # its network is in the checkpoint whole: no other weights are looked for
             backbone = ImageBackbone(from_dict(ImageConfig, {**config["backbone"], "weights": "random"}))
         else:
             # Kernels are the machine's business. To act no weight is trained: updates are merged into what they update.
             theirs = {**config["backbone"], "attention": "auto", "tune": "frozen", "compile": compile}
-            parts = pipeline.untrained(state["video_model"], state["frozen"]) if whole else None
-            backbone = SVDBackbone(from_dict(SVDConfig, theirs), state["fps"], parts)
+            backbone = _video_backbone(from_dict(SVDConfig, theirs), state, whole)
             restoring.check_frozen(path, state, backbone.identity)
         head = make_head(from_dict(HeadConfig, config["head"]), backbone, state["labels"], state["fps"])
         if acting and not head.acts:
@@ -125,8 +123,8 @@ def load(path: Path, device: str = "cpu", compile: Compile = "none", acting: boo
         both = nn.ModuleDict({"backbone": backbone, "head": head})
         if whole:
             exported.fill(path, both, state)
-            if isinstance(backbone, SVDBackbone):
-                pipeline.skip_silent(backbone.vae.encoder)
+            if is_video:
+                backbone.skip_silent()
         else:
             used = ("backbone.", "head.")  # not what the loss keeps
             restoring.load_model(path, both, lambda key: key.startswith(used), fitted, averaged=True)
@@ -135,8 +133,17 @@ def load(path: Path, device: str = "cpu", compile: Compile = "none", acting: boo
             raise BadInput(f"train.mixed_precision is {precision!r}; allowed: fp32, bf16")
     if precision == "bf16" and not has_bf16(kind):
         warnings.warn(f"{path} acts in bf16, which this machine has no instructions for: it will be slow", stacklevel=2)
-    if kind == "cuda" and precision == "bf16" and isinstance(backbone, SVDBackbone):
+    if kind == "cuda" and precision == "bf16" and is_video:
         keep_low(backbone.unet)
         keep_low(backbone.image_encoder)
     both.eval().to(device)
     return FeaturePolicy(backbone, head, backbone.image_size, precision), config
+
+
+def _video_backbone(cfg: SVDConfig, state: dict, whole: bool) -> Any:
+    """Of a checkpoint's state; of an export's, `whole`, its weights are yet to be filled in."""
+    from videopolicy.backbones import pipeline  # seconds of diffusers, which no image backbone's policy waits for
+    from videopolicy.backbones.svd import SVDBackbone
+
+    parts = pipeline.untrained(state["video_model"], state["frozen"]) if whole else None
+    return SVDBackbone(cfg, state["fps"], parts)

@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import (
@@ -28,6 +28,7 @@ from transformers.utils import logging as transformers_logging
 from videopolicy.backbones import checksums
 from videopolicy.backbones.carried import WIDTH
 from videopolicy.backbones.copy_start import start_copying
+from videopolicy.backbones.svd_config import Variant, Weights
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN
 from videopolicy.errors import BadInput
 
@@ -170,11 +171,6 @@ def save(parts: Parts, folder: Path) -> None:
     pipeline: Any = StableVideoDiffusionPipeline(vae, parts.image_encoder, unet, scheduler, extractor)
     pipeline.save_pretrained(folder, max_shard_size=SHARD)
     (folder / PURPOSE).write_text(json.dumps(parts.purpose, indent=1) + "\n")
-
-
-# `random`: as diffusers initialises a UNet; `copying`: then made to copy the first frame, as pretraining began.
-Weights = Literal["pretrained", "random", "copying"]
-Variant = Literal["fp16"] | None  # of a folder's files; None: those without a variant in their names
 
 
 def load(pretrained: Path | None, weights: Weights = "pretrained", variant: Variant = None) -> Parts:

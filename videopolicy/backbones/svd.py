@@ -67,6 +67,10 @@ class SVDBackbone(nn.Module):
         self.image_encoder.eval()
         return self
 
+    def skip_silent(self) -> None:
+        """See `pipeline.skip_silent`; of weights that were filled in after they were made."""
+        pipeline.skip_silent(self.vae.encoder)
+
     @property
     def n_feature_frames(self) -> int:
         """Future frames, whose maps a head reads."""

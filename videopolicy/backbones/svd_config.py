@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from videopolicy.backbones.pipeline import Variant, Weights
 from videopolicy.backbones.tuning import Tune
 from videopolicy.backbones.unet import Attention, Checkpointing, Compile
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN
 from videopolicy.errors import BadInput
+
+# `random`: as diffusers initialises a UNet; `copying`: then made to copy the first frame, as pretraining began.
+Weights = Literal["pretrained", "random", "copying"]
+Variant = Literal["fp16"] | None  # of a folder's files; None: those without a variant in their names
 
 
 @dataclass(frozen=True)

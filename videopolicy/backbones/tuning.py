@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 
 Tune = Literal["full", "temporal", "lora", "frozen"]
@@ -24,6 +23,8 @@ def choose(unet: Any, tune: Tune, rank: int) -> None:
         for name, p in unet.named_parameters():
             p.requires_grad_(p.requires_grad and any(word in name for word in TEMPORAL))
     elif tune == "lora":
+        from peft import LoraConfig, inject_adapter_in_model  # seconds, which only those wait for who ask for it
+
         inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=ATTENTION), unet)
 
 

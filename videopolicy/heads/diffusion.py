@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
 from einops import rearrange, reduce, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -87,6 +86,8 @@ class DiffusionHead(CoordinateHead):
     terms = ("denoising",)
 
     def __init__(self, cfg: DiffusionConfig, shape: CoordinateShape) -> None:
+        from diffusers import DDIMScheduler, DDPMScheduler  # seconds, which no other head's users wait for
+
         super().__init__(shape)
         self.cfg, self.n_frames = cfg, shape.n_frames
         self.maps = Embedding(shape.channels, cfg.n_keypoints)

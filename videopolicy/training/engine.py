@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from videopolicy.training.objectives import Objective
+from videopolicy.training.objective import Objective
 from videopolicy.training.setup import TrainConfig
 from videopolicy.training.zero import zero_stage
 

@@ -30,7 +30,7 @@ from videopolicy.training.average import WeightAverage
 from videopolicy.training.batches import Batches, Part
 from videopolicy.training.engine import Engine, make_engine
 from videopolicy.training.log import Metrics
-from videopolicy.training.objectives import Objective
+from videopolicy.training.objective import Objective
 from videopolicy.training.optimizer import check_groups, lr_factor
 from videopolicy.training.resume import check_same
 from videopolicy.training.setup import TrainConfig

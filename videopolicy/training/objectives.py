@@ -1,31 +1,22 @@
-"""What each stage minimises. Each is one module with one forward, so that a data-parallel wrapper sees every use.
-
-A batch may come in parts (`batch.py`): `counted` says beforehand how much of one losses will be means over, and with
-`counts`, the mean over all parts, the mean of their losses is the whole batch's.
-"""
+"""What the video model's two stages minimise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from videopolicy.backbones.image import ImageBackbone
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.batch import Counts
-from videopolicy.data.appearance import shown
-from videopolicy.data.augment import AugmentDraws, augmented, augmented_labels
-from videopolicy.data.backdrop import repainted
-from videopolicy.data.copy_paste import CopyPaste
 from videopolicy.diffusion import NoiseConfig, like, sample_sigma, velocity
 from videopolicy.heads.coordinates import CoordinateHead
 from videopolicy.heads.head import Targets
 from videopolicy.heads.heatmap import HeatmapHead
 from videopolicy.training.balance import Balance, LossBalance
 from videopolicy.training.distill import Readout
+from videopolicy.training.objective import Objective
 from videopolicy.training.randomness import drawn
 
 DROPOUT = 0.1  # conditioning is dropped as in SVD: 10 % embedding only, 10 % both, 10 % image latent only
@@ -66,15 +57,6 @@ def draw(cfg: NoiseConfig, places: Sequence[int], backbone: SVDBackbone, seed: i
     return drawn(one, seed, step, places)
 
 
-class Objective(nn.Module):
-    """What a stage minimises: forward takes a batch, draws and counts, and gives named losses, of them `total`."""
-
-    def counted(self, batch: dict[str, Tensor], draws: Any) -> Counts:
-        """Nothing, where all losses are means over equally much of every sample."""
-        nothing = torch.zeros((), device=batch["frames"].device)
-        return Counts(nothing, nothing)
-
-
 class VideoObjective(Objective):
     """Stage one: predict v of noised clips from their first frame; in pretraining also what an image network sees.
 
@@ -106,38 +88,6 @@ class VideoObjective(Objective):
         count = counts.samples if counts else None
         distill = self.readout.error(features, batch["teacher"], self._reading(draws), count)
         return {"diffusion": diffusion, "distill": distill, "total": diffusion + self.weight * distill}
-
-
-class HeadObjective(Objective):
-    """An image backbone's features to a head's losses, of pictures and pixel labels as they were augmented."""
-
-    def __init__(
-        self,
-        backbone: ImageBackbone,
-        head: HeatmapHead | CoordinateHead,
-        loss_balance: Balance,
-        copies: CopyPaste | None = None,
-    ) -> None:
-        super().__init__()
-        self.backbone, self.head, self.copies = backbone, head, copies
-        self.balance = LossBalance(loss_balance, head.terms)
-
-    def counted(self, batch: dict[str, Tensor], draws: AugmentDraws) -> Counts:
-        labels = batch if draws.H is None else augmented_labels(batch, draws.H, self.backbone.image_size)
-        return Targets.of(labels).count()
-
-    def forward(self, batch: dict[str, Tensor], draws: AugmentDraws, counts: Counts | None = None) -> dict[str, Tensor]:
-        if self.copies is not None and draws.copy is not None:
-            batch = {**batch, "frames": self.copies.paste(batch["frames"], draws.copy)}
-        if draws.backdrop is not None:
-            batch = {**batch, "frames": repainted(batch["frames"], batch["backdrop"], draws.backdrop)}
-        if draws.H is not None:
-            batch = augmented(batch, draws.H, self.backbone.image_size)
-        if draws.look is not None:
-            batch = {**batch, "frames": shown(batch["frames"], draws.look)}
-        features = self.backbone(batch["frames"][:, 0], batch["start_pixel"], batch.get("start_height"))
-        losses = self.head.loss(self.head(features), replace(Targets.of(batch), counts=counts))
-        return {**losses, "total": self.balance(losses)}
 
 
 class JointObjective(Objective):

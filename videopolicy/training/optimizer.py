@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-from bitsandbytes.optim import AdamW8bit
 from torch import nn
 
 from videopolicy.errors import BadInput
@@ -23,6 +22,8 @@ def make_optimizer(groups: dict[str, tuple[list[nn.Parameter], float]], cfg: Tra
     rows = [{"params": p, "lr": lr, "base_lr": lr, "name": name} for name, (p, lr) in groups.items() if p]
     options: dict[str, Any] = {"betas": (0.9, 0.99), "weight_decay": cfg.weight_decay}
     if cfg.optimizer == "adamw8bit":
+        from bitsandbytes.optim import AdamW8bit  # seconds, which only those wait for who ask for it
+
         return AdamW8bit(rows, **options)
     return torch.optim.AdamW(rows, fused=True, **options)
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from videopolicy.training.checkpoint import FROZEN
 from videopolicy.training.engine import Engine
-from videopolicy.training.objectives import Objective
+from videopolicy.training.objective import Objective
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 BUCKET = 50_000_000  # numbers that are sent together

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from videopolicy.backbones.backbone import to_pixels
 from videopolicy.batch import Counts
-from videopolicy.training.objectives import Objective
+from videopolicy.training.objective import Objective
 from videopolicy.training.randomness import sample_generator
 
 
