@@ -22,12 +22,13 @@ help:  ## list the targets
 
 setup: .venv/ready  ## make .venv with the pinned packages, and check headless rendering; seconds when done before
 
-.venv/ready: pyproject.toml constraints.txt scripts/check_gl.py
+.venv/ready: pyproject.toml constraints.txt scripts/check_gl.py scripts/first_scene.py
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11, or name it: make PYTHON=/path/to/python3.11"; exit 2; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "installing into .venv: two to five minutes, 8 GB"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sim,robot,dev]' -c constraints.txt
 	$(BIN)/python scripts/check_gl.py
+	$(BIN)/python scripts/first_scene.py
 	touch .venv/ready
 
 # Extras that only tests need here: DeepSpeed, whose import says on a CPU alone what a newcomer need not read, Rerun, and

@@ -29,9 +29,14 @@ def pool() -> Iterator[Pool]:
         yield pool
 
 
-def test_deaths_are_recorded_and_change_nothing_else(pool: Pool, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """Episodes to whose simulator nothing happened."""
+    return run(pool, tmp_path_factory.mktemp("episodes") / "whole")
+
+
+def test_deaths_are_recorded_and_change_nothing_else(pool: Pool, whole: list[dict], tmp_path: Path) -> None:
     """The same episode, bit for bit, whatever its simulator has been through."""
-    whole = run(pool, tmp_path / "whole")
     again = run(pool, tmp_path / "again", partial(die, pool))
     assert [r["restarts"] for r in whole] == [0, 0]
     assert [r["restarts"] for r in again] == [0, 1]
@@ -39,10 +44,9 @@ def test_deaths_are_recorded_and_change_nothing_else(pool: Pool, tmp_path: Path)
     assert without_clock(whole) == without_clock(again)
 
 
-def test_hanging_simulators_are_replaced(tmp_path: Path) -> None:
+def test_hanging_simulators_are_replaced(whole: list[dict], tmp_path: Path) -> None:
     """As dead ones are: the episode is repeated, the event counted, and nothing else differs."""
     with Pool(1) as pool:
-        whole = run(pool, tmp_path / "whole")
         again = run(pool, tmp_path / "again", partial(hang, pool))
     assert sum(r["restarts"] for r in again) == 1
     assert without_clock(whole) == without_clock(again)
@@ -54,8 +58,12 @@ def test_starved_simulators_are_replaced(tmp_path: Path) -> None:
 
 
 def test_a_simulator_that_always_dies_is_named(tmp_path: Path) -> None:
-    with Pool(1) as pool, pytest.raises(RuntimeError, match="the simulator died, 3 times in job 0"):
-        run(pool, tmp_path, partial(die, pool), when=range(1, 9))
+    """In the place of simulators, programs that end as they begin."""
+    with Pool(1, "videopolicy.errors") as pool:
+        with pytest.raises(RuntimeError, match="the simulator died, 3 times in job 0"):
+            run(pool, tmp_path)
+        assert pool.deaths == [3, 0]
+    assert not (tmp_path / "episodes.jsonl").exists()
 
 
 def test_overlapping_chunks_are_averaged_in_the_simulators_process(pool: Pool, tmp_path: Path) -> None:

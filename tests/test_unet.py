@@ -121,6 +121,19 @@ def test_checkpointing_keeps_fewer_activations(ours: Any) -> None:
     assert kept["selective"] < 0.7 * kept["none"]
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_operations_are_as_many_as_torch_counts(ours: Any, training: bool) -> None:
+    """Of forward and backward pass; and of one without gradients, where torch shows layers instead of their parts."""
+    counted = []
+    for counter in (FlopCounterMode(display=False), Operations()):
+        with torch.inference_mode(not training), counter:
+            found = unet.run(ours, *inputs())
+            if training:
+                found.output.square().mean().backward()
+        counted.append(counter.total if isinstance(counter, Operations) else counter.get_total_flops())
+    assert counted[0] == counted[1] > 10**6
+
+
 def test_what_is_computed_again_is_not_needed(ours: Any) -> None:
     """A forward pass again for all blocks, less where a block's last results are not asked for again."""
     needed, total = {}, {}
