@@ -1,4 +1,4 @@
-"""Which tests run where, and in which order; `fixtures.py` holds what they are given."""
+"""Which tests run where, and in which order; `given.py` holds what they are given."""
 
 from pathlib import Path
 from typing import Any
@@ -55,4 +55,4 @@ def pytest_configure(config: pytest.Config) -> None:
     """A process that hands tests to others runs none: it need not import for seconds what they are given."""
     hands_on = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
     if not hands_on:
-        config.pluginmanager.import_plugin("fixtures")
+        config.pluginmanager.import_plugin("given")

@@ -92,12 +92,12 @@ def test_no_pixel_is_the_robots_nor_its_shadows(tmp_path: Path) -> None:
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     output = tmp_path_factory.mktemp("data") / "circles"
     shown = {"overlay": "circle", "circle": CircleConfig(RADIUS), "image_size": SIZE}
-    return Config(output, grid=GridConfig("all", 3), **shown, n_workers=1, seed=3)
+    return Config(output, grid=GridConfig("all", 2), **shown, n_workers=1, seed=3)
 
 
 @pytest.fixture(scope="module")
 def circles(config: Config) -> Dataset:
-    assert collect.main(config)["new"] == 3
+    assert collect.main(config)["new"] == 2
     return Dataset(config.output)
 
 
@@ -105,12 +105,12 @@ def circles(config: Config) -> Dataset:
 def robot(config: Config) -> Dataset:
     """The same demonstrations with the robot in the picture."""
     seen = replace(config, output=config.output.with_name("robot"), overlay="none")
-    assert collect.main(seen)["new"] == 3
+    assert collect.main(seen)["new"] == 2
     return Dataset(seen.output)
 
 
 def test_the_expert_moves_as_if_it_were_seen(circles: Dataset, robot: Dataset) -> None:
-    for e in range(3):
+    for e in range(2):
         np.testing.assert_array_equal(circles.state(e), robot.state(e))
         np.testing.assert_array_equal(circles.action(e), robot.action(e))
         assert circles.extras()[e]["attempts"] == robot.extras()[e]["attempts"] == 1
@@ -123,7 +123,7 @@ def orange(frame: np.ndarray) -> np.ndarray:
 def test_a_circle_stands_where_the_end_effector_is_projected(circles: Dataset, robot: Dataset) -> None:
     v, u = np.mgrid[0:SIZE, 0:SIZE] + 0.5
     radius = RADIUS * SIZE
-    for e in range(3):
+    for e in range(2):
         pixels, errors = circles.camera.project(circles.state(e)[:, :3]), []
         for frame, pixel in zip(circles.frames(e), pixels, strict=True):
             shown = orange(frame)
@@ -153,7 +153,7 @@ def test_the_dataset_says_what_was_drawn(circles: Dataset, robot: Dataset, confi
 
 def test_other_overlays_are_not_mixed(circles: Dataset, robot: Dataset, config: Config) -> None:
     """The same command changes nothing, another overlay is refused, either way round."""
-    more = replace(config, grid=GridConfig("all", 4))
+    more = replace(config, grid=GridConfig("all", 3))
     before = circles.digest
     assert collect.main(config)["new"] == 0
     with pytest.raises(BadInput, match=r"recorded with overlay .*'radius': 0\.06.* not .*'radius': 0\.05"):

@@ -172,9 +172,11 @@ def test_a_video_policy_takes_an_axis(folder: Path, tmp_path: Path) -> None:
 def test_oracle_places_every_bowl(folder: Path, tmp_path: Path) -> None:
     """True waypoints through head, lifting and executor: the ceiling of any prediction."""
     policies = {"p": str(folder / "joint_para")}
-    cfg = replace(rollout_config(folder), output=tmp_path, n_oracle=1, max_chunks=12, policies=policies)
-    records = [r for r in rollout.main(cfg) if r["policy"] == "oracle"]
-    assert [(r["split"], r["outcome"]) for r in records] == [("seen", "place"), ("unseen", "place")]
+    cfg = replace(rollout_config(folder), output=tmp_path, n_oracle=1, n_episodes=0, max_chunks=12, policies=policies)
+    records = rollout.main(cfg)
+    assert [(r["policy"], r["split"], r["outcome"]) for r in records] == [
+        ("oracle", split, "place") for split in ("seen", "unseen")
+    ]
 
 
 def test_report_counts_what_was_recorded(folder: Path) -> None:
