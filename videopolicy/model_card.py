@@ -56,7 +56,7 @@ It needs the Python package videopolicy and this folder, nothing else and no net
 |---|---|
 | `image` | uint8, (height, width, 3), RGB, of the camera's `size`; it is resized to {width} x {height} |
 | `camera` | `{{"K": ..., "T_world_cam": ..., "size": [width, height]}}`, or a `videopolicy.camera.Camera` |
-| `ee_position` | where the end effector is: x, y, z [m]; its pixel is the start keypoint, if the picture shows it |
+| `ee_position` | the end effector's x, y, z [m]: its pixel, if seen, is the start keypoint; context `hand` reads z |
 | `gripper`, `time` | may be left out: not read |
 
 ## What it gives

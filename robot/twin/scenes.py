@@ -49,7 +49,7 @@ def _at(x: float, y: float) -> tuple[float, float]:
 def by_chance(number: int, room: Room = "demonstrated") -> Scene:
     """Anywhere, by chance; rooms but the demonstrated one also have another table, wall and lamp.
 
-    Scenes of "tuning" are for choosing how to train: neither their places nor their table are among those of "test".
+    Scenes of "tuning" are for choosing how to train: neither their places nor their tables are among those of "test".
     """
     rng = np.random.default_rng([number, 2] if room == "tuning" else number)
     while True:

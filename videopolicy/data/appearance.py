@@ -23,8 +23,8 @@ BALANCE = 0.2  # log of each channel's factor, either way
 SHADE = 0.4  # log of the light's factor at each of 4 x 4 places, either way
 GRAIN = (2, 32)  # cells of a cloud across the picture
 REPEATED = 0.5  # share of clouds that repeat themselves, in part or wholly
-PERIODS = (2.0, 16.0)  # of such a pattern across the picture
-RECEDES = 0.6  # how much denser it is at most, from one side of the picture to the other
+PERIODS = (2.0, 16.0)  # of its first wave across the middle; the second has half to twice as many
+RECEDES = 0.6  # by how much depth, which density goes down with, changes at most from side to side
 BENT = 2.0  # of its lines, at most, by the cloud [radians]
 SHARPNESS = (0.5, 20.0)  # of a cloud's edges: 0.5 barely a gradient, 20 a border
 OPACITY = 0.5  # of a cloud, at most
@@ -43,7 +43,7 @@ class Cloud:
     paint: Float[Tensor, "batch 2 3"]  # of low and of high parts, RGB in 0...1
     repeated: Float[Tensor, " batch"]  # share of waves: 0 noise alone
     waves: Float[Tensor, "batch 2 4"]  # of each, periods to the right and downwards, phase [radians], amplitude
-    recedes: Float[Tensor, "batch 2"]  # rise of the waves' density to the right and downwards
+    recedes: Float[Tensor, "batch 2"]  # rise of depth to the right and downwards, by which the waves are divided
     bent: Float[Tensor, " batch"]  # of the waves' lines by the noise [radians]
 
     def to(self, device: torch.device) -> "Cloud":
