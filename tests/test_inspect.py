@@ -158,7 +158,7 @@ def test_a_dataset_of_tracks_has_pixels_alone(runs: Path, tmp_path: Path) -> Non
 def reading(runs: Path, root: Path, kind: str) -> Reading:
     shown = seen(root)
     start = shown.camera.project(shown.ee_position)
-    return read(policy.load(runs / kind, acting=False)[0], shown.image, shown.camera, start)
+    return read(policy.load(runs / kind, acting=False)[0], shown.image, shown.camera, start, shown.ee_position)
 
 
 @pytest.mark.parametrize(
