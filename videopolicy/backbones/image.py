@@ -68,6 +68,7 @@ class ImageBackbone(nn.Module):
     net: Any  # timm's networks hide what they are
     mean: Tensor
     std: Tensor
+    wavelengths: Tensor
 
     def __init__(self, cfg: ImageConfig) -> None:
         super().__init__()
@@ -89,6 +90,7 @@ class ImageBackbone(nn.Module):
         self.grid = (height // stride, width // stride)  # (rows, cols)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+        self.register_buffer("wavelengths", torch.tensor(WAVELENGTHS), persistent=False)
         self.start_embedding = nn.Parameter(0.02 * torch.randn(self.feature_channels))
         if cfg.context != "none":
             self.feature_channels *= 2
@@ -142,7 +144,7 @@ class ImageBackbone(nn.Module):
                 raise BadInput(
                     "backbone.context is hand, but the end effector's height is not known; allowed: its position [m]"
                 )
-            angle = 2 * math.pi * start_height[:, None] / start_height.new_tensor(WAVELENGTHS)
+            angle = 2 * math.pi * start_height[:, None] / self.wavelengths
             told += [angle.sin(), angle.cos()]
         everywhere = torch.cat(told, 1).to(dense)[:, :, None, None]
         return torch.cat([dense, everywhere.expand(-1, -1, *dense.shape[2:])], 1)

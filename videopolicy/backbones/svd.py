@@ -222,7 +222,8 @@ class SVDBackbone(nn.Module):
     ) -> Pyramid:
         """Features for acting: one pass at `feature_sigma` on a fixed noise sample, so that a policy is deterministic.
 
-        `start_pixel` is in pixels of `cfg.image_size`; NaN where the end effector is outside the image.
+        `start_pixel` is in pixels of `cfg.image_size`; NaN where the end effector is outside the image. Its height is
+        not read.
         """
         first = self.pixels(images)
         augmentation = first.new_full((len(first),), self.deploy_augmentation)
