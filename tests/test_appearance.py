@@ -139,7 +139,7 @@ def test_shapes_stay_where_they_are() -> None:
     assert sum(seen) >= 36
 
 
-@pytest.mark.parametrize("name", ["appearance", "backdrop"])
+@pytest.mark.parametrize("name", ["appearance", "backdrop", "limbs"])
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_is_a_share(name: str, share: float) -> None:
     with pytest.raises(BadInput, match=rf"augment\.{name} is {share}; allowed: 0 to 1, a share of the samples"):

@@ -20,7 +20,13 @@ from videopolicy.training import checkpoint
 from videopolicy.types import Observation
 
 # A backdrop is of three episodes at least, which is all that there are.
-AUGMENTED = {"augment__kind": "camera", "augment__appearance": 0.7, "augment__backdrop": 0.7, "data__n_val_episodes": 0}
+AUGMENTED = {
+    "augment__kind": "camera",
+    "augment__appearance": 0.7,
+    "augment__backdrop": 0.7,
+    "augment__limbs": 0.7,
+    "data__n_val_episodes": 0,
+}
 SMALL_ACT = {"width": 32, "feedforward": 64, "n_heads": 2, "n_encoder_layers": 1}
 SMALL_DIFFUSION = {"down_dims": "[16, 32]", "n_eval_iterations": 5}
 SMALL = {
@@ -68,10 +74,11 @@ def test_interrupted_is_uninterrupted(written_dataset: Path, tmp_path: Path, kin
     assert spent == sorted(spent)  # what was spent before the interruption counts
 
 
-def test_other_colours_are_what_is_learned_from(written_dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["appearance", "limbs"])
+def test_what_is_shown_is_what_is_learned_from(written_dataset: Path, tmp_path: Path, what: str) -> None:
     """From the first loss on, and in all parts of a batch."""
     for name, share in (("plain", 0.0), ("shown", 1.0)):
-        train(tmp_path / name, written_dataset, train__n_steps=1, augment__appearance=share)
+        train(tmp_path / name, written_dataset, train__n_steps=1, **{f"augment__{what}": share})
     plain, shown = (read_jsonl(tmp_path / name / "metrics.jsonl")[0]["total"] for name in ("plain", "shown"))
     assert plain != shown
 

@@ -198,7 +198,7 @@ def test_what_tracks_cannot_teach_is_named(tracks: Path, written_dataset: Path, 
     with pytest.raises(BadInput, match=words):
         train(tmp_path / "run", tracks)
     for key, value in (("kind", "camera"), ("backdrop", 0.5), ("copies", 0.5)):
-        with pytest.raises(BadInput, match=r"has no cameras; allowed for it: augment\.appearance alone"):
+        with pytest.raises(BadInput, match=r"has no cameras; allowed for it: augment\.appearance, augment\.limbs"):
             train(tmp_path / "run", tracks, head__labels="2d", **{f"augment__{key}": value})
     for keys in ({"data__root": tracks}, {"data__root": written_dataset, "mix": f"{{{tracks}: 3.0}}"}):
         keys |= {"run": tmp_path / "run", "head__labels": "2d", "backbone__context": "hand"}

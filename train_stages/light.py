@@ -20,6 +20,7 @@ from videopolicy.data.backdrop import backdrops_of, draw_backdrop
 from videopolicy.data.copy_paste import copies_of
 from videopolicy.data.dataset import DataConfig, open_splits
 from videopolicy.data.files import lock_folder, make_folder
+from videopolicy.data.limbs import draw_limb
 from videopolicy.data.mixture import open_mixture, seen
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
@@ -68,7 +69,7 @@ def main(cfg: Config) -> dict[str, float]:
     size = cfg.backbone.image_size
     data, clips, val_clips = open_splits(cfg.data, 1, cfg.head.n_steps, size)
     if data.tracked and (cfg.augment.kind != "none" or cfg.augment.copies or cfg.augment.backdrop):
-        raise BadInput(f"{cfg.data.root} has no cameras; allowed for it: augment.appearance alone")
+        raise BadInput(f"{cfg.data.root} has no cameras; allowed for it: augment.appearance, augment.limbs")
     mixed = open_mixture(cfg.data, cfg.mix, clips)
     if mixed is not clips and (cfg.augment.copies or cfg.augment.backdrop or cfg.augment.kind != "none"):
         raise BadInput(
@@ -116,7 +117,8 @@ def main(cfg: Config) -> dict[str, float]:
         copy = copies.draw(1, cfg.augment.copies, generator) if copies is not None else None
         look = draw_appearance(cfg.augment.appearance, generator) if cfg.augment.appearance else None
         backdrop = draw_backdrop(cfg.augment.backdrop, generator) if cfg.augment.backdrop else None
-        return AugmentDraws(H, copy, look, backdrop)
+        limb = draw_limb(cfg.augment.limbs, generator) if cfg.augment.limbs else None
+        return AugmentDraws(H, copy, look, backdrop, limb)
 
     # Train, saving as we go; no other process may write to this run meanwhile.
     with lock_folder(cfg.run) if accelerator.is_main_process else nullcontext():

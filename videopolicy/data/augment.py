@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from videopolicy.data.appearance import Appearance
 from videopolicy.data.backdrop import Backdrop
+from videopolicy.data.limbs import Limb
 from videopolicy.errors import BadInput
 
 
@@ -32,6 +33,7 @@ class AugmentConfig:
     copies: float = 0.0  # share of samples that show a second copy of the grasped object, see `data/copy_paste.py`
     appearance: float = 0.0  # share of samples shown in other colours and light, see `data/appearance.py`
     backdrop: float = 0.0  # share of samples shown on another table, in another room, see `data/backdrop.py`
+    limbs: float = 0.0  # share of samples over which some arm reaches for the start keypoint, see `data/limbs.py`
 
     def __post_init__(self) -> None:
         for name in ("pan", "tilt", "roll"):
@@ -39,7 +41,7 @@ class AugmentConfig:
                 raise BadInput(f"augment.{name} is {getattr(self, name)}; allowed: 0 to 45 degrees")
         if not 0 <= self.zoom < 1:
             raise BadInput(f"augment.zoom is {self.zoom}; allowed: 0 to below 1")
-        for name in ("copies", "appearance", "backdrop"):
+        for name in ("copies", "appearance", "backdrop", "limbs"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"augment.{name} is {getattr(self, name)}; allowed: 0 to 1, a share of the samples")
 
@@ -52,6 +54,7 @@ class AugmentDraws:
     copy: Int[Tensor, " batch"] | None  # the object that each is shown besides, -1 for none
     look: Appearance | None = None
     backdrop: Backdrop | None = None
+    limb: Limb | None = None
 
     def to(self, device: torch.device) -> "AugmentDraws":
         values = (getattr(self, f.name) for f in fields(self))

@@ -10,6 +10,7 @@ from videopolicy.data.appearance import shown
 from videopolicy.data.augment import AugmentDraws, augmented, augmented_labels
 from videopolicy.data.backdrop import repainted
 from videopolicy.data.copy_paste import CopyPaste
+from videopolicy.data.limbs import reached_for
 from videopolicy.heads.coordinates import CoordinateHead
 from videopolicy.heads.head import Targets
 from videopolicy.heads.heatmap import HeatmapHead
@@ -42,6 +43,8 @@ class HeadObjective(Objective):
             batch = {**batch, "frames": repainted(batch["frames"], batch["backdrop"], draws.backdrop)}
         if draws.H is not None:
             batch = augmented(batch, draws.H, self.backbone.image_size)
+        if draws.limb is not None:
+            batch = {**batch, "frames": reached_for(batch["frames"], batch["start_pixel"], draws.limb)}
         if draws.look is not None:
             batch = {**batch, "frames": shown(batch["frames"], draws.look)}
         features = self.backbone(batch["frames"][:, 0], batch["start_pixel"], batch.get("start_height"))
