@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from videopolicy.data import limbs
 from videopolicy.data.limbs import N_PARTS, Limb, draw_limb, reached_for
-from videopolicy.data.overlay import CircleConfig
+from videopolicy.data.overlay import Circle, CircleConfig, overlaid
 from videopolicy.training.randomness import drawn
 
 SIDE = 200
@@ -33,7 +34,7 @@ def capsule(first: list[float], last: list[float], radius: float, light: float =
     size = one.clone()
     size[0, 0] = radius
     paint = torch.ones(1, N_PARTS, 3, dtype=torch.float64)
-    return Limb(torch.tensor([True]), ends, size, paint, one + light, torch.tensor([shade], dtype=torch.float64))
+    return Limb(torch.tensor([True]), ends, size, paint, *torch.tensor([[light], [shade]], dtype=torch.float64))
 
 
 def test_a_share_is_changed_and_the_others_to_no_bit() -> None:
@@ -51,10 +52,20 @@ def test_without_a_start_keypoint_nothing_reaches() -> None:
     assert not torch.equal(after[1], before[1])
 
 
-def test_frames_of_a_sample_are_shown_alike_and_samples_differently() -> None:
-    after = reached_for(grey(6, n_frames=2), starts(6), some(1.0, 6))
-    assert torch.equal(after[:, 0], after[:, 1])
+def test_frames_of_a_sample_are_painted_alike_and_samples_differently() -> None:
+    before = grey(6, height=120, n_frames=2)
+    before[:, 1] = 60
+    after = reached_for(before, starts(6, 100.0, 60.0), some(1.0, 6))
+    first, second = (after != before).any(-1).unbind(1)
+    assert first.float().mean() > 0.03
+    assert (first != second).float().mean() < 0.003  # where the paint is as grey as a frame is
     assert len({after[i].numpy().tobytes() for i in range(6)}) == 6
+
+
+def test_lengths_are_in_widths_also_where_a_picture_is_less_high() -> None:
+    limb = some(1.0, 10)
+    square, wide = (reached_for(grey(10, height), starts(10, 100.0, 60.0), limb) for height in (SIDE, 120))
+    assert torch.equal(square[:, :, :120], wide)
 
 
 def test_draws_depend_on_the_place_alone() -> None:
@@ -89,7 +100,7 @@ def test_a_capsule_is_where_and_as_large_as_stated() -> None:
         after = reached_for(grey(1), starts(1), capsule([0.0, 0.0], last, 0.05))[0, 0, :, :, 0].float()
         area = (after - 119).sum() / (255 - 119)
         assert area == pytest.approx(math.pi * 100 + 2 * 10 * length, rel=0.01)
-        centre = torch.stack([((after - 119) * (torch.arange(SIDE) + 0.5)).sum() / (after - 119).sum()])
+        centre = ((after - 119) * (torch.arange(SIDE) + 0.5)).sum() / (after - 119).sum()
         assert float(centre) == pytest.approx(100 + last[0] * SIDE / 2, abs=0.05)
 
 
@@ -116,19 +127,57 @@ def test_ranges_are_kept_and_used() -> None:
     found = some(1.0, 400)
     links, palm, fingers, tip = found.radius.split([limbs.N_LINKS, 1, 2, 1], 1)
     for radius, (low, high) in ((links, limbs.THICK), (palm, limbs.PALM), (fingers, limbs.THIN)):
-        assert low <= radius.min() < low + 0.1 * (high - low)
-        assert high - 0.1 * (high - low) < radius.max() <= high
+        assert fills(radius, low, high)
     assert abs(float((tip > 0).double().mean()) - limbs.COVERS) < 0.1
-    assert ((tip == 0) | (tip >= limbs.TIP[0])).all()
-    length = (found.ends[:, : limbs.N_LINKS, 1] - found.ends[:, : limbs.N_LINKS, 0]).norm(dim=-1)
-    assert limbs.LINK[0] <= length.min()
-    assert length.max() <= limbs.LINK[1]
-    last = found.ends[:, limbs.N_LINKS - 1]
-    lean = torch.atan2(last[:, 1, 0] - last[:, 0, 0], last[:, 0, 1] - last[:, 1, 1])
-    assert lean.abs().max() <= limbs.LEAN
+    assert fills(tip[tip > 0], *limbs.TIP)
+    assert fills(found.light, -1, 1)
+    assert fills(found.shade, 0, limbs.SHADE)
     hue = (found.paint.amax(-1) - found.paint.amin(-1)).amax(1)
     assert abs(float((hue <= 0.1).double().mean()) - limbs.GREY) < 0.1
+    assert (found.paint != found.paint[:, :1]).any((1, 2)).float().mean() > 0.9
 
 
-def test_a_solid_tip_covers_the_circle_that_is_drawn_by_default() -> None:
-    assert limbs.TIP[0] >= CircleConfig().radius
+def test_a_hand_stands_over_the_keypoint_and_an_arm_on_the_hand() -> None:
+    found = some(1.0, 400)
+    last, *links = found.ends[:, : limbs.N_LINKS].flip(1).unbind(1)  # from the wrist on; painted the other way round
+    wrist = last[:, 0]
+    heading = last[:, 1] - wrist
+    lean = torch.atan2(heading[:, 0], -heading[:, 1])
+    assert fills(lean, -limbs.LEAN, limbs.LEAN)
+    assert fills(wrist.norm(dim=-1), *limbs.FINGER)
+    for link in (last, *links):
+        assert fills((link[:, 1] - link[:, 0]).norm(dim=-1), *limbs.LINK)
+    for before, after in zip((last, *links), links, strict=False):
+        assert torch.equal(before[:, 1], after[:, 0])
+        (u0, v0), (u1, v1) = ((x[:, 1] - x[:, 0]).unbind(-1) for x in (before, after))
+        assert fills(torch.atan2(u0 * v1 - v0 * u1, u0 * u1 + v0 * v1), -limbs.BEND, limbs.BEND)
+
+    # In the hand's own axes: across, and up from the keypoint.
+    axes = torch.stack([torch.stack([lean.cos(), lean.sin()], -1), torch.stack([lean.sin(), -lean.cos()], -1)], -1)
+    palm, left, right = (found.ends[:, limbs.N_LINKS :] @ axes[:, None]).unbind(1)[:3]
+    up = wrist.norm(dim=-1)
+    for finger, side in ((left, -1), (right, 1)):
+        assert fills(side * finger[:, 0, 0], *limbs.APART)
+        assert (finger[:, 1] - finger[:, 0] - torch.stack([0 * up, up], -1)).abs().max() < 1e-9
+    assert (palm[..., 1] - up[:, None]).abs().max() < 1e-9
+    assert (palm[:, 0, 0] + palm[:, 1, 0]).abs().max() < 1e-9
+    assert fills(palm[:, 1, 0] - right[:, 0, 0], 0, limbs.WIDER)
+
+
+def fills(values: torch.Tensor, low: float, high: float) -> bool:
+    """From one end to the other, and no further."""
+    near = 0.1 * (high - low)
+    a, b = float(values.min()), float(values.max())
+    return low - 1e-9 <= a < low + near and high - near < b <= high + 1e-9
+
+
+def test_a_solid_tip_hides_the_circle() -> None:
+    """All but traces of its soft edge, where both are of the same radius."""
+    circle = Circle(CircleConfig().radius * SIDE, CircleConfig().colour, np.zeros((1, 2)))
+    before = torch.from_numpy(overlaid(grey(1)[0].numpy(), np.array([[100.0, 100.0]]), circle))[None]
+    black = capsule([0.0, 0.0], [0.0, 0.0], limbs.TIP[0])
+    black.paint[:] = 0.0
+    after = reached_for(before, starts(1), black)
+    counts = [int((x[..., 0].int() - x[..., 2].int() > 60).sum()) for x in (before, after)]
+    assert counts[0] > 90
+    assert counts[1] < counts[0] / 10

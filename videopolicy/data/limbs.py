@@ -1,9 +1,9 @@
-"""Limb augmentation: an arm of no particular make is drawn over pictures, reaching from anywhere to the start keypoint.
+"""Limb augmentation: an arm of no particular make is drawn over pictures, reaching for the start keypoint.
 
-Circle-overlay video shows no arm, and a network that has seen none points at the first one's joints. What is drawn has
-what arms share, and nothing else is sure of it: links of some thickness, round and lit from a side, a palm, two fingers
-about the end effector's pixel, in colours at random. Labels stay as they are (embodiment randomization, after domain
-randomization, Tobin et al. 2017). Lengths are in picture widths.
+Circle-overlay video shows no arm, and a network that has seen none points at the first one's joints. Drawn are what
+arms have in common, round links, a palm and two fingers about the end effector's pixel, in colours, sizes and angles at
+random. Labels stay as they are (embodiment randomization, after domain randomization, Tobin et al. 2017). Hands reach
+down from above in the picture, as a camera that looks at an arm's workspace sees them. Lengths are in picture widths.
 """
 
 import math
@@ -15,17 +15,17 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 LEAN = math.radians(50)  # of the hand from upright, at most, either way
-N_LINKS = 4  # from the wrist on; the last ones are mostly out of the picture
+N_LINKS = 4  # from the wrist on; the last is often out of the picture, or the arm ends in it
 LINK = (0.08, 0.4)  # a link's length
 BEND = math.radians(110)  # from one link to the next, at most, either way
 THICK = (0.02, 0.08)  # radius of links
 FINGER = (0.01, 0.09)  # length of the fingers
 THIN = (0.006, 0.02)  # their radius
-APART = (0.005, 0.06)  # half of what is between them
-PALM = (0.012, 0.04)  # radius of the palm, which is as wide as the fingers are apart, and up to so much more:
+APART = (0.005, 0.06)  # of each one's axis from the hand's; they may touch
+PALM = (0.012, 0.04)  # radius of the palm, whose axis ends beyond the fingers' by up to:
 WIDER = 0.08
-COVERS = 0.5  # share of limbs whose tip is solid, so that it covers whatever marks the end effector's pixel
-TIP = (0.03, 0.05)  # radius of that tip
+COVERS = 0.5  # share of limbs whose tip is solid, so that it hides the circle: no robot's end effector is marked
+TIP = (0.03, 0.05)  # radius of that tip; a larger circle's rim, or an ellipse's where a picture was squeezed, looks out
 GREY = 0.6  # share of limbs without a hue, as most arms
 SHADE = 0.8  # how much darker a link is at its edge than along the line that the light meets, at most
 N_PARTS = N_LINKS + 4  # links, palm, two fingers, tip
@@ -39,7 +39,7 @@ class Limb:
     ends: Float[Tensor, "batch part 2 2"]  # of each part's axis, from the start keypoint [picture widths]
     radius: Float[Tensor, "batch part"]  # [picture widths]; 0: no such part
     paint: Float[Tensor, "batch part 3"]  # RGB in 0...1
-    light: Float[Tensor, "batch part"]  # where across a part it is brightest: -1 left edge, 1 right edge
+    light: Float[Tensor, " batch"]  # where across each part it is brightest, from its first end on: -1 left, 1 right
     shade: Float[Tensor, " batch"]  # how much darker a radius away from there
 
     def to(self, device: torch.device) -> "Limb":
@@ -77,8 +77,8 @@ def draw_limb(share: float, generator: torch.Generator) -> Limb:
     chosen = torch.randint(len(colours), (N_PARTS,), generator=generator)
     ends = torch.stack([*reversed(links), palm, *fingers, torch.zeros(2, 2, dtype=torch.float64)])
     radius = torch.cat([thick.flip(0), number(*PALM, 1), thin, tip])
-    light, shade = number(-1.0, 1.0).expand(N_PARTS), number(0.0, SHADE, 1)
-    return Limb(shown, ends[None], radius[None], colours[chosen][None], light[None], shade)
+    light, shade = number(-1.0, 1.0, 1), number(0.0, SHADE, 1)
+    return Limb(shown, ends[None], radius[None], colours[chosen][None], light, shade)
 
 
 def reached_for(
@@ -91,14 +91,14 @@ def reached_for(
     width = frames.shape[3]
     has = (limb.shown & start.isfinite().all(-1)).nonzero()[:, 0].tolist()
     found = frames.clone() if has else frames
+    ends = (width * limb.ends + start[:, None, None].double()).tolist()
+    radius, light, shade = (width * limb.radius).tolist(), limb.light.tolist(), limb.shade.tolist()
+    paint = (255 * limb.paint).float()
     for i in has:
         planes = rearrange(frames[i], "f h w c -> c f h w").float()
-        ends = width * limb.ends[i] + start[i].double()
-        shade = float(limb.shade[i])
-        parts = zip(ends.tolist(), (width * limb.radius[i]).tolist(), 255 * limb.paint[i], limb.light[i], strict=True)
-        for (first, last), radius, paint, light in parts:
-            if radius:
-                _paint(planes, first, last, radius, paint.float(), float(light), shade)
+        for (first, last), r, colour in zip(ends[i], radius[i], paint[i], strict=True):
+            if r:
+                _paint(planes, first, last, r, colour, light[i], shade[i])
         found[i] = rearrange(planes.round().clamp(0, 255).to(torch.uint8), "c f h w -> f h w c")
     return found
 
