@@ -156,9 +156,14 @@ def _finished(cfg: Config, cell: Cell, needs: Needs) -> bool:
     if not (folder / CELL).is_file():
         return False
     made = read_json(folder / CELL)
-    for name, value in _about(needs).items():
-        if made.get(name) != value:
-            raise BadInput(f"{folder} is of a policy with {name} {made.get(name)}, not {value}; {OTHER}")
+    asked = _about(needs)
+    for name in sorted(asked.keys() | {name for name in made if "." in name}):  # those with a dot say how it was made
+        if name not in made:
+            raise BadInput(f"{folder} is of a policy without {name}, not with {asked[name]}; {OTHER}")
+        if name not in asked:
+            raise BadInput(f"{folder} is of a policy with {name} {made[name]}, not without; {OTHER}")
+        if made[name] != asked[name]:
+            raise BadInput(f"{folder} is of a policy with {name} {made[name]}, not {asked[name]}; {OTHER}")
     return {r["episode"] for r in read_episodes(folder)} >= set(range(cfg.n_episodes))
 
 

@@ -90,8 +90,10 @@ def read_leaves(recipe: Path) -> dict[str, Any]:
 def refuse(what: str, was_made: str, made: dict[str, Any], asked: dict[str, Any]) -> None:
     """`BadInput` where something that is there was made with another value than one that is asked for."""
     for name, value in asked.items():
-        if name not in made or (made[name] != value and str(made[name]) != str(value)):  # perhaps read from text
-            raise BadInput(f"{what} {was_made} with {name} {made.get(name)}, not {value}; {OTHER}")
+        if name not in made:
+            raise BadInput(f"{what} {was_made} without {name}, not with {value}; {OTHER}")
+        if made[name] != value and str(made[name]) != str(value):  # perhaps read from text
+            raise BadInput(f"{what} {was_made} with {name} {made[name]}, not {value}; {OTHER}")
 
 
 def words(changes: dict[str, Any]) -> list[str]:

@@ -123,7 +123,7 @@ def test_what_is_there_and_is_not_asked_for_is_refused(copied: tuple[Config, Pat
     said = refused(change(cfg, folder, share=0.001))
     assert "rows/two_stage was trained with train.n_steps 2, not 3; name another output, or remove it" in said
     said = refused(change(cfg, folder, rollout={"oracle": False, "n_execute": 2}))
-    assert "rows/two_stage was rolled out with n_execute None, not 2; name another output" in said
+    assert "rows/two_stage was rolled out without n_execute, not with 2; name another output" in said
     said = refused(change(cfg, folder, joint={"data": {"select": "left"}, "lr_unet": 0.5}))
     assert "was trained with lr_unet 0.001, not 0.5" in said
     shutil.rmtree(root / "rows/two_stage/joint")

@@ -161,6 +161,15 @@ def test_a_cell_is_pretrained_tuned_rolled_out_and_reported(
         fewshot.main(dataclasses.replace(small(data, away), robot=tmp_path / "other"))
     with pytest.raises(BadInput, match=r"with pretraining\.train\.n_steps 1, not 2; name another"):
         fewshot.main(dataclasses.replace(small(data, away), n_steps_pretrain=2))
+    written = away / "rollout/para_2d_1_0/cell.json"
+    made = json.loads(written.read_text())
+    for change, words in (
+        ({"tuning.augment.limbs": "0.5"}, r"with tuning\.augment\.limbs 0\.5, not without; name another"),
+        ({"pretraining.augment.limbs": None}, r"without pretraining\.augment\.limbs, not with 0\.8; name another"),
+    ):
+        written.write_text(json.dumps({k: v for k, v in (made | change).items() if v is not None}))
+        with pytest.raises(BadInput, match=f"para_2d_1_0 is of a policy {words}"):
+            fewshot.main(small(data, away))
     shutil.rmtree(tmp_path / "rollout")
     with pytest.raises(BadInput, match=r"para_2d_1_0 was trained with data\.root .*robot, not .*other; name another"):
         fewshot.main(dataclasses.replace(small(data, tmp_path), robot=tmp_path / "other"))
