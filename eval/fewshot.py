@@ -28,7 +28,7 @@ from eval.fewshot_cells import Cell, Config, Kind, Pretrain, cells_of, rounds
 from eval.fewshot_report import CELL, report
 from eval.fewshot_training import CONFIGS, ended_when_asked, train, trainings_of
 from eval.suites import N_EACH, N_POSITIONS
-from eval.training import OTHER, Damaged, Training
+from eval.training import OTHER, Damaged, Training, refuse
 from videopolicy.config import dump, launch
 from videopolicy.data.files import make_folder, read_json, replace
 from videopolicy.data.lerobot import Dataset
@@ -157,13 +157,9 @@ def _finished(cfg: Config, cell: Cell, needs: Needs) -> bool:
         return False
     made = read_json(folder / CELL)
     asked = _about(needs)
-    for name in sorted(asked.keys() | {name for name in made if "." in name}):  # those with a dot say how it was made
-        if name not in made:
-            raise BadInput(f"{folder} is of a policy without {name}, not with {asked[name]}; {OTHER}")
-        if name not in asked:
-            raise BadInput(f"{folder} is of a policy with {name} {made[name]}, not without; {OTHER}")
-        if made[name] != asked[name]:
-            raise BadInput(f"{folder} is of a policy with {name} {made[name]}, not {asked[name]}; {OTHER}")
+    refuse(str(folder), "is of a policy", made, asked)
+    for name in sorted(name for name in made if "." in name and name not in asked):  # with a dot: how it was made
+        raise BadInput(f"{folder} is of a policy with {name} {made[name]}, not without; {OTHER}")
     return {r["episode"] for r in read_episodes(folder)} >= set(range(cfg.n_episodes))
 
 
