@@ -145,6 +145,13 @@ fewshot: ood-grid  ## few-shot tuning from scratch and after pretraining on circ
 	@$(FEWSHOT) collect_circles --output data/circles/meta/info.json configs/fewshot/circles.yaml -- python -m eval.collect --config_path configs/fewshot/circles.yaml
 	@$(RUN) python -m eval.fewshot --config_path configs/fewshot/suite.yaml
 
+# The same with circles of an arm that is not tuned on.
+FEWSHOT_UR5E = $(RUN) python -m eval.step runs/fewshot_ur5e
+.PHONY: fewshot-ur5e
+fewshot-ur5e: ood-grid  ## pretrained on another arm's circles, tuned on a few demonstrations: an hour on two cores, resumes
+	@$(FEWSHOT_UR5E) collect_circles --output data/circles_ur5e/meta/info.json configs/fewshot/circles_ur5e.yaml -- python -m eval.collect --config_path configs/fewshot/circles_ur5e.yaml
+	@$(RUN) python -m eval.fewshot --config_path configs/fewshot/other_arm.yaml
+
 # The ablations of the video backbone, at a scale of configs/ablations/scales: make ablations SCALE=cpu ROWS='[core]'. Two
 # processes of one core each share the rows, as any more on other machines would that see the same folder.
 SCALE := cpu

@@ -4,7 +4,7 @@ python -m eval.collect --config_path configs/demo/collect.yaml
 python -m eval.collect --suite libero_object --task 3 --output data/libero_object_3
 python -m eval.collect --config_path configs/pretrain/corpus.yaml
 python -m eval.collect --config_path configs/fewshot/circles.yaml
-python -m eval.collect --config_path configs/fewshot/circles.yaml --arm UR5e --output data/circles_ur5e
+python -m eval.collect --config_path configs/fewshot/circles_ur5e.yaml
 """
 
 import time
