@@ -23,7 +23,7 @@ from videopolicy.data.format import MARKERS
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.masks import check_masks, filled, read_masks
 from videopolicy.data.overlay import CircleConfig, Overlay, check_colour, draw_circle, overlaid
-from videopolicy.data.points import points_of, read_points
+from videopolicy.data.points import check_seen, points_of, read_points
 from videopolicy.data.recording import Writer
 from videopolicy.data.selftest import read_markers
 from videopolicy.data.video import read_video, video_length, video_size
@@ -70,7 +70,8 @@ def main(cfg: Config) -> dict:
     recordings = _videos(cfg) if data is None else _episodes(data)
     if points is not None:
         for recording in recordings:
-            points_of(points, recording.name, recording.n_frames)
+            track = points_of(points, recording.name, recording.n_frames)
+            check_seen(track, recording.name, video_size(recording.path) if data is None else data.size)
     make_folder(cfg.output)
     with lock_folder(cfg.output):
         writer = _writer(cfg, data, recordings)

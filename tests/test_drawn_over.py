@@ -219,6 +219,14 @@ def test_points_and_masks_that_do_not_fit_are_said(config: Config, videos: Confi
     videos.points.write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
     with pytest.raises(BadInput, match=r"'right' has 8 points, its video 9 frames; allowed: one for each"):
         overlay.main(videos)
+    for elsewhere in ([None] * 9, [[9000.0, 20.0]] * 9, [[-1.0, 64.0]] * 9):
+        lost = {"episode": "right", "points": elsewhere}
+        videos.points.write_text(f"{json.dumps(first)}\n{json.dumps(lost)}\n")
+        with pytest.raises(BadInput, match=r"none of the 9 points of 'right' is in its pictures of 64 x 64 pixels"):
+            overlay.main(videos)
+    videos.points.write_text("")
+    with pytest.raises(BadInput, match=r"points\.jsonl: it is empty; allowed: a line for each episode"):
+        overlay.main(videos)
     videos.points.write_text(f"{json.dumps(first)}\n")
     with pytest.raises(BadInput, match=r"the points have no episode 'right'; they have left"):
         overlay.main(videos)

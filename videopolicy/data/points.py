@@ -30,6 +30,8 @@ def read_points(path: Path) -> dict[str, Float[np.ndarray, "_ 2"]]:
                     raise BadInput(f"point {frame} of {name!r} is {point!r}; allowed: [u, v] in pixels, or null")
             missing = [np.nan, np.nan]
             found[name] = np.array([p or missing for p in points], np.float64).reshape(-1, 2)
+        if not found:
+            raise BadInput("it is empty; allowed: a line for each episode")
     return found
 
 
@@ -40,6 +42,15 @@ def points_of(points: dict[str, Float[np.ndarray, "_ 2"]], name: str, n_frames: 
     if len(points[name]) != n_frames:
         raise BadInput(f"{name!r} has {len(points[name])} points, its video {n_frames} frames; allowed: one for each")
     return points[name]
+
+
+def check_seen(points: Float[np.ndarray, "frame 2"], name: str, size: tuple[int, int]) -> None:
+    """`BadInput` where none of an episode's points is in its pictures, of `size` (width, height): nothing to learn."""
+    if not ((points >= 0) & (points < size)).all(-1).any():
+        raise BadInput(
+            f"none of the {len(points)} points of {name!r} is in its pictures of {size[0]} x {size[1]} pixels;"
+            " allowed: pixels of the pictures as they were recorded, at least one"
+        )
 
 
 def _is_pixel(point: object) -> bool:
