@@ -94,7 +94,11 @@ def _check(cfg: Config) -> int:
             raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 1")
     if min(cfg.seeds) < 0:
         raise BadInput(f"seeds has {min(cfg.seeds)}; allowed: from 0 on")
-    n_all = len(Dataset(cfg.robot))
+    robot = Dataset(cfg.robot)
+    if robot.tracked or (robot.overlay or {}).get("robot", "shown") != "shown":
+        without = "positions" if robot.tracked else "a robot in the picture"
+        raise BadInput(f"robot is {cfg.robot}, without {without}; allowed: demonstrations by the robot, as it was seen")
+    n_all = len(robot)
     for name, most, note in (("demos", n_all, ""), ("equal_compute", n_all - 1, ", but not all of them")):
         for demos in getattr(cfg, name):
             if not 1 <= demos <= most:

@@ -18,7 +18,7 @@ from eval.positions import episode_seed
 from videopolicy.camera import check_markers
 from videopolicy.config import dump, launch
 from videopolicy.data.episode import Episode, TrackedEpisode
-from videopolicy.data.files import lock_folder, make_folder
+from videopolicy.data.files import lock_folder, make_folder, reading
 from videopolicy.data.format import MARKERS
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.masks import check_masks, filled, read_masks
@@ -68,10 +68,11 @@ def main(cfg: Config) -> dict:
     if data is not None and data.overlay is not None:
         raise BadInput(f"{cfg.input} has an overlay already, {data.overlay}; allowed: pictures as they were taken")
     recordings = _videos(cfg) if data is None else _episodes(data)
-    if points is not None:
+    if cfg.points is not None and points is not None:
         for recording in recordings:
-            track = points_of(points, recording.name, recording.n_frames)
-            check_seen(track, recording.name, video_size(recording.path) if data is None else data.size)
+            size = video_size(recording.path) if data is None else data.size
+            with reading(cfg.points):
+                check_seen(points_of(points, recording.name, recording.n_frames), recording.name, size)
     make_folder(cfg.output)
     with lock_folder(cfg.output):
         writer = _writer(cfg, data, recordings)
@@ -159,7 +160,8 @@ def _episode(
     extra = {k: v for e in ([] if data is None else data.extras()[i : i + 1]) for k, v in e.items()} | {"source": name}
     if cfg.overlay == "circle":
         circle = draw_circle(cfg.circle, len(frames), width, np.random.default_rng(episode_seed("circle", cfg.seed, i)))
-        check_colour(frames, circle.colour, cfg.circle.apart, f"the pictures of {name}")
+        others = f" (remove {cfg.output} first: it has {i} with this colour)" if i else ""
+        check_colour(frames, circle.colour, cfg.circle.apart, f"the pictures of {name}{others}")
         frames, extra = overlaid(frames, pixels, circle), {**extra, "circle": circle.to_json()}
     if data is None or points is not None or data.tracked:
         extra.pop("camera", None)

@@ -213,22 +213,39 @@ def test_what_cannot_be_drawn_over_is_said(config: Config, videos: Config, tmp_p
         assert not list(base.output.glob("data/**/*.parquet"))
 
 
+def test_a_colour_of_a_later_episode_says_what_to_do_first(videos: Config) -> None:
+    """The first episode is kept, and with it its circle's colour."""
+    frames = builders.episode(1, 9, SIDE).frames
+    frames[:, :4, :4] = ORANGE
+    write_video(videos.input / "right.mp4", frames, 8)
+    line = r"occurs in the pictures of right \(remove .*hands first: it has 1 with this colour\)"
+    with pytest.raises(BadInput, match=line):
+        overlay.main(videos)
+    shutil.rmtree(videos.output)
+    blue = CircleConfig(radius=0.08, colour=(0, 0, 255))
+    assert overlay.main(replace(videos, circle=blue))["new"] == 2
+
+
 def test_points_and_masks_that_do_not_fit_are_said(config: Config, videos: Config, tmp_path: Path) -> None:
     first, second = map(json.loads, videos.points.read_text().splitlines())
     second["points"].pop()
     videos.points.write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
-    with pytest.raises(BadInput, match=r"'right' has 8 points, its video 9 frames; allowed: one for each"):
+    with pytest.raises(BadInput, match=r"points\.jsonl: 'right' has 8 points, its video 9 frames; allowed: one"):
         overlay.main(videos)
     for elsewhere in ([None] * 9, [[9000.0, 20.0]] * 9, [[-1.0, 64.0]] * 9):
         lost = {"episode": "right", "points": elsewhere}
         videos.points.write_text(f"{json.dumps(first)}\n{json.dumps(lost)}\n")
         with pytest.raises(BadInput, match=r"none of the 9 points of 'right' is in its pictures of 64 x 64 pixels"):
             overlay.main(videos)
+    lost = {"episode": "right", "points": [[i / 9, 0.5] for i in range(9)]}
+    videos.points.write_text(f"{json.dumps(first)}\n{json.dumps(lost)}\n")
+    with pytest.raises(BadInput, match=r"points\.jsonl: all points of 'right' are from 0 to 1; allowed: pixels, not"):
+        overlay.main(videos)
     videos.points.write_text("")
     with pytest.raises(BadInput, match=r"points\.jsonl: it is empty; allowed: a line for each episode"):
         overlay.main(videos)
     videos.points.write_text(f"{json.dumps(first)}\n")
-    with pytest.raises(BadInput, match=r"the points have no episode 'right'; they have left"):
+    with pytest.raises(BadInput, match=r"points\.jsonl: the points have no episode 'right'; they have left"):
         overlay.main(videos)
     assert not videos.output.exists()
     Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(tmp_path / "masks/episode_000001/000002.png")

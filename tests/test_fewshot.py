@@ -250,6 +250,13 @@ def test_pictures_with_a_robot_are_no_circles(data: Path, tmp_path: Path) -> Non
         fewshot.main(cfg)
 
 
+def test_circles_are_no_robots_demonstrations(data: Path, tmp_path: Path) -> None:
+    cfg = dataclasses.replace(small(data, tmp_path / "out"), robot=data / "circles")
+    with pytest.raises(BadInput, match=r"robot is .*circles, without a robot in the picture; allowed: demonstrations"):
+        fewshot.main(cfg)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_training_that_fails_is_named(data: Path, tmp_path: Path) -> None:
     """By its log's last line; nothing after it is begun."""
     (tmp_path / "pretrain").mkdir()

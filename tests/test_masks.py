@@ -114,7 +114,7 @@ def test_masks_that_cannot_be_right_are_refused(tmp_path: Path, masks: np.ndarra
 
 def test_masks_that_leave_the_robot_are_refused(masks: np.ndarray) -> None:
     """As far as it can be told: of another size, or empty where there must be something."""
-    pixels = np.full((N, 2), 16.0)
+    pixels = np.stack([np.arange(N) * 4.0 + 4.0, np.full(N, 12.0)], 1)
     check_masks(masks, (SIDE, SIDE), pixels, "one")
     with pytest.raises(
         BadInput, match=r"masks of one are \(32, 32\) pixels, its pictures \(64, 32\); allowed: the same"
@@ -128,3 +128,16 @@ def test_masks_that_leave_the_robot_are_refused(masks: np.ndarray) -> None:
     pixels[2] = np.nan
     pixels[4] = [32.0, 16.0]  # just outside
     check_masks(masks, (SIDE, SIDE), pixels, "one")
+
+
+def test_masks_of_something_else_are_refused(masks: np.ndarray) -> None:
+    """Of the frame before they pass, as they may: between open fingers nothing is covered. A hand's width away, not."""
+    pixels = np.stack([np.arange(N) * 4.0 + 4.0, np.full(N, 12.0)], 1)
+    check_masks(masks, (SIDE, SIDE), pixels - [0, 4 + 2.5], "one")
+    elsewhere = pixels.copy()
+    elsewhere[3] = [4.0, 12.0]  # 8.5 pixels from the nearest that is covered
+    line = r"leaves the end effector of frame 3, at \[4\.0, 12\.0\]: nothing within 8\.5 pixels is covered; allowed: 3"
+    with pytest.raises(BadInput, match=line):
+        check_masks(masks, (SIDE, SIDE), elsewhere, "one")
+    elsewhere[3] = np.nan
+    check_masks(masks, (SIDE, SIDE), elsewhere, "one")

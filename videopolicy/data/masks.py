@@ -12,6 +12,7 @@ from videopolicy.data.video import read_video
 from videopolicy.errors import BadInput
 
 N_SIGHTS = 7  # of a covered pixel, whose median it gets; an odd number
+REACH = 0.1  # of the width: how far from the point between open fingers the nearest of them may be
 
 
 def read_masks(folder: Path, name: str, n_frames: int) -> Bool[np.ndarray, "frame height width"]:
@@ -46,7 +47,8 @@ def check_masks(
 ) -> None:
     """`BadInput` where masks are not of the pictures' size (width, height), or leave what stands at `pixels`.
 
-    That is all that can be told of them: a frame whose pixel is in the picture has something to cover.
+    That is all that can be told of them: in a frame whose pixel is in the picture there is something to cover, and near
+    it. Near is within `REACH`: the pixel may be between fingers that are open, which a mask rightly leaves.
     """
     if masks.shape[:0:-1] != size:
         raise BadInput(f"masks of {name} are {masks.shape[:0:-1]} pixels, its pictures {size}; allowed: the same size")
@@ -58,6 +60,14 @@ def check_masks(
             f"masks of {name} are empty in {len(left)} frames in which the end effector is in the picture, first in"
             f" frame {left[0]}, at {at}; allowed: masks that cover all of the robot or hand"
         )
+    for frame in np.flatnonzero(inside):
+        rows, columns = np.nonzero(masks[frame])
+        away = float(np.hypot(columns + 0.5 - pixels[frame, 0], rows + 0.5 - pixels[frame, 1]).min())
+        if away > REACH * size[0]:
+            raise BadInput(
+                f"the mask of {name} leaves the end effector of frame {frame}, at {pixels[frame].round(1).tolist()}:"
+                f" nothing within {away:.1f} pixels is covered; allowed: {REACH * size[0]:.1f}, a tenth of the width"
+            )
 
 
 def filled(

@@ -45,8 +45,11 @@ def points_of(points: dict[str, Float[np.ndarray, "_ 2"]], name: str, n_frames: 
 
 
 def check_seen(points: Float[np.ndarray, "frame 2"], name: str, size: tuple[int, int]) -> None:
-    """`BadInput` where none of an episode's points is in its pictures, of `size` (width, height): nothing to learn."""
-    if not ((points >= 0) & (points < size)).all(-1).any():
+    """`BadInput` where no point of an episode can be one of its pictures, of `size` (width, height)."""
+    seen = points[((points >= 0) & (points < size)).all(-1)]
+    if len(seen) and seen.max() <= 1:
+        raise BadInput(f"all points of {name!r} are from 0 to 1; allowed: pixels, not shares of the picture")
+    if not len(seen):
         raise BadInput(
             f"none of the {len(points)} points of {name!r} is in its pictures of {size[0]} x {size[1]} pixels;"
             " allowed: pixels of the pictures as they were recorded, at least one"
