@@ -32,6 +32,8 @@ def trainings_of(cfg: Config, cell: Cell, n_all: int) -> dict[str, Training]:
     if cell.pretrain in ("2d", "3d"):
         source = cfg.output / f"pretrain/{cell.kind}_{cell.pretrain}"
         about: dict[str, object] = {"head.kind": cell.kind, "data.root": cfg.circles}
+        if cell.kind == "regression":
+            about["augment.limbs"] = 0.0  # they are for heatmaps; it places fewer after them (RESULTS)
         found["pretraining"] = training(source, f"pretrain_{cell.pretrain}.yaml", cfg.n_steps_pretrain, about)
         options["init_from"] = source
     return found | {"tuning": training(run, "tune.yaml", n_steps, options)}
