@@ -41,6 +41,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def test_drawn_arms_are_for_heatmaps_alone() -> None:
+    cfg = load(Config, ["--config_path", str(SUITE)])
+    for pretrain in ("2d", "3d"):
+        cells = (Cell(kind, pretrain, 10, 0) for kind in ("para", "regression"))
+        para, regression = (trainings_of(cfg, cell, 256)["pretraining"].settings() for cell in cells)
+        assert {n for n in para if para[n] != regression[n]} == {"run", "head.kind", "augment.limbs"}
+        assert (para["augment.limbs"], regression["augment.limbs"]) == (0.8, 0.0)
+
+
 def small(data: Path, output: Path, **changed: object) -> Config:
     cfg = Config(output, data / "robot", data / "circles", ("para",), ("2d",), (1,), seeds=(0,))
     return dataclasses.replace(cfg, n_episodes=1, n_steps_pretrain=1, n_steps=1, n_steps_all=1, **changed)
