@@ -49,7 +49,7 @@ def report(folder: Path) -> dict:
         **provenance(),
     }
     curves = [
-        (kind, figures.efficiency_figure(_line(rows, kind), lambda r: str(r["pretrain"])))
+        (kind, figures.efficiency_figure(_line(rows, kind), lambda r: str(r["pretrain"]), BEGINNINGS))
         for kind in dict.fromkeys(r["policy"] for r in rows)
     ]
     html = page(Path(__file__).with_name("fewshot.html.j2"), summary=summary, curves=curves, sheets=sheets)

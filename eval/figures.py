@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -86,18 +86,24 @@ def _colours(names: list[str]) -> dict[str, str]:
     return {name: COLOURS[name] if name in COLOURS else next(others) for name in names}
 
 
-def efficiency_figure(rows: list[dict], name_of: Callable[[dict], str]) -> str:
-    """Place rate against the number of demonstrations trained on, a line for each name, with Wilson intervals."""
+def efficiency_figure(rows: list[dict], name_of: Callable[[dict], str], names: Sequence[str] = ()) -> str:
+    """Place rate against the number of demonstrations trained on, a line for each name, with Wilson intervals.
+
+    `names` come first and look the same in every figure that is given them, whichever of them its rows have.
+    """
     figure, axes = plt.subplots(figsize=(5, 3))
     lines: dict[str, list[dict]] = {}
     for row in rows:
         lines.setdefault(name_of(row), []).append(row)
-    colours = _colours(list(lines))
-    for (name, line), marker in zip(lines.items(), cycle(MARKERS), strict=False):
+    every = list(dict.fromkeys([*names, *lines]))
+    colours, markers = _colours(every), dict(zip(every, cycle(MARKERS), strict=False))
+    for name in (name for name in every if name in lines):
+        line = lines[name]
         line.sort(key=lambda row: row["demonstrations"])
         n, place = ([row[key] for row in line] for key in ("demonstrations", "place"))
         error = [[abs(row["place"] - row["wilson95"][side]) for row in line] for side in (0, 1)]
-        axes.errorbar(n, place, error, fmt=f"{marker}-", ms=4, color=colours[name], label=label(name), capsize=2, lw=1)
+        style = {"fmt": f"{markers[name]}-", "color": colours[name], "label": label(name)}
+        axes.errorbar(n, place, error, ms=4, capsize=2, lw=1, **style)
     numbers = sorted({row["demonstrations"] for row in rows})
     axes.set_xscale("log", base=2)
     axes.set_xticks(numbers, [str(n) for n in numbers])
