@@ -102,8 +102,8 @@ def efficiency_figure(rows: list[dict], name_of: Callable[[dict], str], names: S
         line.sort(key=lambda row: row["demonstrations"])
         n, place = ([row[key] for row in line] for key in ("demonstrations", "place"))
         error = [[abs(row["place"] - row["wilson95"][side]) for row in line] for side in (0, 1)]
-        style = {"fmt": f"{markers[name]}-", "color": colours[name], "label": label(name)}
-        axes.errorbar(n, place, error, ms=4, capsize=2, lw=1, **style)
+        colour, fmt = colours[name], f"{markers[name]}-"
+        axes.errorbar(n, place, error, fmt=fmt, ms=4, color=colour, label=label(name), capsize=2, lw=1)
     numbers = sorted({row["demonstrations"] for row in rows})
     axes.set_xscale("log", base=2)
     axes.set_xticks(numbers, [str(n) for n in numbers])
