@@ -19,9 +19,10 @@ from videopolicy.errors import BadInput
 ROOT = Path(__file__).parent.parent
 # Rows that need one ancestor: each job notes that it begins and ends, and leaves a file.
 RUNNER = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from eval.jobs import Job, run_all
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
 folder, seconds, count = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 def note(text):
     with (folder / "log").open("a") as file:
