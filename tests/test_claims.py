@@ -249,6 +249,18 @@ def test_reports_are_added_to_results(copy: Path, tmp_path: Path, capsys: pytest
     main(["--root", str(copy)])
     assert f"| 10, 3-D | 66 | 66/100: 66.0 (56.3{DASH}74.5) | agrees |" in (copy / TARGET).read_text()
 
+    joint = {"steps": 210, "minutes": 6.2, "commits": ["0123456"]}
+    row = {"row": "frozen", "split": "seen", "n": 40, "place": 67.5, "grasp": 22.5, "finished": True}
+    row |= {"stages": {"video": joint | {"steps": 280}, "joint": joint}, "rolled_out_at": ["89abcde"]}
+    table = {"rows": [row, row | {"row": "global", "finished": False}], "machine": "x86_64", "commit": "0123456"}
+    (runs / "table.json").write_text(json.dumps(table))
+    given[1:6] = ["ablations", "--command", "make ablations", "--scale", "{steps} steps"]
+    add.main([str(runs / "table.json"), *given])
+    (line,) = [r for r in read_jsonl(copy / "docs/results/ablations.jsonl") if r["scale"] == "280 + 210 steps"]
+    assert (line["id"], line["placed"], line["grasped"], line["minutes"]) == ("ablations/seen/frozen", 27, 9, 12.4)
+    assert line["commit"] == "0123456 (training), 89abcde (episodes)"
+    given[5] = "{demos} demonstrations"
+
     for i in range(40):
         trial = {"episode": i, "place": i < 31, "grasp": True, "mode": "run"}
         append_jsonl(make(runs / "trials/new_environment") / "para.jsonl", trial)

@@ -3,9 +3,10 @@
 python -m eval.claims.add runs/ood/summary.json --suite ood --command "make ood-{axis}" \\
     --scale "EfficientNet-Lite0 at 224 px, {demonstrations} demonstrations, {steps} steps of 8, one seed"
 
-SUMMARY is the `summary.json` of eval.ood, eval.report, eval.fewshot or robot.summary; in braces stand keys of its rows.
-Results are named suite/axis/policy, those by the camera's angle suite/axis_angle/policy; docs/claims/tables knows the
-suites ood, demo, fewshot and twin. What is there already is not added again. `python -m eval.claims` follows.
+SUMMARY is the `summary.json` of eval.ood, eval.report, eval.fewshot or robot.summary, or the `table.json` of
+eval.ablations, of which finished rows count; in braces stand keys of its rows. Results are named suite/axis/policy,
+those by the camera's angle suite/axis_angle/policy, ablations suite/split/row; docs/claims/tables knows the suites ood,
+demo, ablations, fewshot and twin. What is there already is not added again. `python -m eval.claims` follows.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
+from eval.ablations_report import cost
 from eval.claims.results import FOLDER, Result, read_results
 from videopolicy.config import guarded
 from videopolicy.data.files import append_jsonl, make_folder, read_json, reading
@@ -50,7 +52,9 @@ def results(summary: dict, options: argparse.Namespace) -> Iterator[Result]:
     rows = [*summary["rows"], *summary.get("osc", [])]
     axes = {(r["axis"], r["policy"], r["executor"]): r for r in rows if "axis" in r}
     rows += [axes[r["axis"], r["policy"], r["executor"]] | {"minutes": None} | r for r in summary.get("per_theta", [])]
-    for row in rows:
+    for row in map(_flat, rows):
+        if not row.get("finished", True):
+            continue
         n, grasped = row["n"], row["grasp"] - row["place"] if "condition" in row else row["grasp"]
         yield Result(
             id=f"{options.suite}/{_name(row)}",
@@ -65,6 +69,20 @@ def results(summary: dict, options: argparse.Namespace) -> Iterator[Result]:
             minutes=row.get("minutes"),
             stand_in=options.stand_in,
         )
+
+
+def _flat(row: dict) -> dict:
+    """A row of an ablations' table as the other reports have theirs; any other as it is."""
+    if "stages" not in row:
+        return row
+    stages = [s for s in row["stages"].values() if s]
+    return row | {
+        "policy": row["row"],
+        "steps": cost(row["stages"], "steps"),
+        "minutes": round(sum(s["minutes"] for s in stages), 1),
+        "trained_at": sorted({c for s in stages for c in s["commits"]}),
+        "commits": row["rolled_out_at"],
+    }
 
 
 def _name(row: dict) -> str:
