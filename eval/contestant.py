@@ -66,7 +66,10 @@ def open_contestants(cfg: Config, device: str) -> tuple[list[Contestant], Path, 
     if cfg.oracle:
         para = next((c.policy for c in found if isinstance(c.policy.head, ParaHead)), None)
         if para is None or not isinstance(para.head, ParaHead):
-            raise BadInput("oracle needs a policy with a para head; allowed otherwise: oracle false")
+            raise BadInput(
+                f"oracle is true, but none of policies {', '.join(cfg.policies)} has head.kind para; allowed: one that"
+                " has, or oracle false"
+            )
         identity = digest(cfg, scales(para.head), cfg.n_execute)
         found.append(Contestant("oracle", para, identity, oracle=True, n_execute=cfg.n_execute))
     return found, data_root, select

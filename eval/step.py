@@ -17,10 +17,14 @@ from pathlib import Path
 
 import psutil
 
+from videopolicy.config import guarded
 from videopolicy.data.files import append_jsonl, make_folder, read_jsonl
+from videopolicy.errors import BadInput
 
 
 def main(arguments: list[str]) -> int:
+    if "--" not in arguments[:-1]:
+        raise BadInput(f"no command in {arguments}; allowed: FOLDER NAME [inputs] -- COMMAND")
     split = arguments.index("--")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where steps.jsonl is")
@@ -108,4 +112,4 @@ def _resident(process: psutil.Process) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(guarded(lambda: main(sys.argv[1:])))

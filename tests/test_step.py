@@ -11,6 +11,7 @@ import pytest
 
 from eval import step
 from videopolicy.data.files import read_jsonl
+from videopolicy.errors import BadInput
 
 ROOT = Path(__file__).parent.parent
 
@@ -102,3 +103,9 @@ time.sleep(60)"""
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) != 0
     assert saved.exists()
+
+
+@pytest.mark.parametrize("arguments", [["runs/x", "video"], ["runs/x", "video", "--"]])
+def test_a_step_without_a_command_is_refused_in_one_line(arguments: list[str]) -> None:
+    with pytest.raises(BadInput, match=r"no command in .*'video'.*; allowed: FOLDER NAME \[inputs\] -- COMMAND"):
+        step.main(arguments)
