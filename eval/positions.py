@@ -103,7 +103,7 @@ def is_apart(bowl_xy: Float[np.ndarray, " 2"]) -> bool:
     return bool(np.linalg.norm(bowl_xy - PLATE_XY) >= PLATE_CLEARANCE)
 
 
-def distance_to_training(position: Float[np.ndarray, " 2"]) -> float:
+def beyond_boundary(position: Float[np.ndarray, " 2"]) -> float:
     """Metres beyond the boundary of the trained half; 0 on it."""
     return float(max(0.0, position[1] - grid("left")[:, 1].max()))
 

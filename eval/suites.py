@@ -19,8 +19,8 @@ from eval.positions import (
     Y_RANGE,
     Shift,
     Variant,
+    beyond_boundary,
     cells,
-    distance_to_training,
     episode_seed,
     held_out_positions,
     is_apart,
@@ -109,7 +109,7 @@ def _half_trials(split: Split, positions: Float[np.ndarray, "n 2"], seed: int) -
     for i, bowl_xy in enumerate(positions):
         key = episode_seed("rollout", seed, split, i)
         start = np.random.default_rng(key).uniform(-JITTER, JITTER, 3)
-        found.append(Trial(bowl_xy, start, distance_to_training(bowl_xy), key, group=i))
+        found.append(Trial(bowl_xy, start, beyond_boundary(bowl_xy), key, group=i))
     return found
 
 

@@ -208,7 +208,7 @@ def options_of(name: str) -> set[str]:
         return set()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ArgumentParser, "error", lambda *_: None)
-        actions = parsed(name, ("--",) if name == "eval.step" else ()).parser._actions
+        actions = parsed(name, ("--", "true") if name == "eval.step" else ()).parser._actions
     return {option.lstrip("-") for action in actions for option in action.option_strings}
 
 

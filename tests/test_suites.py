@@ -9,8 +9,8 @@ from eval.lifting import grid_points
 from eval.orbit import AWAY, GAZE, RADIUS, orbit
 from eval.positions import (
     PLATE_XY,
+    beyond_boundary,
     cells,
-    distance_to_training,
     grid,
     held_out_positions,
     stratified,
@@ -44,8 +44,8 @@ def test_positions_are_held_out() -> None:
         offset = np.abs(tested[:, None] - grid("left" if split == "seen" else "right")[None]) / CELL
         assert offset.max(-1).min() > 0.2
     assert len(validation_cells(trained)) == 128 - 96
-    assert distance_to_training(np.array([0.0, -0.1])) == 0
-    assert distance_to_training(np.array([0.0, 0.1])) == pytest.approx(0.12)
+    assert beyond_boundary(np.array([0.0, -0.1])) == 0
+    assert beyond_boundary(np.array([0.0, 0.1])) == pytest.approx(0.12)
     with pytest.raises(BadInput, match="n_positions is 129; allowed: 1 to 128, the cells of part left"):
         training_cells("left", 129, seed=0)
     with pytest.raises(BadInput, match="part is 'top'"):

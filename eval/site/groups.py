@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 AGAIN = "runs/again"  # where the command of an episode without a video records it
 FACTS = (
     "object at x, y [m]",
-    "distance to training [cm]",
+    "distance to training, or beyond its half [cm]",
     "camera θ, φ [°]",
     "initial state",
     "ended, bowl to plate [cm]",

@@ -33,7 +33,7 @@ class FeatureMap:
 
     @property
     def pooled(self) -> Float[Tensor, "batch width"]:
-        """Average over each frame's map, frames side by side: all that global regression sees without a token."""
+        """Average over each frame's map, frames side by side: all that coordinate regression sees without a token."""
         return rearrange(reduce(self.dense, "b t c h w -> b t c", "mean"), "b t c -> b (t c)")
 
 
