@@ -7,7 +7,6 @@ loop: fifty times a second for `--seconds`, a policy that takes `--latency` to t
 """
 
 import argparse
-import json
 import tempfile
 import time
 from contextlib import ExitStack
@@ -35,6 +34,7 @@ from robot.trajectory import Trajectory
 from robot.twin import assembly
 from robot.twin.line import Line
 from videopolicy.config import guarded
+from videopolicy.data.files import write_json
 from videopolicy.types import ActionChunk, Observation
 
 N_STEPS, PERIOD = 12, 0.2
@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     )
     print(f"chunks    {found['n_chunks']}, in force at most {1000 * found['in_force_worst']:.1f} ms after they came")
     if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        write_json(args.json, found)
     return found
 
 

@@ -6,7 +6,6 @@ One thread; medians of interleaved repeats, a random place of the video in each.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 from bench.figures import reserve
 from videopolicy.config import guarded
+from videopolicy.data.files import write_json
 from videopolicy.data.video import read_video, write_video
 from videopolicy.training.cache import StoredMaps
 
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         f" {1e3 * found['read']:.2f} ms read)"
     )
     if args.json:
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+        write_json(args.json, found)
     return found
 
 

@@ -12,7 +12,6 @@ repeats. Memory: growth of the peak resident set in a process of its own.
 
 import argparse
 import ctypes
-import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterable
@@ -32,6 +31,7 @@ from videopolicy.backbones.image import ImageBackbone, ImageConfig
 from videopolicy.bins import Bins
 from videopolicy.camera import Camera
 from videopolicy.config import guarded
+from videopolicy.data.files import write_json
 from videopolicy.heads import upsampled
 from videopolicy.heads.argmax import argmax
 from videopolicy.heads.embedding import Embedding
@@ -211,7 +211,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
         found = form.format(entry["time_ratio"], entry["memory_ratio"])
         print(f"{row:<20} {found:<36} {goal(entry):<44} ({details})", flush=True)
     if args.json:
-        args.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+        write_json(args.json, {"rows": rows})
     if args.check and (behind := [row["name"] for row in rows if missed(row)]):
         raise SystemExit(f"goals missed: {', '.join(behind)}")
     return rows

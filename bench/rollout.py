@@ -9,7 +9,6 @@ repeats; making the simulators is not counted.
 """
 
 import argparse
-import json
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +22,7 @@ from eval.pool import Answer, Pool
 from eval.positions import held_out_positions
 from videopolicy.backbones.image import ImageBackbone, ImageConfig
 from videopolicy.config import guarded
+from videopolicy.data.files import write_json
 from videopolicy.errors import BadInput
 from videopolicy.heads.choice import HeadConfig, make_head
 from videopolicy.policy import FeaturePolicy, load
@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     for entry in rows:
         print(line(entry, args.repeats), flush=True)
     if args.json:
-        args.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+        write_json(args.json, {"rows": rows})
     return rows
 
 

@@ -9,7 +9,6 @@ weights are needed.
 """
 
 import argparse
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from bench import svd_speed
 from bench.figures import reserve
 from videopolicy.backbones import pipeline, unet
 from videopolicy.config import guarded
+from videopolicy.data.files import write_json
 from videopolicy.operations import Operations
 
 SIZES = ["576x320", "512x512", "448x448", "256x256"]  # width x height [pixels]
@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> dict:
 
         def keep(found: dict[str, Any]) -> None:
             if args.json:
-                args.json.write_text(json.dumps(found, indent=1) + "\n")
+                write_json(args.json, found)
 
         device = torch.device(args.device)
         speed = svd_speed.measure(device, args.pretrained, sizes[0], args.batch, args.repeats, compiled, keep)
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> dict:
         )
     summary = {**rows[0], "sizes": rows}
     if args.json:
-        args.json.write_text(json.dumps(summary, indent=1) + "\n")
+        write_json(args.json, summary)
     return summary
 
 

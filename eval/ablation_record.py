@@ -3,8 +3,8 @@
 import json
 
 from eval.ablation_rows import Plan
-from eval.episodes import read_episodes
-from eval.training import OTHER, refuse
+from eval.episodes import OTHER, read_episodes
+from eval.training import refuse
 from videopolicy.data.files import read_json, reading, replace
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint

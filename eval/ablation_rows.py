@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from eval.positions import HALVES
 from eval.training import ROOT, Training, read_leaves, words
 from videopolicy.config import load
-from videopolicy.errors import BadInput, choices
+from videopolicy.errors import BadInput, at_least_one, choices
 from videopolicy.training.resume import leaves
 
 FOLDER = ROOT / "configs/ablations"
@@ -62,8 +63,7 @@ class Scale:
             raise BadInput(f"share is {self.share}; allowed: above 0 to 1")
         if not 0 < self.frozen <= 1:
             raise BadInput(f"frozen is {self.frozen}; allowed: above 0 to 1")
-        if self.n_validations < 1:
-            raise BadInput(f"n_validations is {self.n_validations}; allowed: at least 1")
+        at_least_one(self, "n_validations")
         needed = {"recipes": ("video", "joint", "rollout"), "seconds": ("video", "joint", "frozen", "episode")}
         for name, keys in needed.items():
             if missing := [key for key in keys if key not in getattr(self, name)]:
@@ -104,7 +104,7 @@ class Plan:
 
     @property
     def n_episodes(self) -> int:
-        return int(self.protocol["n_episodes"]) * len(self.protocol.get("splits", ("seen", "unseen")))
+        return int(self.protocol["n_episodes"]) * len(self.protocol.get("splits", HALVES))
 
     @property
     def seconds(self) -> float:

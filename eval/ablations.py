@@ -28,7 +28,7 @@ from eval.training import Training, failure, read_leaves
 from videopolicy.config import dump, launch
 from videopolicy.data.files import make_folder
 from videopolicy.data.format import read_info
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)  # how a stage ends that was asked to
 Execute = Callable[[list[str], Path, Callable[[int], object]], tuple[int, int]]
@@ -49,8 +49,7 @@ class Config:
 
 def main(cfg: Config, execute: Execute = run) -> dict:
     print(dump(cfg))
-    if cfg.n_cores < 1:
-        raise BadInput(f"n_cores is {cfg.n_cores}; allowed: at least 1")
+    at_least_one(cfg, "n_cores")
     if not shlex.split(cfg.launcher):
         raise BadInput(f"launcher is {cfg.launcher!r}; allowed: a command, as python or accelerate launch")
     name, scale = read_scale(cfg.scale)

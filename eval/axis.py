@@ -10,7 +10,7 @@ from eval.episodes import read_episodes
 from eval.suites import SPLITS, TRAINED_ON, Split
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import selected
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, choices
 from videopolicy.training import checkpoint
 
 TITLES = {
@@ -23,7 +23,6 @@ TITLES = {
     "corners_32": "32 demonstrations in the corners, tested elsewhere",
     "dense_64": "64 demonstrations spread over the table, tested elsewhere",
 }
-VIEWS = ("viewpoint", "hemisphere")  # axes that move the camera
 
 
 @dataclass
@@ -72,7 +71,7 @@ def open_axes(root: Path) -> list[Axis]:
             )
         for split in dict.fromkeys(r["split"] for r in records):
             if split not in SPLITS:
-                raise BadInput(f"{folder} holds {split!r}, which is no axis; allowed: {', '.join(SPLITS)}")
+                raise choices(f"{folder}'s split", split, SPLITS)
             key = (split, config["executor"])
             if key in found:
                 raise BadInput(f"{folder} and {found[key].folder} both hold {split} with executor {key[1]}")

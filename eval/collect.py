@@ -21,7 +21,7 @@ from eval.tasks import find_tasks, task_spots
 from videopolicy.config import dump, launch
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.data.overlay import CircleConfig, Overlay
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,7 @@ def main(cfg: Config) -> dict:
     print(dump(cfg))
     if cfg.fps not in (1, 2, 4, 5, 10, 20):
         raise BadInput(f"fps is {cfg.fps}; allowed: 1, 2, 4, 5, 10, 20 (divisors of the 20 Hz control rate)")
-    if cfg.n_workers < 1:
-        raise BadInput(f"n_workers is {cfg.n_workers}; allowed: at least 1")
-    if cfg.n_tries < 1:
-        raise BadInput(f"n_tries is {cfg.n_tries}; allowed: at least 1")
+    at_least_one(cfg, "n_workers", "n_tries")
     if cfg.suite is None and cfg.task is not None:
         raise BadInput(f"task is {cfg.task}, but suite is null; allowed: a suite of LIBERO with it, as libero_spatial")
     if cfg.suite is not None and cfg.kind != "grid":

@@ -14,7 +14,7 @@ from eval.pool import Pool
 from videopolicy.config import dump, launch
 from videopolicy.data.files import lock_folder, make_folder
 from videopolicy.data.recording import Episode, Writer
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 from videopolicy.progress import Progress
 
 RATE = 20  # states a second
@@ -36,8 +36,7 @@ def main(cfg: Config) -> dict:
     print(dump(cfg))
     if cfg.fps not in (1, 2, 4, 5, 10, 20):
         raise BadInput(f"fps is {cfg.fps}; allowed: 1, 2, 4, 5, 10, 20 (divisors of the {RATE} Hz of the recording)")
-    if cfg.n_workers < 1:
-        raise BadInput(f"n_workers is {cfg.n_workers}; allowed: at least 1")
+    at_least_one(cfg, "n_workers")
     file = open_demonstrations(cfg.input)
     n_demos = len(file.names) if cfg.n_demos is None else cfg.n_demos
     if not 1 <= n_demos <= len(file.names):

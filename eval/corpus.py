@@ -11,7 +11,7 @@ from eval.positions import EVALUATED, is_evaluated_goal, is_evaluation_layout
 from videopolicy.camera import Camera
 from videopolicy.data.format import read_extras, read_info
 from videopolicy.data.recording import Episode, Writer
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 from videopolicy.progress import Progress
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_90")
@@ -28,9 +28,7 @@ class CorpusConfig:
     n_views: int = 2  # LIBERO's camera, then random ones
 
     def check(self) -> None:
-        for name in ("n_blocks", "n_episodes", "n_views"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"corpus.{name} is {getattr(self, name)}; allowed: at least 1")
+        at_least_one(self, "n_blocks", "n_episodes", "n_views", of="corpus.")
         if not self.suites:
             raise BadInput(f"corpus.suites is empty; allowed: {', '.join(SUITES)}")
         for suite in self.suites:

@@ -6,7 +6,6 @@ On clips of its own dataset, decoded from the same heatmaps once for every stiff
 less, or shake less, than each step's own peak?
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,10 +17,10 @@ from jaxtyping import Bool, Float
 from eval.statistics import bootstrap95
 from videopolicy.config import dump, from_dict, launch
 from videopolicy.data.dataset import ClipDataset, DataConfig, split_episodes
-from videopolicy.data.files import make_folder
+from videopolicy.data.files import make_folder, write_json
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import selected, spread
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 from videopolicy.heads.para import ParaHead
 from videopolicy.policy import FeaturePolicy, load
 from videopolicy.progress import Progress
@@ -45,9 +44,7 @@ class Config:
 
 def main(cfg: Config) -> dict:
     print(dump(cfg))
-    for name in ("n_clips", "n_threads"):
-        if getattr(cfg, name) < 1:
-            raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 1")
+    at_least_one(cfg, "n_clips", "n_threads")
     if 0.0 not in cfg.stiffness or min(cfg.stiffness) < 0:
         raise BadInput(f"stiffness is {list(cfg.stiffness)}; allowed: 0, which the others are held against, and above")
     torch.set_num_threads(cfg.n_threads)
@@ -90,7 +87,7 @@ def main(cfg: Config) -> dict:
     summary = {"policy": str(cfg.policy), "data": str(data.root), "clips": cfg.clips, "n_clips": len(chosen)}
     summary |= {"n_episodes": len(set(episode.tolist())), "n_waypoints": int(valid.sum())}
     summary |= {"image_size": list(policy.image_size), "rows": rows}
-    (cfg.output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(cfg.output / "summary.json", summary)
     print(table(summary))
     return summary
 

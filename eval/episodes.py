@@ -6,7 +6,7 @@ from videopolicy.data.files import read_jsonl
 from videopolicy.errors import BadInput
 
 FILE = "episodes.jsonl"
-OTHER = "name another output, or remove that folder"
+OTHER = "name another output, or remove it"
 KEYS = ("policy", "split", "episode", "outcome", "seed", "group", "commit", "digest", "dataset", "code")
 
 
@@ -39,6 +39,11 @@ def read_episodes(folder: Path) -> list[dict]:
                 whose = f" of {policy!r}" if policy else ""
                 raise BadInput(f"{folder} mixes episodes{whose} of different {name}: {', '.join(found)}; {OTHER}")
     return records
+
+
+def video_file(folder: Path, record: dict) -> Path:
+    """Where an episode's video is, by its record, under its evaluation's folder."""
+    return folder / "videos" / f"{record['policy']}_{record['split']}_{record['episode']:03d}.mp4"
 
 
 def shift_of(records: list[dict]) -> dict:

@@ -6,7 +6,6 @@ ways, which differ in what they show where the unshifted picture ends: where the
 is left of padding is the network's own.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,10 @@ from eval.pool import Pool
 from eval.positions import X_RANGE, Y_RANGE
 from eval.stills import Fill, Still
 from videopolicy.camera import Camera
-from videopolicy.data.files import make_folder
+from videopolicy.data.files import make_folder, write_json
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import selected
-from videopolicy.errors import BadInput, choices
+from videopolicy.errors import BadInput, at_least_one, choices
 from videopolicy.heads.para import ParaHead
 from videopolicy.policy import FeaturePolicy, load
 from videopolicy.types import ActionChunk, Observation
@@ -56,8 +55,7 @@ class EquivarianceConfig:
             )
         if not all(0 < d <= 0.3 for d in self.distances):
             raise BadInput(f"equivariance.distances is {list(self.distances)}; allowed: above 0 to 0.3 m")
-        if self.n_scenes < 1:
-            raise BadInput(f"equivariance.n_scenes is {self.n_scenes}; allowed: at least 1")
+        at_least_one(self, "n_scenes", of="equivariance.")
 
 
 def measure(runs: dict[str, str], cfg: EquivarianceConfig, output: Path, seed: int) -> dict:
@@ -102,7 +100,7 @@ def measure(runs: dict[str, str], cfg: EquivarianceConfig, output: Path, seed: i
         scenes += [{"policy": name, **r} for r in scene_shifts(policy, moved)]
     summary = {"policies": runs, "data": root, "select": select, "image_shifts": images, "scene_shifts": scenes}
     text = table(summary)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(folder / "summary.json", summary)
     (folder / "table.txt").write_text(text + "\n")
     print(text)
     return summary

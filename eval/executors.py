@@ -42,8 +42,8 @@ class LiberoExecutor:
     """Runs chunks in a scene.
 
     `osc` gives every waypoint exactly its period of 20 Hz control steps. `teleport` servos until the waypoint is
-    reached (within 8 mm and, where the chunk turns the hand, 0.05 rad; at least one period, at most 12 control
-    steps), so that controller lag is never counted against the policy (section 4.2).
+    reached (within 8 mm and, where the chunk turns the hand, 0.05 rad; at least its period, at most 12 control
+    steps or its period where that is longer), so that controller lag is never counted against the policy (section 4.2).
     """
 
     def __init__(

@@ -11,7 +11,7 @@ import numpy as np
 from eval.pool import Pool
 from eval.tasks import Task, find_tasks
 from videopolicy.config import dump, launch
-from videopolicy.errors import BadInput
+from videopolicy.errors import at_least_one
 from videopolicy.rates import wilson95
 
 IMAGE_SIZE = 64  # [pixels]; nobody looks
@@ -31,9 +31,7 @@ class Config:
 def main(cfg: Config) -> dict[str, list[bool]]:
     """Whether the object was placed, task by task and state by state."""
     print(dump(cfg))
-    for key in ("n_states", "fps", "n_workers"):
-        if getattr(cfg, key) < 1:
-            raise BadInput(f"{key} is {getattr(cfg, key)}; allowed: at least 1")
+    at_least_one(cfg, "n_states", "fps", "n_workers")
     tasks = find_tasks(cfg.suite, cfg.tasks)
     placed: dict[str, list[bool]] = {}
     with Pool(cfg.n_workers) as pool:

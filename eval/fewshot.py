@@ -23,16 +23,16 @@ from typing import Any, get_args
 import yaml
 
 from eval import fewshot_oracle, zero_shot
-from eval.episodes import read_episodes
+from eval.episodes import OTHER, read_episodes
 from eval.fewshot_cells import Cell, Config, Kind, Pretrain, cells_of, rounds
 from eval.fewshot_report import CELL, report
 from eval.fewshot_training import CONFIGS, ended_when_asked, train, trainings_of
 from eval.suites import N_EACH, N_POSITIONS
-from eval.training import OTHER, Damaged, Training, refuse
+from eval.training import Damaged, Training, refuse
 from videopolicy.config import dump, launch
-from videopolicy.data.files import make_folder, read_json, replace
+from videopolicy.data.files import make_folder, read_json, write_json
 from videopolicy.data.lerobot import Dataset
-from videopolicy.errors import BadInput, choices
+from videopolicy.errors import BadInput, at_least_one, choices
 from videopolicy.training import checkpoint
 
 Needs = dict[str, Training]
@@ -89,9 +89,7 @@ def _check(cfg: Config) -> int:
     for name in ("policies", "pretrain", "demos", "seeds"):
         if not getattr(cfg, name):
             raise BadInput(f"{name} is empty; allowed: at least one")
-    for name in ("n_episodes", "n_steps_pretrain", "n_steps", "n_steps_all", "n_parallel"):
-        if getattr(cfg, name) < 1:
-            raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 1")
+    at_least_one(cfg, "n_episodes", "n_steps_pretrain", "n_steps", "n_steps_all", "n_parallel")
     if min(cfg.seeds) < 0:
         raise BadInput(f"seeds has {min(cfg.seeds)}; allowed: from 0 on")
     robot = Dataset(cfg.robot)
@@ -141,7 +139,7 @@ def _roll_out(cfg: Config, cell: Cell, needs: Needs) -> None:
     state = checkpoint.read_state(found)
     made = {"weights": checkpoint.weights_digest(found), "init_from": state.get("init_from")}
     cell_file = _about(needs) | made | {"trained_at": state["commits"]}
-    replace(folder / CELL, lambda to: to.write_text(json.dumps(cell_file, indent=1) + "\n"))
+    write_json(folder / CELL, cell_file)
 
 
 def _about(needs: Needs) -> dict[str, Any]:

@@ -5,15 +5,14 @@ python -m eval.fewshot_report runs/fewshot
 Of what was measured, which are small files; no checkpoint and no dataset is looked at, and nothing is trained.
 """
 
-import json
 from pathlib import Path
 
 from eval import fewshot_oracle, figures, zero_shot
 from eval.episodes import read_episodes
 from eval.fewshot_cells import BEGINNINGS
-from eval.statistics import table, wilson95_grouped
+from eval.statistics import rates_of, table
 from videopolicy.config import launch_on_folder
-from videopolicy.data.files import read_json, reading
+from videopolicy.data.files import read_json, reading, write_json
 from videopolicy.errors import BadInput
 from videopolicy.provenance import provenance
 from videopolicy.rates import rates
@@ -53,7 +52,7 @@ def report(folder: Path) -> dict:
         for kind in dict.fromkeys(r["policy"] for r in rows)
     ]
     html = page(Path(__file__).with_name("fewshot.html.j2"), summary=summary, curves=curves, sheets=sheets)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(folder / "summary.json", summary)
     (folder / "report.html").write_text(html)
     ceiling = [{"pretrain": "", "demos": "", **row} for row in summary["oracle"]]
     print(table(rows + ceiling, {"policy": 11, "pretrain": 8, "demos": 5}))
@@ -96,15 +95,13 @@ def _rows(records: list[dict], steps: dict[str, list[int]]) -> list[dict]:
     rows = []
     for (kind, demos, number), its in sorted(cells.items()):
         outcomes = [[r["outcome"] for r in its if r["tuned"] == s] for s in sorted({r["tuned"] for r in its})]
-        placed = [r["outcome"] == "place" for r in its]
         pretrain = BEGINNINGS[number]
         rows.append(
             {
                 "policy": kind,
                 "pretrain": pretrain,
                 "demos": demos,
-                **rates([r["outcome"] for r in its]),
-                "wilson95_grouped": list(wilson95_grouped(placed, [r["group"] for r in its])),
+                **rates_of(its),
                 "place_of_seeds": [rates(o)["place"] for o in outcomes],
                 "steps": next((steps[r["policy"]] for r in its if r["policy"] in steps), None),
                 "paper": PAPER.get((kind, pretrain), {}).get(demos),

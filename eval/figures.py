@@ -15,6 +15,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from eval.episodes import video_file
 from eval.positions import X_RANGE, Y_RANGE
 from videopolicy.data.video import read_video, write_video
 from videopolicy.names import label
@@ -196,7 +197,7 @@ def rollout_grid(folder: Path, records: list[dict], name: str, n: int = 20) -> s
     chosen = sorted(records, key=lambda r: r["episode"])[:n]
     clips = []
     for r in chosen:
-        path = folder / "videos" / f"{r['policy']}_{r['split']}_{r['episode']:03d}.mp4"
+        path = video_file(folder, r)
         clips.append(read_video(path, r["chunks"] + 1))
     sheet = labelled_grid(clips, [caption(r) for r in chosen], [r["outcome"] for r in chosen], columns=5, tile=112)
     file = folder / f"grid_{name}.mp4"

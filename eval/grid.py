@@ -6,7 +6,7 @@ import numpy as np
 
 from eval.orbit import PHIS, THETAS, orbit
 from eval.positions import PLATE_XY, X_RANGE, Y_RANGE, Part, Shift, episode_seed, is_apart, training_cells
-from videopolicy.errors import BadInput
+from videopolicy.errors import at_least_one
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ class ViewsConfig:
     phis: tuple[float, ...] = PHIS  # degrees, direction
 
     def spots(self, seed: int) -> list[Spot]:
-        if self.n_each < 1:
-            raise BadInput(f"views.n_each is {self.n_each}; allowed: at least 1")
+        at_least_one(self, "n_each", of="views.")
         found = []
         for theta in self.thetas:
             for phi in self.phis:

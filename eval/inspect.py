@@ -7,7 +7,6 @@ Heatmaps of every step, heights, gripper, the lifted path on the picture and fro
 frame also what happened. `--start` is the end effector's pixel, which policies are told; or `--ee_position` in metres.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +19,10 @@ from eval.inspection import Reading, draw, read
 from videopolicy.camera import Camera
 from videopolicy.config import dump, launch
 from videopolicy.data.cameras import read_camera
-from videopolicy.data.files import reading, replace
+from videopolicy.data.files import reading, replace, write_json
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.targets import Waypoints, track_waypoints, waypoints
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 from videopolicy.policy import FeaturePolicy, load
 from videopolicy.types import check
 
@@ -58,8 +57,7 @@ class Shown:
 
 def main(cfg: Config) -> dict:
     print(dump(cfg))
-    if cfg.n_threads < 1:
-        raise BadInput(f"n_threads is {cfg.n_threads}; allowed: at least 1")
+    at_least_one(cfg, "n_threads")
     if cfg.output.suffix != ".png":
         raise BadInput(f"output is {cfg.output}; allowed: a name in .png")
     if (cfg.image is None) == (cfg.dataset is None):
@@ -79,7 +77,7 @@ def main(cfg: Config) -> dict:
     figure = draw(found, shown.truth, shown.ee_position, title, lacks)
     replace(cfg.output, lambda to: figure.savefig(to, format="png", dpi=110))
     beside = cfg.output.with_suffix(".json")
-    replace(beside, lambda to: to.write_text(json.dumps(summary, indent=1) + "\n"))
+    write_json(beside, summary)
     print("\n".join([table(steps), *lacks, f"wrote {cfg.output}, {beside}"]))
     return summary
 

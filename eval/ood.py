@@ -3,7 +3,6 @@
 python -m eval.ood runs/ood
 """
 
-import json
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from eval import figures
-from eval.axis import TITLES, VIEWS, Axis, open_axes, open_dataset
+from eval.axis import TITLES, Axis, open_axes, open_dataset
 from eval.episodes import shift_of
 from eval.lifting import policy_sensitivity
 from eval.sheets import heatmap_sheet
-from eval.statistics import paired, table, wilson95_grouped
+from eval.statistics import paired, rates_of, table
+from eval.suites import N_VIEW
 from videopolicy.camera import Camera
 from videopolicy.config import from_dict, launch_on_folder
 from videopolicy.data.dataset import DataConfig, split_episodes
-from videopolicy.data.files import read_jsonl
+from videopolicy.data.files import read_jsonl, write_json
 from videopolicy.provenance import provenance
 from videopolicy.rates import rates
 from videopolicy.training import checkpoint
@@ -36,7 +36,7 @@ def main(root: Path) -> dict:
         "osc": [r for r in rows if r["executor"] == "osc"],
         "oracle": [_row(axis, "oracle") for axis in axes if axis.of("oracle")],
         "paired": [pair for axis in axes for pair in _pairs(axis, rows)],
-        "per_theta": [row for axis in axes if axis.name in VIEWS for row in _grouped(axis, "theta")],
+        "per_theta": [row for axis in axes if axis.name in N_VIEW for row in _grouped(axis, "theta")],
         "by_distance": [row for axis in axes if _by_distance(axis) for row in _grouped(axis, "distance_cm")],
         "step_cap": sorted({row["step_cap"] for row in rows}),
         "restarts": sum(r["restarts"] for axis in axes for r in axis.records),
@@ -52,7 +52,7 @@ def main(root: Path) -> dict:
         sections=[_section(axis, rows) for axis in axes if axis.executor == "teleport"],
         command=f"python -m eval.ood {root}",
     )
-    (root / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(root / "summary.json", summary)
     (root / "report.html").write_text(html)
     print(table(rows + summary["oracle"], {"axis": 20, "policy": 17, "executor": 8}))
     print(f"report: {root / 'report.html'}")
@@ -62,13 +62,11 @@ def main(root: Path) -> dict:
 def _row(axis: Axis, policy: str) -> dict:
     records = axis.of(policy)
     names = {"axis": axis.name, "policy": policy, "executor": axis.executor, "step_cap": records[0]["step_cap"]}
-    placed, groups = [r["outcome"] == "place" for r in records], [r["group"] for r in records]
     return {
         **names,
         **shift_of(records),
-        **rates([r["outcome"] for r in records]),
-        "n_groups": len(set(groups)),
-        "wilson95_grouped": list(wilson95_grouped(placed, groups)),
+        **rates_of(records),
+        "n_groups": len({r["group"] for r in records}),
         "confidence": _confidence(records),
         "n_execute": records[0]["n_execute"],
         "commits": sorted({r["commit"] for r in records}),
@@ -126,7 +124,7 @@ def _pairs(axis: Axis, rows: list[dict]) -> list[dict]:
 
 def _by_distance(axis: Axis) -> bool:
     """Whether it is positions that an axis moves."""
-    return axis.name not in VIEWS and not axis.name.startswith("distractors")
+    return axis.name not in N_VIEW and not axis.name.startswith("distractors")
 
 
 GROUPS = {"theta": lambda r: r["view"][0], "distance_cm": lambda r: BIN * float(np.floor(100 * r["distance"] / BIN))}
@@ -172,7 +170,7 @@ def _section(axis: Axis, rows: list[dict]) -> dict:
     section: dict[str, Any] = dict.fromkeys(("curve", "polar", "map", "efficiency", "heatmaps", "columns"))
     section |= {"name": axis.name, "title": TITLES.get(axis.name, axis.name)}
     trained = axis.trained_on()
-    by = "theta" if axis.name in VIEWS else "distance_cm" if _by_distance(axis) else None
+    by = "theta" if axis.name in N_VIEW else "distance_cm" if _by_distance(axis) else None
     if by is not None:
         values = sorted({GROUPS[by](r) for r in mine})
         labels = {v: f"{v:.1f}°" if by == "theta" else f"{v:.0f} to {v + BIN:.0f}" for v in values}
@@ -180,7 +178,7 @@ def _section(axis: Axis, rows: list[dict]) -> dict:
         cells = {(r["policy"], r[by]): r for r in _grouped(axis, by)}
         section["columns"] = [f"{labels[v]}{' cm' if by == 'distance_cm' else ''}" for v in values]
         section["by_group"] = [(p, [cells.get((p, v)) for v in values]) for p in policies]
-    if axis.name in VIEWS:
+    if axis.name in N_VIEW:
         seen_by = [(e.get("theta", 0.0), e.get("phi", 0.0)) for e in trained or []]
         section["polar"] = figures.polar_figure(mine, policies, seen_by)
     if len(set(numbers.values())) > 1:

@@ -29,7 +29,12 @@ def orbit(theta: float, phi: float) -> tuple[Float[np.ndarray, " 3"], Float[np.n
             f"view ({theta}, {phi}) puts the camera {position[2]:.2f} m above the table; allowed: theta from 0, and"
             f" more than {LOWEST} m"
         )
+    return position, level(away)
+
+
+def level(away: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " 4"]:
+    """The orientation (w, x, y, z) of a MuJoCo camera that looks along -`away`, the image's up kept level."""
     right = np.cross([0.0, 0.0, 1.0], away)
     right /= np.linalg.norm(right)
     x, y, z, w = Rotation.from_matrix(np.stack([right, np.cross(away, right), away], 1)).as_quat()
-    return position, np.array([w, x, y, z])
+    return np.array([w, x, y, z])

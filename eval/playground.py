@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from scipy.spatial.transform import Rotation
 
 from eval.markers import find_markers
-from eval.orbit import GAZE
+from eval.orbit import GAZE, level
 from eval.simulation import RGB, START, Simulation, read_task
+from eval.surface import in_world
 from videopolicy.camera import Camera
 
 REACH = np.array([[-0.40, -0.30], [0.02, 0.30]])  # objects are put here [m]
@@ -64,12 +64,9 @@ class Playground(Simulation):
         """Bounds of an object from those of its geoms."""
         model, data = self._model, self._sim.data._data
         root = self._env.obj_body_id[name]
-        geoms = [g for g in range(model.ngeom) if model.body_rootid[model.geom_bodyid[g]] == root]
+        geoms = np.flatnonzero(model.body_rootid[model.geom_bodyid] == root)
         signs = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), -1).reshape(-1, 3)
-        corners = []
-        for g in geoms:
-            centre, half = model.geom_aabb[g, :3], model.geom_aabb[g, 3:]
-            corners.append((centre + signs * half) @ data.geom_xmat[g].reshape(3, 3).T + data.geom_xpos[g])
+        corners = [in_world(model, data, g, signs * model.geom_aabb[g, 3:]) for g in geoms]
         points = np.concatenate(corners) - self._origin
         return Box(points.min(0), points.max(0))
 
@@ -114,10 +111,7 @@ class Playground(Simulation):
         distance = rng.uniform(0.95, 1.35)
         away = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
         target = GAZE + rng.uniform(-0.08, 0.08, 3)
-        right = np.cross([0.0, 0, 1], away)
-        right /= np.linalg.norm(right)
-        x, y, z, w = Rotation.from_matrix(np.stack([right, np.cross(away, right), away], 1)).as_quat()
-        return target + distance * away, np.array([w, x, y, z])
+        return target + distance * away, level(away)
 
     def views(self, poses: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[UInt8[np.ndarray, "h w 3"], Camera]]:
         """Pictures of this moment from several cameras."""

@@ -19,6 +19,8 @@ PLATE_CLEARANCE = 0.16  # [m] between the middles of bowl and plate, at least, w
 Shift = Literal["both", "bowl"]  # bowl and plate move together, or the plate stays where the task has it
 Variant = Literal["clean", "full", "no_second_bowl"]  # of the scene: without the task's other things, with, ...
 Part = Literal["left", "right", "near", "far", "all"]
+Half = Literal["seen", "unseen"]  # of the table, as the demo evaluates them: the left is trained on
+HALVES: tuple[Half, ...] = get_args(Half)
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ def held_out_positions(split: str, n: int, seed: int) -> Float[np.ndarray, "n 2"
 
     Each is the centre of a square of four cells, jittered by at most a quarter of a cell.
     """
-    if split not in ("seen", "unseen"):
-        raise choices("split", split, ("seen", "unseen"))
+    if split not in HALVES:
+        raise choices("split", split, HALVES)
     centres, step = _between("left" if split == "seen" else "right")
     rng = np.random.default_rng([seed, split == "unseen"])
     centres = _in_turn(centres[rng.permutation(len(centres))], axis=1)

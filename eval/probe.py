@@ -8,7 +8,6 @@ ImageNet network's:
 python -m eval.probe --model weights/svd-tiny
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +25,11 @@ from videopolicy.batch import settle
 from videopolicy.bins import Bins
 from videopolicy.config import dump, launch
 from videopolicy.data.dataset import ClipDataset, DataConfig, open_splits
-from videopolicy.data.files import make_folder
+from videopolicy.data.files import make_folder, write_json
 from videopolicy.data.format import read_info
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import spread
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 from videopolicy.heads.head import Targets
 from videopolicy.heads.heatmap import ParaConfig
 from videopolicy.heads.para import ParaHead
@@ -57,9 +56,7 @@ class Schedule:
 
     def check(self) -> None:
         """`BadInput` for what cannot be counted."""
-        for name in ("n_clips", "n_val", "n_steps", "n_threads"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"{name} is {getattr(self, name)}; allowed: at least 1")
+        at_least_one(self, "n_clips", "n_val", "n_steps", "n_threads")
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ def main(cfg: Config) -> dict:
     counts = {"n_clips": min(cfg.n_clips, len(clips)), "n_val": min(cfg.n_val, len(val_clips))}
     blocks = {"feature_blocks": list(model.cfg.feature_blocks), "n_steps": cfg.n_steps}
     summary = {"model": str(cfg.model), "data": str(cfg.data.root), **counts, **blocks, "results": results}
-    (cfg.output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(cfg.output / "summary.json", summary)
     for name, r in results.items():
         print(
             f"{name:<20} waypoints {r['position_mm']:6.1f} mm (median {r['position_median_mm']:.1f}),"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from eval.executors import ExecutorKind
-from eval.positions import Shift
+from eval.positions import HALVES, Shift
 from eval.suites import SPLITS, Split
 from videopolicy.backbones.unet import Compile
 from videopolicy.errors import BadInput, choices
@@ -26,7 +26,7 @@ class Config:
     # Per policy and split; null: all that the axis has, 40 of seen and unseen; 0: none, only the oracle's.
     n_episodes: int | None = None
     n_oracle: int = 40  # the first of them, by the oracle
-    splits: tuple[Split, ...] = ("seen", "unseen")  # the demo's halves, axes of the suite, or validation for tuning
+    splits: tuple[Split, ...] = HALVES  # the demo's halves, axes of the suite, or validation for tuning
     # One of LIBERO's pick-and-place tasks instead, by its number from 0; from states that no demonstration began in.
     suite: str | None = None
     task: int | None = None

@@ -3,7 +3,6 @@
 python -m eval.report runs/demo
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,29 +12,28 @@ import numpy as np
 from eval.episodes import read_episodes, shift_of
 from eval.figures import embed_figure, embed_file, rate_figure, rollout_grid
 from eval.lifting import policy_sensitivity
+from eval.positions import HALVES
 from eval.statistics import table
 from videopolicy.config import launch_on_folder
-from videopolicy.data.files import read_json, read_jsonl
+from videopolicy.data.files import read_json, read_jsonl, write_json
 from videopolicy.errors import BadInput
 from videopolicy.provenance import provenance
 from videopolicy.rates import rates
 from videopolicy.training import checkpoint
 from videopolicy.viz.pages import page
 
-SPLITS = ("seen", "unseen")  # halves of the table
-
 
 def main(folder: Path) -> dict:
     records = read_episodes(folder / "rollout")
     if not records:
         raise BadInput(f"no finished episodes in {folder / 'rollout' / 'episodes.jsonl'}; run eval.rollout first")
-    records = [r for r in records if r["split"] in SPLITS]
+    records = [r for r in records if r["split"] in HALVES]
     _check_comparable(folder)
     records.sort(key=lambda r: (r["policy"], r["split"], r["episode"]))
     policies = [p for p in dict.fromkeys(r["policy"] for r in records) if p != "oracle"]
-    policies.sort(reverse=True)  # svd+para before svd+global
-    rows = [row for p in policies for s in SPLITS if (row := _row(records, p, s))]
-    oracle = [row for s in SPLITS if (row := _row(records, "oracle", s))]
+    policies.sort(key=lambda name: "para" not in name)
+    rows = [row for p in policies for s in HALVES if (row := _row(records, p, s))]
+    oracle = [row for s in HALVES if (row := _row(records, "oracle", s))]
     labels = {i: f"{10 * i - 10:.0f} to {10 * i:.0f} cm" if i else "trained half" for i in map(_beyond, records)}
     steps = read_jsonl(folder / "steps.jsonl")
     seconds: dict[str, float] = {}
@@ -59,7 +57,7 @@ def main(folder: Path) -> dict:
         "sensitivity": policy_sensitivity(sorted(folder.glob("joint_*")), {}),
         **provenance(),
     }
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(folder / "summary.json", summary)
     cells = {(r["policy"], r["beyond_cm"]): r for r in summary["by_distance"]}
     html = page(
         Path(__file__).with_name("report.html.j2"),
@@ -73,7 +71,7 @@ def main(folder: Path) -> dict:
         grids=[
             (p, s, rollout_grid(folder / "rollout", chosen, f"{p}_{s}"))
             for p in policies
-            for s in SPLITS
+            for s in HALVES
             if (chosen := [r for r in records if (r["policy"], r["split"]) == (p, s)])
         ],
         losses=_loss_plot(folder),

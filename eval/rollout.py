@@ -3,7 +3,6 @@
 python -m eval.rollout --config_path configs/demo/rollout.yaml
 """
 
-import json
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 
 from eval.contestant import Contestant, open_contestants
-from eval.episodes import FILE, finished
+from eval.episodes import FILE, finished, video_file
 from eval.lifting import FILE as SENSITIVITY
 from eval.lifting import head_sensitivity, lines
 from eval.pool import Pool
@@ -19,7 +18,7 @@ from eval.protocol import Config, check
 from eval.suites import TRAINED_ON, Trial, trials
 from eval.tasks import Task, TaskTrial, find_tasks, task_trials
 from videopolicy.config import dump, launch
-from videopolicy.data.files import append_jsonl, lock_folder, make_folder, replace
+from videopolicy.data.files import append_jsonl, lock_folder, make_folder, replace, write_json
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import Select, selected
 from videopolicy.data.video import write_video
@@ -56,7 +55,7 @@ def main(cfg: Config) -> list[dict]:
         first = {True: cfg.n_oracle, False: 0 if cfg.n_episodes == 0 else len(jobs)}
         wanted = [(c, {k: j for k, j in jobs.items() if k[1] < first[c.oracle]}) for c in contestants]
         if moves:
-            replace(cfg.output / SENSITIVITY, lambda path: path.write_text(json.dumps(moves, indent=1) + "\n"))
+            write_json(cfg.output / SENSITIVITY, moves)
         if any((c.name, *key) not in records for c, its in wanted for key in its):
             run_all(cfg, wanted, records, dataset.fps, image_size, about, task)
         else:
@@ -144,12 +143,10 @@ def run_missing(
     for number, result in pool.run([{**jobs[key].job(), **protocol} for key in missing], contestant.answer):
         split, i = missing[number]
         trial = jobs[split, i]
-        video = cfg.output / "videos" / f"{name}_{split}_{i:03d}.mp4"
-        replace(video, partial(write_video, frames=result.pop("frames"), fps=fps))
+        episode = {"policy": name, "split": split, "episode": i}
+        replace(video_file(cfg.output, episode), partial(write_video, frames=result.pop("frames"), fps=fps))
         record = {
-            "policy": name,
-            "split": split,
-            "episode": i,
+            **episode,
             **trial.record(),
             "executor": cfg.executor,
             "step_cap": cfg.step_cap,

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from eval.episodes import video_file
 from eval.figures import embed_file
 from videopolicy.camera import Camera
 from videopolicy.data.video import read_video
@@ -29,7 +30,7 @@ def heatmap_sheet(folder: Path, run: Path, records: list[dict], n: int = 4, n_sh
         return None
     observations = []
     for r in sorted(records, key=lambda r: r["episode"])[:n]:
-        video = folder / "videos" / f"{r['policy']}_{r['split']}_{r['episode']:03d}.mp4"
+        video = video_file(folder, r)
         image = read_video(video, r["chunks"] + 1)[0]
         observations.append(Observation(image, Camera.from_json(r["camera"]), np.array(r["start"]), 1.0, 0.0))
     size = policy.image_size

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from scipy.stats import binomtest, norm
 
 from videopolicy.names import label
+from videopolicy.rates import rates
 
 N_RESAMPLES = 2000
 
@@ -31,6 +32,12 @@ def wilson95_grouped(placed: Sequence[bool], groups: Sequence[int]) -> tuple[flo
     middle = (rate + z**2 / (2 * n_effective)) / (1 + z**2 / n_effective)
     half = z / (1 + z**2 / n_effective) * (rate * (1 - rate) / n_effective + z**2 / (4 * n_effective**2)) ** 0.5
     return round(100 * max(0.0, middle - half), 1), round(100 * min(1.0, middle + half), 1)
+
+
+def rates_of(records: Sequence[dict]) -> dict:
+    """Rates of episodes with both intervals, as the reports have them."""
+    placed, groups = [r["outcome"] == "place" for r in records], [r["group"] for r in records]
+    return {**rates([r["outcome"] for r in records]), "wilson95_grouped": list(wilson95_grouped(placed, groups))}
 
 
 def bootstrap95(values: Float[np.ndarray, " n"], groups: np.ndarray, seed: int = 0) -> list[float]:

@@ -12,11 +12,13 @@ from jaxtyping import Float
 
 from eval.orbit import PHIS, THETAS
 from eval.positions import (
+    HALVES,
     JITTER,
     PLATE_OFFSET,
     PLATE_XY,
     X_RANGE,
     Y_RANGE,
+    Half,
     Shift,
     Variant,
     beyond_boundary,
@@ -32,7 +34,7 @@ from videopolicy.errors import BadInput, choices
 
 Axis = Literal["left_right", "near_far", "viewpoint", "hemisphere", "distractors", "corners_32", "dense_64"]
 AXES: tuple[Axis, ...] = get_args(Axis)
-Split = Literal[Axis, "seen", "unseen", "validation", "inner_left", "outer_left", "distractors_one_bowl", "few_shot"]
+Split = Literal[Axis, Half, "validation", "inner_left", "outer_left", "distractors_one_bowl", "few_shot"]
 TRAINED_ON: dict[Split, Select] = {  # the training set that belongs to an axis
     "left_right": "left",
     "near_far": "near",
@@ -48,7 +50,10 @@ TRAINED_ON: dict[Split, Select] = {  # the training set that belongs to an axis
 }
 SPLITS: tuple[Split, ...] = get_args(Split)
 N_POSITIONS, N_EACH = 20, 5  # test positions of an axis, and episodes at each
-N_VIEW = {"viewpoint": 3, "hemisphere": 4}  # episodes before each test camera; at least 100 in all
+N_VIEW = {
+    "viewpoint": 3,
+    "hemisphere": 4,
+}  # axes that move the camera: episodes before each; at least 100 in all
 N_STATES = 50  # fixed initial states that LIBERO ships for the task
 DEFAULT_XY = PLATE_XY - PLATE_OFFSET  # where they have the bowl, within a centimetre
 BOX = np.array([X_RANGE, Y_RANGE]).T
@@ -88,7 +93,7 @@ def trials(split: Split, n: int | None, seed: int, trained: Float[np.ndarray, "n
     """
     if split not in SPLITS:
         raise choices("splits", split, SPLITS)
-    if split in ("seen", "unseen"):
+    if split in HALVES:
         n = n or N_HALVES
         # Some positions fall away where the plate stays: draw more than are asked for.
         found = _half_trials(split, held_out_positions(split, n if shift == "both" else 2 * n, seed), seed)
@@ -121,7 +126,7 @@ def _axis_trials(split: Split, seed: int, trained: Float[np.ndarray, "n 2"]) -> 
             for episode in range(2)
             for state in range(N_STATES)
         ]
-    if split in ("viewpoint", "hemisphere"):
+    if split in N_VIEW:
         views = [(t, p) for t in THETAS for p in PHIS if split == "viewpoint" or (p >= 180 and t > 0)]
         views = [views[i] for i in np.random.default_rng(seed).permutation(len(views))]  # the first few are all kinds
         found: list[Trial] = []

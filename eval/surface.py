@@ -19,11 +19,14 @@ def box_surface(half: Float[np.ndarray, " 3"], spacing: float) -> Float[np.ndarr
 
 def body_surface(model: Any, data: Any, root: int, spacing: float) -> Float[np.ndarray, "n 3"]:
     """Points on what collides of a MuJoCo body and of all that hangs on it; each shape counts as its oriented box."""
-    found = []
-    for g in np.flatnonzero((model.body_rootid[model.geom_bodyid] == root) & (model.geom_contype > 0)):
-        centre, half = model.geom_aabb[g, :3], model.geom_aabb[g, 3:]
-        found.append((centre + box_surface(half, spacing)) @ data.geom_xmat[g].reshape(3, 3).T + data.geom_xpos[g])
-    return np.concatenate(found)
+    geoms = np.flatnonzero((model.body_rootid[model.geom_bodyid] == root) & (model.geom_contype > 0))
+    return np.concatenate([in_world(model, data, g, box_surface(model.geom_aabb[g, 3:], spacing)) for g in geoms])
+
+
+def in_world(model: Any, data: Any, geom: np.integer, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Points relative to the middle of a MuJoCo shape's oriented box, in the simulation's coordinates."""
+    centre = model.geom_aabb[geom, :3]
+    return (centre + points) @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
 
 
 def near_segment(

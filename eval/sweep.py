@@ -5,7 +5,6 @@ python -m eval.sweep --model weights/svd-tiny --blocks "[[1, 2], [2, 3]]" --sigm
 For each choice a small head learns from the frozen features of training clips, and is measured on held-out ones.
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from videopolicy.backbones.backbone import Pyramid, splat
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.config import dump, launch
 from videopolicy.data.dataset import ClipDataset, DataConfig, open_splits
-from videopolicy.data.files import make_folder
+from videopolicy.data.files import make_folder, write_json
 from videopolicy.data.format import read_info
 from videopolicy.data.splits import spread
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN
@@ -87,7 +86,7 @@ def main(cfg: Config) -> list[dict]:
     rows.sort(key=lambda row: row["position_mm"])
     counts = {"n_clips": min(cfg.n_clips, len(clips)), "n_val": min(cfg.n_val, len(val_clips)), "n_steps": cfg.n_steps}
     summary = {"model": str(cfg.model), "data": str(cfg.data.root), **counts, "rows": rows}
-    (cfg.output / "sweep.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(cfg.output / "sweep.json", summary)
     (cfg.output / "sweep.md").write_text(table(rows))
     print(table(rows) + f"table: {cfg.output / 'sweep.md'}")
     return rows

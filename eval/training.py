@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
+from eval.episodes import OTHER
 from videopolicy.data.files import reading
 from videopolicy.errors import BadInput
 from videopolicy.training import checkpoint
 from videopolicy.training.resume import FREE, leaves, within
 
 ROOT = Path(__file__).parent.parent
-OTHER = "name another output, or remove it"
 
 
 class Damaged(BadInput):

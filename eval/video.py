@@ -5,7 +5,6 @@ python -m eval.video --model weights/svd-tiny
 Clips are shown without pauses: where an arm waits, no codec beats a copy. `--data.min_change 0` shows them as recorded.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,12 @@ from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.backbones.svd_config import SVDConfig
 from videopolicy.config import dump, launch
 from videopolicy.data.dataset import ClipDataset, DataConfig, open_splits
-from videopolicy.data.files import make_folder
+from videopolicy.data.files import make_folder, write_json
 from videopolicy.data.format import read_info
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import spread
 from videopolicy.diffusion import NoiseConfig
-from videopolicy.errors import BadInput, choices
+from videopolicy.errors import BadInput, at_least_one, choices
 from videopolicy.training.keypoint import KeypointDetector, train_detector
 from videopolicy.training.manifest import trained_episodes
 from videopolicy.training.measures import motion, psnr
@@ -60,9 +59,7 @@ class Config:
 def main(cfg: Config) -> dict:
     # Set up: models, held-out clips, and a detector of the gripper fitted to training clips.
     print(dump(cfg))
-    for name in ("n_clips", "n_sample_steps", "n_detector_steps", "n_sheet", "n_threads"):
-        if getattr(cfg, name) < 1:
-            raise BadInput(f"{name} is {getattr(cfg, name)}; allowed: at least 1")
+    at_least_one(cfg, "n_clips", "n_sample_steps", "n_detector_steps", "n_sheet", "n_threads")
     for name in cfg.require:
         if name not in MEASURES:
             raise choices("require", name, MEASURES)
@@ -110,7 +107,7 @@ def main(cfg: Config) -> dict:
         "results": results,
         "beats_first_frame": beats(results["model"], results["first frame"]),
     }
-    (cfg.output / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(cfg.output / "summary.json", summary)
     chosen = spread(len(real), cfg.n_sheet)
     save_clip_comparison(cfg.output / "sheet.png", real[chosen].numpy(), guesses["model"][chosen].numpy())
     print(table(summary))

@@ -1,6 +1,5 @@
 """How policies pretrained on circles read scenes with a robot, before they have seen one: pixel errors, and a sheet."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import Tensor
 from eval.figures import embed_file
 from eval.statistics import bootstrap95
 from videopolicy.data.dataset import ClipDataset
-from videopolicy.data.files import make_folder, read_json, reading, replace
+from videopolicy.data.files import make_folder, read_json, reading, write_json
 from videopolicy.data.lerobot import Dataset
 from videopolicy.data.splits import spread
 from videopolicy.errors import BadInput
@@ -71,7 +70,7 @@ def _measure(run: Path, folder: Path, data: dict[str, Dataset]) -> None:
     make_folder(folder)
     if isinstance(policy.head, HeatmapHead) and clips:
         _write_sheet(path.with_suffix(".png"), policy, policy.head, list(clips.values()))
-    replace(path, lambda to: to.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n"))
+    write_json(path, about | {"rows": rows})
 
 
 def _errors(policy: FeaturePolicy, clips: ClipDataset) -> dict:

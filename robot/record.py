@@ -23,7 +23,7 @@ from robot.settings import Settings, read_settings
 from robot.so100 import Arm
 from videopolicy.data.files import sha256
 from videopolicy.data.recording import Writer
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 
 
 class Recorder:
@@ -62,15 +62,20 @@ class Recorder:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--robot", type=Path, required=True, help="a robot's YAML file")
-    parser.add_argument("--output", type=Path, required=True, help="a dataset, a new one or one to go on with")
     parser.add_argument("--task", required=True, help="what is shown, in words")
+    args = recording(parser)
+    with connect(read_settings(args.robot)) as robot:
+        by_hand(Recorder(robot, args.output, args.task, args.fps), args.n_episodes, Terminal().typed)
+
+
+def recording(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line, with the options of everything that records a dataset."""
+    parser.add_argument("--output", type=Path, required=True, help="a dataset, a new one or one to go on with")
     parser.add_argument("--n_episodes", type=int, default=20, help="that the dataset is to have")
     parser.add_argument("--fps", type=int, default=5, help="pictures and waypoints a second")
     args = parser.parse_args()
-    if args.n_episodes < 1:
-        raise BadInput(f"--n_episodes is {args.n_episodes}; allowed: from 1 on")
-    with connect(read_settings(args.robot)) as robot:
-        by_hand(Recorder(robot, args.output, args.task, args.fps), args.n_episodes, Terminal().typed)
+    at_least_one(args, "n_episodes", of="--")
+    return args
 
 
 def by_hand(recorder: Recorder, n_episodes: int, keys: Callable[[], str | None]) -> None:

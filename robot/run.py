@@ -27,7 +27,7 @@ from robot.so100 import Arm
 from robot.telemetry import Telemetry
 from robot.trajectory import Trajectory
 from videopolicy.data.files import make_folder
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 
 
 def main() -> None:
@@ -47,8 +47,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.seconds > 0:
         raise BadInput(f"--seconds is {args.seconds}; allowed: above 0")
-    if args.threads < 1:
-        raise BadInput(f"--threads is {args.threads}; allowed: from 1 on")
+    at_least_one(args, "threads", of="--")
     if not args.policy.is_dir():
         raise BadInput(
             f"no run {args.policy}; allowed: a folder of train_stages/light.py, joint.py or videopolicy.export"

@@ -12,7 +12,7 @@ import numpy as np
 
 from robot.connection import connect
 from robot.program import start
-from robot.record import Recorder
+from robot.record import Recorder, recording
 from robot.settings import read_settings
 from robot.trials import READY, arrange
 from robot.twin.hand import jaw, lead, path, pick_and_place
@@ -29,12 +29,7 @@ OPEN = 0.8
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--robot", type=Path, required=True, help="a twin's YAML file")
-    parser.add_argument("--output", type=Path, required=True, help="a dataset, a new one or one to go on with")
-    parser.add_argument("--n_episodes", type=int, default=20, help="that the dataset is to have")
-    parser.add_argument("--fps", type=int, default=5, help="pictures and waypoints a second")
-    args = parser.parse_args()
-    if args.n_episodes < 1:
-        raise BadInput(f"--n_episodes is {args.n_episodes}; allowed: from 1 on")
+    args = recording(parser)
     settings = read_settings(args.robot)
     if settings.twin is None:
         raise BadInput(f"{args.robot} is of no twin; at a real arm: python -m robot.record")

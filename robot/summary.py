@@ -4,14 +4,13 @@ python -m robot.summary runs/demo_robot
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from robot.lifting import policy_sensitivity
 from robot.program import start
 from robot.trials import LIMIT, ON
-from videopolicy.data.files import read_json, read_jsonl, reading, replace
+from videopolicy.data.files import read_json, read_jsonl, reading, replace, write_json
 from videopolicy.errors import BadInput
 from videopolicy.names import label
 from videopolicy.provenance import provenance
@@ -37,7 +36,7 @@ def main() -> None:
         for row in found["rows"]
         if (args.folder / f"trials/{row['condition']}/{row['policy']}.jpg").exists()
     ]
-    replace(args.folder / "summary.json", lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
+    write_json(args.folder / "summary.json", found)
     template = Path(__file__).with_name("summary.html.j2")
     html = page(template, summary=found, sheets=sheets, limit=LIMIT, on=1000 * ON)
     replace(args.folder / "report.html", lambda path: path.write_text(html))

@@ -32,7 +32,7 @@ from robot.twin.model import CUP_HEIGHT, SAUCER_HEIGHT
 from robot.twin.remote import Twin
 from robot.twin.scenes import Room, Scene, by_chance
 from videopolicy.data.files import append_jsonl, make_folder, read_jsonl, reading
-from videopolicy.errors import BadInput, choices
+from videopolicy.errors import BadInput, at_least_one, choices
 from videopolicy.types import ActionChunk, Observation, Policy
 
 CONDITIONS: dict[str, Room] = {
@@ -87,8 +87,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.condition not in CONDITIONS:
         raise choices("--condition", args.condition, CONDITIONS)
-    if args.n < 1:
-        raise BadInput(f"--n is {args.n}; allowed: from 1 on")
+    at_least_one(args, "n", of="--")
     if args.n_shown < 0:
         raise BadInput(f"--n_shown is {args.n_shown}; allowed: from 0 on")
     name, _, run = args.policy.partition("=")

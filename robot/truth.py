@@ -7,7 +7,6 @@ The first judges what `robot.calibrate` found; the second spares calibrating the
 """
 
 import argparse
-import json
 from dataclasses import replace as replace_keys
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from robot.twin import assembly
 from robot.twin.model import JAW_RANGE, looking
 from robot.twin.remote import LockstepCamera
 from videopolicy.camera import Camera
-from videopolicy.data.files import make_folder, replace
+from videopolicy.data.files import make_folder, write_json
 from videopolicy.errors import BadInput
 
 MOST_MM, MOST_DEG = 3.0, 0.5  # that a calibration of the camera may be off
@@ -51,7 +50,7 @@ def main() -> None:
     for name, value in found.items():
         print(f"{name:16}{value:8.3f}")
     if args.output is not None:
-        replace(args.output, lambda path: path.write_text(json.dumps(found, indent=1) + "\n"))
+        write_json(args.output, found)
     if found["position_mm"] > MOST_MM or found["rotation_deg"] > MOST_DEG:
         raise BadInput(
             f"the camera is {found['position_mm']:.1f} mm and {found['rotation_deg']:.2f} deg off; allowed:"

@@ -136,7 +136,7 @@ OOD = "docs/results/ood.jsonl"
         (OOD, '{"id"', '"id"', "ood.jsonl:1: not JSON"),
         (FILE, "README.md:\n", "READ.md:\n", "'READ.md' is no document that is checked"),
         (FILE, "setting: where a", "settings: where a", "README.md: unknown key 'settings'; did you mean 'setting'?"),
-        (FILE, ", setting: where a pixel's centre is", "", "u right, v down' has either 'measured' or 'setting'"),
+        (FILE, ", setting: where a pixel's centre is", "", "v down' has neither of 'measured' and 'setting'"),
         (FILE, "24 GiB: 525 s.", "24 GiB: 526 s.", "docs/RESULTS.md does not say '24 GiB: 526 s.'"),
     ],
 )  # fmt: skip

@@ -209,7 +209,7 @@ def test_episodes_that_belong_to_no_table_are_named(folder: Path, tmp_path: Path
     shutil.copytree(folder / "rollout/left_right_osc", copy)
     records, config = (copy / "episodes.jsonl").read_text(), (copy / "config.yaml").read_text()
     changes = (
-        ("episodes.jsonl", records.replace('"left_right"', '"held_out"'), "holds 'held_out', which is no axis"),
+        ("episodes.jsonl", records.replace('"left_right"', '"held_out"'), "split is 'held_out'; allowed: 'left_right'"),
         (
             "episodes.jsonl",
             records.replace('"group"', '"number"'),

@@ -194,7 +194,7 @@ def test_a_program_that_cannot_start_says_so_in_a_line(folder: Path) -> None:
 def test_threads_are_one_or_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["--policy", str(folder / "policy"), "--robot", str(folder / "robot.yaml"), "--threads", "0"]
     monkeypatch.setattr(sys, "argv", ["run", *names])
-    with pytest.raises(BadInput, match=r"--threads is 0; allowed: from 1 on"):
+    with pytest.raises(BadInput, match=r"--threads is 0; allowed: at least 1"):
         run.main()
 
 

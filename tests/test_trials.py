@@ -73,7 +73,7 @@ def test_the_oracle_puts_every_cup_on_its_saucer(
     ("changed", "words"),
     [
         ({"condition": "at_night"}, "--condition is 'at_night'; allowed: 'in_distribution', 'new_viewpoint'"),
-        ({"n": 0}, "--n is 0; allowed: from 1 on"),
+        ({"n": 0}, "--n is 0; allowed: at least 1"),
         ({"n_shown": -1}, "--n_shown is -1; allowed: from 0 on"),
         ({"policy": "para"}, "--policy is 'para'; allowed: name=run, or oracle"),
         ({"policy": "../para=nowhere"}, "--policy is '../para=nowhere'; allowed: name=run"),

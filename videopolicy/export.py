@@ -6,7 +6,6 @@ What `videopolicy.load_policy` makes of the folder acts bit for bit as the run d
 weights it was begun from, or a network. `--file_mib 15` writes weights in files of at most 15 MiB.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from videopolicy.backbones import pipeline
 from videopolicy.backbones.lowered import keep_low
 from videopolicy.backbones.svd import SVDBackbone
 from videopolicy.config import dump, launch
-from videopolicy.data.files import described, replace_folder, sync, writing
+from videopolicy.data.files import described, replace_folder, sync, write_json, writing
 from videopolicy.errors import BadInput
 from videopolicy.policy import FeaturePolicy, load
 from videopolicy.provenance import commit, versions
@@ -58,14 +57,14 @@ def main(cfg: Config) -> Path:
 
     def write(new: Path) -> None:
         new.mkdir()
-        (new / checkpoint.CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+        write_json(new / checkpoint.CONFIG, config)
         for name, part in files.items():
             save_tensors(part, new / name)
             (new / name).chmod((new / checkpoint.CONFIG).stat().st_mode)  # safetensors' are the user's alone
         about = {**about_policy(policy, state), "format": exported.WHOLE if len(files) == 1 else exported.IN_PARTS}
         about["files"] = {name: described(new / name) for name in (*files, checkpoint.CONFIG)}
         (new / exported.CARD).write_text(model_card.written(cfg.output.name, config, about))
-        (new / exported.ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+        write_json(new / exported.ABOUT, about)
         for file in new.iterdir():
             sync(file)
 

@@ -51,7 +51,8 @@ class Quote:
 
     def __post_init__(self) -> None:
         if bool(self.measured) == bool(self.setting.strip()):
-            raise BadInput(f"{self.text!r} has either 'measured' or 'setting'")
+            has = "both" if self.measured else "neither"
+            raise BadInput(f"{self.text!r} has {has} of 'measured' and 'setting'; allowed: one")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 
 from eval.claims.listing import fill
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 
 FOLDER = "docs/results"
 
@@ -34,8 +34,7 @@ class Result:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.+-]+(/[\w.+-]+)+", self.id):
             raise BadInput(f"id is {self.id!r}; allowed: suite/axis/policy")
-        if self.n < 1:
-            raise BadInput(f"n is {self.n}; allowed: at least 1")
+        at_least_one(self, "n")
         if not 0 <= self.placed <= self.n:
             raise BadInput(f"placed is {self.placed}; allowed: 0 to n, {self.n}")
         if self.grasped is not None and not 0 <= self.grasped <= self.n - self.placed:

@@ -77,9 +77,10 @@ class Table:
 
     def __post_init__(self) -> None:
         if bool(self.rows) == bool(self.lines):
-            raise BadInput("a table has either 'rows' or 'lines'")
+            raise BadInput(f"a table has {'both' if self.rows else 'neither'} of 'rows' and 'lines'; allowed: one")
         if self.lines and not (self.claim and self.ours and self.heads):
-            raise BadInput("'lines' need 'heads', 'claim' and 'ours'")
+            missing = [name for name in ("heads", "claim", "ours") if not getattr(self, name)]
+            raise BadInput(f"a table of 'lines' is without {', '.join(missing)}; allowed: all of heads, claim, ours")
 
 
 @dataclass(frozen=True)

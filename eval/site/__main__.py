@@ -20,7 +20,7 @@ from eval.site.found import KINDS, Found, find
 from eval.site.groups import FACTS, Group
 from eval.site.media import Media
 from videopolicy.config import launch
-from videopolicy.data.files import read_json, replace_folder, writing
+from videopolicy.data.files import read_json, replace_folder, write_json, writing
 from videopolicy.errors import BadInput
 from videopolicy.provenance import provenance
 from videopolicy.viz.pages import page
@@ -108,7 +108,7 @@ def write(site: Path, found: Found, n_videos: int | None) -> None:
     (site / "episodes-data.js").write_text(f"const DATA = {data};\n")
     for name in ("site.css", "episodes.js"):
         shutil.copyfile(HERE / name, site / name)
-    (site / MARK).write_text(json.dumps({"made_by": NAME, **provenance()}, indent=1) + "\n")
+    write_json(site / MARK, {"made_by": NAME, **provenance()})
 
 
 def _put(site: Path, common: dict, file: str, template: str, **values: Any) -> None:

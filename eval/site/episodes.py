@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -10,16 +9,15 @@ import numpy as np
 import yaml
 
 from eval.axis import TITLES, open_dataset
-from eval.episodes import read_episodes, shift_of
+from eval.episodes import read_episodes, shift_of, video_file
 from eval.positions import X_RANGE, Y_RANGE
 from eval.site.found import Evaluation, Found
 from eval.site.groups import AGAIN, Group
 from eval.site.media import Media
-from eval.statistics import wilson95_grouped
+from eval.statistics import rates_of
 from videopolicy.config import from_dict
 from videopolicy.data.dataset import DataConfig, split_episodes
 from videopolicy.names import label
-from videopolicy.rates import rates
 from videopolicy.training import checkpoint
 
 TABLE = [list(corner) for corner in zip(X_RANGE, Y_RANGE, strict=True)]
@@ -58,7 +56,7 @@ def _add(groups: dict, found: Found, evaluation: Evaluation, media: Media, n_vid
         entry = {
             "name": shown,
             "label": label(shown),
-            "rates": rates_of(mine),
+            "rates": rates_of(mine) | shift_of(mine),
             "command": command(path, config, policy, split) if run or (config and policy == "oracle") else None,
             "where": f"{AGAIN}/videos/{policy}_{split}_{{number}}.mp4",
             "trained": _numbered(group.trained, trained),
@@ -67,15 +65,8 @@ def _add(groups: dict, found: Found, evaluation: Evaluation, media: Media, n_vid
         group.policies.append(entry)
 
 
-def rates_of(records: Sequence[dict]) -> dict:
-    """Rates of episodes with both intervals, as the reports have them."""
-    placed, numbers = [r["outcome"] == "place" for r in records], [r["group"] for r in records]
-    found = rates([r["outcome"] for r in records])
-    return {**found, "wilson95_grouped": list(wilson95_grouped(placed, numbers)), **shift_of(list(records))}
-
-
 def _episode(folder: Path, r: dict, media: Media, n_videos: int | None) -> dict:
-    video = folder / "videos" / f"{r['policy']}_{r['split']}_{r['episode']:03d}.mp4"
+    video = video_file(folder, r)
     taken = n_videos is None or r["episode"] < n_videos
     there = taken and video.parent == folder / "videos" and video.is_file()
     said = [c for c in r.get("confidence", []) if c is not None]

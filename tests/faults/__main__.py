@@ -6,7 +6,6 @@ Exit status 1 where a fault was not survived, or something was lost.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import torch
 
 from faults import data, inputs, saving, simulators, tampered, training
 from faults.fault import Fault, Outcome, attempt
+from videopolicy.data.files import write_json
 
 FAULTS = (
     Fault("checkpoint: kill -9 while saving", saving.kill_saves, 20, 2),
@@ -90,5 +90,5 @@ if __name__ == "__main__":
     given = parser.parse_args()
     found = main(given.quick)
     if given.json:
-        given.json.write_text(json.dumps({"rows": found}, indent=1) + "\n")
+        write_json(given.json, {"rows": found})
     sys.exit(found[-1]["survived"] != found[-1]["injected"] or found[-1]["lost"] != 0)

@@ -7,7 +7,7 @@ from typing import Literal
 from videopolicy.backbones.tuning import Tune
 from videopolicy.backbones.unet import Attention, Checkpointing, Compile
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 
 # `random`: as diffusers initialises a UNet; `copying`: then made to copy the first frame, as pretraining began.
 Weights = Literal["pretrained", "random", "copying"]
@@ -65,7 +65,6 @@ def check(cfg: SVDConfig, fps: int, purpose: dict | None, vae_factor: int, n_lev
         raise BadInput(f"backbone.feature_sigma is {cfg.feature_sigma}; allowed: {SIGMA_MIN} to {SIGMA_MAX:g}")
     if cfg.n_frames < 2:
         raise BadInput(f"backbone.n_frames is {cfg.n_frames}; allowed: at least 2")
-    if cfg.lora_rank < 1:
-        raise BadInput(f"backbone.lora_rank is {cfg.lora_rank}; allowed: at least 1")
+    at_least_one(cfg, "lora_rank", of="backbone.")
     if not 2 <= cfg.grid <= min(cfg.image_size):
         raise BadInput(f"backbone.grid is {cfg.grid}; allowed: 2 to {min(cfg.image_size)}, the picture's smaller side")

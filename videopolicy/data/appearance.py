@@ -110,17 +110,17 @@ def shown(
 ) -> UInt8[Tensor, "batch frame height width 3"]:
     """Pictures as they appear so, all frames of a sample alike; an unchanged sample to the last bit."""
     height, width = frames.shape[2:4]
-    x = rearrange(frames, "b f h w c -> b f c h w").float() / 255
+    x = rearrange(frames, "b t h w c -> b t c h w").float() / 255
     colour = look.colour.float()
     with torch.autocast(x.device.type, enabled=False):  # bf16 would be two grey levels off
-        x = torch.einsum("boc,bfchw->bfohw", colour[:, :, :3], x) + colour[:, None, :, 3, None, None]
+        x = torch.einsum("boc,btchw->btohw", colour[:, :, :3], x) + colour[:, None, :, 3, None, None]
     light = F.interpolate(look.light[:, None].float(), (height, width), mode="bicubic", align_corners=True).exp()
     x = x * light[:, None]
     high = share_of(look.cloud, (height, width))
     low_opacity, high_opacity = look.opacity.float()[:, :, None, None].unbind(1)
     opacity = (low_opacity + (high_opacity - low_opacity) * high)[:, None, None]
     x = x + opacity * (paint_of(look.cloud, (height, width))[:, None] - x)
-    return rearrange(x * 255, "b f c h w -> b f h w c").round().clamp(0, 255).to(torch.uint8)
+    return rearrange(x * 255, "b t c h w -> b t h w c").round().clamp(0, 255).to(torch.uint8)
 
 
 def share_of(cloud: Cloud, size: tuple[int, int]) -> Float[Tensor, "batch height width"]:

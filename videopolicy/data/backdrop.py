@@ -93,9 +93,9 @@ def _painted(
     shown, shade = parted(x, before)
     # A pixel at an edge shows some of both: the thing's edge is drawn soft, and a little of its old surroundings cut.
     b = len(frames)
-    alpha = rearrange(shown.float(), "b f h w -> (b f) 1 h w")
+    alpha = rearrange(shown.float(), "b t h w -> (b t) 1 h w")
     alpha = F.avg_pool2d(alpha, 3, 1, 1, count_include_pad=False)
-    alpha = rearrange((2 * alpha - 0.6).clamp(0, 1), "(b f) 1 h w -> b f h w 1", b=b)
+    alpha = rearrange((2 * alpha - 0.6).clamp(0, 1), "(b t) 1 h w -> b t h w 1", b=b)
     new = 255 * rearrange(paint_of(drawn.cloud, size), "b c h w -> b 1 h w c")
     tiles = [-(-n // 64) for n in size]
     noise = drawn.noise.float().repeat(1, *tiles)[:, : size[0], : size[1]]

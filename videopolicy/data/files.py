@@ -82,6 +82,12 @@ def read_json(path: Path) -> dict:
     return found
 
 
+def write_json(path: Path, record: object) -> None:
+    """Write a file in one step, indented, for people to read too."""
+    text = json.dumps(record, indent=1) + "\n"
+    replace(path, lambda to: to.write_text(text))
+
+
 def read_jsonl(path: Path) -> list[dict]:
     """One object per line, but for a last one that a crash cut short; nothing where there is no file."""
     if not path.exists():

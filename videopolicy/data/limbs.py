@@ -95,11 +95,11 @@ def reached_for(
     radius, light, shade = (width * limb.radius).tolist(), limb.light.tolist(), limb.shade.tolist()
     paint = (255 * limb.paint).float()
     for i in has:
-        planes = rearrange(frames[i], "f h w c -> c f h w").float()
+        planes = rearrange(frames[i], "t h w c -> c t h w").float()
         for (first, last), r, colour in zip(ends[i], radius[i], paint[i], strict=True):
             if r:
                 _paint(planes, first, last, r, colour, light[i], shade[i])
-        found[i] = rearrange(planes.round().clamp(0, 255).to(torch.uint8), "c f h w -> f h w c")
+        found[i] = rearrange(planes.round().clamp(0, 255).to(torch.uint8), "c t h w -> t h w c")
     return found
 
 

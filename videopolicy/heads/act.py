@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.camera import Camera
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape
 from videopolicy.heads.embedding import Embedding
 from videopolicy.heads.head import Targets
@@ -35,9 +35,7 @@ class ActConfig:
 
     def __post_init__(self) -> None:
         check_width("act", self.width, self.n_heads)
-        for name in ("n_encoder_layers", "n_decoder_layers", "n_latent", "stride", "feedforward"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"head.act.{name} is {getattr(self, name)}; allowed: at least 1")
+        at_least_one(self, "n_encoder_layers", "n_decoder_layers", "n_latent", "stride", "feedforward", of="head.act.")
         if not 0 <= self.kl_weight < math.inf:
             raise BadInput(f"head.act.kl_weight is {self.kl_weight}; allowed: at least 0")
         if not 0 <= self.dropout < 1:

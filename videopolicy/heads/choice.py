@@ -7,7 +7,7 @@ import torch
 
 from videopolicy.backbones.backbone import Backbone
 from videopolicy.bins import Bins
-from videopolicy.errors import BadInput, choices
+from videopolicy.errors import BadInput, at_least_one, choices
 from videopolicy.heads.act import ActConfig, ActHead
 from videopolicy.heads.attention_pool import AttentionPoolConfig, AttentionPoolHead
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape
@@ -39,8 +39,7 @@ class HeadConfig:
     diffusion: DiffusionConfig = DiffusionConfig()
 
     def __post_init__(self) -> None:
-        if self.n_steps < 1:
-            raise BadInput(f"head.n_steps is {self.n_steps}; allowed: at least 1")
+        at_least_one(self, "n_steps", of="head.")
         if self.labels == "2d" and self.kind not in ("para", "regression"):
             raise BadInput(f"head.labels is '2d', but head.kind is {self.kind!r}; allowed for it: 'para', 'regression'")
         if self.labels == "2d" and self.kind == "para" and self.para.volume_loss == "joint":

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.camera import Camera
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape
 from videopolicy.heads.embedding import Embedding
 from videopolicy.heads.head import Targets
@@ -45,9 +45,7 @@ class DiffusionConfig:
     seed: int = 0  # of the noise that chunks are made from
 
     def __post_init__(self) -> None:
-        for name in ("n_groups", "n_keypoints", "n_features", "n_draws"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"head.diffusion.{name} is {getattr(self, name)}; allowed: at least 1")
+        at_least_one(self, "n_groups", "n_keypoints", "n_features", "n_draws", of="head.diffusion.")
         if not self.down_dims or any(n < 1 or n % self.n_groups for n in self.down_dims):
             raise BadInput(
                 f"head.diffusion.down_dims is {self.down_dims}; allowed: multiples of {self.n_groups} groups"

@@ -1,4 +1,4 @@
-"""Global regression: pooled features to coordinates. "Global" in section 4.3, "ACT" in section 4."""
+"""Coordinate regression: from pooled features. "Global" in section 4.3, "ACT" in section 4."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.camera import Camera
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape, mlp
 from videopolicy.heads.head import Standardised, Targets
 from videopolicy.heads.heatmap import LOCATES
@@ -22,8 +22,7 @@ class RegressionConfig:
     width: int = 512  # of the hidden layers
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise BadInput(f"head.regression.width is {self.width}; allowed: at least 1")
+        at_least_one(self, "width", of="head.regression.")
 
 
 class RegressionHead(CoordinateHead):

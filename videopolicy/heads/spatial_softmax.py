@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from videopolicy.backbones.backbone import FeatureMap
-from videopolicy.errors import BadInput
+from videopolicy.errors import at_least_one
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape, mlp
 from videopolicy.heads.embedding import Embedding
 
@@ -19,9 +19,7 @@ class SpatialSoftmaxConfig:
     width: int = 512  # of the hidden layers
 
     def __post_init__(self) -> None:
-        for name in ("n_keypoints", "width"):
-            if getattr(self, name) < 1:
-                raise BadInput(f"head.spatial_softmax.{name} is {getattr(self, name)}; allowed: at least 1")
+        at_least_one(self, "n_keypoints", "width", of="head.spatial_softmax.")
 
 
 class SpatialSoftmaxHead(CoordinateHead):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from videopolicy.backbones.backbone import FeatureMap
 from videopolicy.camera import Camera
-from videopolicy.errors import BadInput
+from videopolicy.errors import at_least_one
 from videopolicy.heads.attention_pool import AttentionPool, AttentionPoolConfig
 from videopolicy.heads.coordinates import CoordinateHead, CoordinateShape, mlp
 from videopolicy.heads.head import Targets
@@ -22,8 +22,7 @@ class TracksConfig:
     width: int = 512  # of the hidden layers
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise BadInput(f"head.tracks.width is {self.width}; allowed: at least 1")
+        at_least_one(self, "width", of="head.tracks.")
 
 
 @dataclass(frozen=True)

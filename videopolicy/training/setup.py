@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch.distributed import is_initialized
 
-from videopolicy.errors import BadInput
+from videopolicy.errors import BadInput, at_least_one
 from videopolicy.training.launch import check_launch, check_world
 from videopolicy.training.log import Tracker, check_tracker
 from videopolicy.training.memory import keep_memory
@@ -43,9 +43,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key in ("n_steps", "batch_size", "accumulate", "log_every", "val_every", "save_every"):
-            if getattr(self, key) < 1:
-                raise BadInput(f"train.{key} is {getattr(self, key)}; allowed: at least 1")
+        at_least_one(self, "n_steps", "batch_size", "accumulate", "log_every", "val_every", "save_every", of="train.")
         for key in ("warmup", "weight_decay", "n_threads", "num_workers", "seed"):
             if not 0 <= getattr(self, key) < math.inf:
                 raise BadInput(f"train.{key} is {getattr(self, key)}; allowed: at least 0")
