@@ -94,7 +94,7 @@ def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no run .*nothing; allowed: a folder"), PolicyProcess(tmp_path / "nothing"):
         pass
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInput, match=r"^no checkpoint in .*empty$"), PolicyProcess(tmp_path / "empty"):
+    with pytest.raises(BadInput, match=r"^no checkpoint in .*empty; allowed: a run"), PolicyProcess(tmp_path / "empty"):
         pass
 
 

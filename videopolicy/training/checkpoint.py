@@ -83,7 +83,9 @@ def find(path: Path) -> Path:
         raise BadInput(f"checkpoint {path}: {MANIFEST} is missing")
     found = latest(path) if path.is_dir() else None
     if found is None:
-        raise BadInput(f"no checkpoint in {path}{_there_is(path)}")
+        raise BadInput(
+            f"no checkpoint in {path}{_there_is(path)}; allowed: a run of train_stages or a checkpoint in it"
+        )
     return found
 
 
