@@ -10,6 +10,7 @@ import jinja2
 from eval.ablation_record import RECORD
 from eval.ablation_rows import REFERENCE, Plan
 from eval.episodes import read_episodes
+from eval.first_close import first_close
 from eval.lease import holder
 from eval.statistics import paired
 from eval.training import Training, read_leaves
@@ -29,7 +30,7 @@ def report(folder: Path, plans: Sequence[Plan]) -> dict:
     scale = plans[0].scale
     about = {"scale": folder.name, "share": scale.share, "rows": rows, "unfinished": unfinished, **provenance()}
     templates = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent))
-    html = templates.get_template("ablations.html.j2").render(summary=about, cost=cost)
+    html = templates.get_template("ablations.html.j2").render(summary=about, cost=cost, closes=closes)
     texts = {"table.json": json.dumps(about, indent=1) + "\n", "table.md": markdown(about), "report.html": html}
     for name, text in texts.items():
         replace(folder / name, partial(Path.write_text, data=text))
@@ -60,6 +61,7 @@ def _rows(p: Plan, its: EPISODES, reference: EPISODES) -> list[dict]:
         against = None if p.name == REFERENCE else paired(_outcomes(mine), _outcomes(theirs), _groups(mine))
         commits = sorted({r["commit"] for r in mine.values()})
         numbers = {**rates([r["outcome"] for r in mine.values()]), "finished": len(mine) >= p.protocol["n_episodes"]}
+        numbers |= {"first_close": first_close(mine.values())}
         found.append({**common, "split": split, **numbers, "against": against, "rolled_out_at": commits})
     return found
 
@@ -126,7 +128,13 @@ def cost(stages: dict, key: str) -> str:
     return " + ".join(shown if stages["video"] else shown[1:])
 
 
-HEAD = ("row", "split", "n", "P", "Wilson 95 %", "G", "weighted", "published P", "steps", "minutes", "PFLOP", "commit")
+def closes(found: dict | None) -> str:
+    """Where the gripper first closes, as `44 beside, 16 above`."""
+    return "" if found is None else f"{found['beside_mm']} beside, {found['above_mm']} above"
+
+
+RATES = ("n", "P", "Wilson 95 %", "G", "weighted", "published P")
+HEAD = ("row", "split", *RATES, "closes [mm]", "steps", "minutes", "PFLOP", "commit")
 
 
 def markdown(about: dict) -> str:
@@ -138,7 +146,8 @@ def markdown(about: dict) -> str:
         published = "" if r["published"] is None else f"{r['published']:g}"
         spent = [cost(r["stages"], key) for key in ("steps", "minutes", "pflop")]
         name = r["row"] if r["finished"] else f"{r['row']} (unfinished)"
-        cells = [name, r["split"], *rate, f"{r['weighted']:.1f}", published, *spent, ", ".join(r["rolled_out_at"])]
+        cells = [name, r["split"], *rate, f"{r['weighted']:.1f}", published, closes(r["first_close"]), *spent]
+        cells.append(", ".join(r["rolled_out_at"]))
         lines.append(f"| {' | '.join(cells)} |")
     if about["unfinished"]:
         lines += ["", *(f"- {name}: {why}" for name, why in about["unfinished"].items())]

@@ -282,7 +282,7 @@ def test_the_table_is_of_what_is_there(tmp_path: Path, capsys: pytest.CaptureFix
     lines = (tmp_path / "table.md").read_text().splitlines()
     wilson = "{} to {}".format(*seen["wilson95"])
     spent = "280 + 210 | 1.5 + 1.5 | 0.0641 + 0.048"
-    assert lines[2] == f"| two_stage | seen | 40 | 60.0 | {wilson} | 15.0 | 67.5 | 90 | {spent} | c1 |"
+    assert lines[2] == f"| two_stage | seen | 40 | 60.0 | {wilson} | 15.0 | 67.5 | 90 |  | {spent} | c1 |"
     assert lines[4].startswith("| frozen (unfinished) | seen | 5 | 0.0 |")
     assert "- frozen: 5 of 80 episodes" in lines
     page = (tmp_path / "report.html").read_text()

@@ -29,7 +29,6 @@ from videopolicy.backbones import checksums
 from videopolicy.backbones.carried import WIDTH
 from videopolicy.backbones.copy_start import start_copying
 from videopolicy.backbones.svd_config import Variant, Weights
-from videopolicy.data.files import write_json
 from videopolicy.diffusion import SIGMA_MAX, SIGMA_MIN
 from videopolicy.errors import BadInput
 
@@ -171,7 +170,7 @@ def save(parts: Parts, folder: Path) -> None:
     vae, unet = _half(parts.vae), _half(parts.unet)
     pipeline: Any = StableVideoDiffusionPipeline(vae, parts.image_encoder, unet, scheduler, extractor)
     pipeline.save_pretrained(folder, max_shard_size=SHARD)
-    write_json(folder / PURPOSE, parts.purpose)
+    (folder / PURPOSE).write_text(json.dumps(parts.purpose, indent=1) + "\n")
 
 
 def load(pretrained: Path | None, weights: Weights = "pretrained", variant: Variant = None) -> Parts:
