@@ -158,7 +158,7 @@ SCALE := cpu
 ROWS := []
 ABLATE = OMP_NUM_THREADS=1 $(RUN) python -m eval.ablations --scale $(SCALE) --rows "$(ROWS)"
 .PHONY: ablations ablations-1 ablations-2
-ablations: setup  ## the ablations' table on svd-tiny, every row: overnight on two cores; ROWS='[core]' for the first four; resumes
+ablations: setup  ## the ablations' table on svd-tiny, every row: three to four hours on two cores; ROWS='[core]' for the first four; resumes
 	@$(SUBMAKE) --no-print-directory -k -j2 ablations-1 ablations-2
 	@$(ABLATE) --report_only true
 ablations-1 ablations-2:
