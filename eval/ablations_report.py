@@ -129,12 +129,12 @@ def cost(stages: dict, key: str) -> str:
 
 
 def closes(found: dict | None) -> str:
-    """Where the gripper first closes, as `44 beside, 16 above`."""
-    return "" if found is None else f"{found['beside_mm']} beside, {found['above_mm']} above"
+    """Where the gripper first closes, as `44, 16`: beside the bowl's middle and above the table [mm]."""
+    return "" if found is None else f"{found['beside_mm']}, {found['above_mm']}"
 
 
 RATES = ("n", "P", "Wilson 95 %", "G", "weighted", "published P")
-HEAD = ("row", "split", *RATES, "closes [mm]", "steps", "minutes", "PFLOP", "commit")
+HEAD = ("row", "split", *RATES, "closes beside, above [mm]", "steps", "minutes", "PFLOP", "commit")
 
 
 def markdown(about: dict) -> str:

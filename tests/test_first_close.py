@@ -33,8 +33,6 @@ def test_without_a_bowl_there_is_nothing_to_say() -> None:
     assert first_close([record]) is None
 
 
-@pytest.mark.parametrize(
-    ("found", "shown"), [(None, ""), ({"beside_mm": 44, "above_mm": 16, "never": 0}, "44 beside, 16 above")]
-)
+@pytest.mark.parametrize(("found", "shown"), [(None, ""), ({"beside_mm": 44, "above_mm": 16, "never": 0}, "44, 16")])
 def test_it_is_a_cell_of_the_table(found: dict | None, shown: str) -> None:
     assert closes(json.loads(json.dumps(found))) == shown
