@@ -28,7 +28,8 @@ def report(folder: Path, plans: Sequence[Plan]) -> dict:
     rows = [row for p in plans for row in _rows(p, episodes[p.name], episodes.get(REFERENCE, {}))]
     unfinished = {p.name: why for p in plans if (why := _progress(p, folder, len(episodes[p.name]))) is not None}
     scale = plans[0].scale
-    about = {"scale": folder.name, "share": scale.share, "rows": rows, "unfinished": unfinished, **provenance()}
+    about = {"scale": folder.name, "share": scale.share, "rows": rows, "unfinished": unfinished}
+    about |= {"rolled_out_at": sorted({c for row in rows for c in row["rolled_out_at"]}), **provenance()}
     templates = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(Path(__file__).parent))
     html = templates.get_template("ablations.html.j2").render(summary=about, cost=cost, closes=closes)
     texts = {"table.json": json.dumps(about, indent=1) + "\n", "table.md": markdown(about), "report.html": html}

@@ -54,6 +54,7 @@ def main(folder: Path) -> dict:
         "step_cap": sorted({r["step_cap"] for r in records}),
         "restarts": sum(r["restarts"] for r in records),
         "validation": {run.name: _last_validation(run) for run in sorted(folder.glob("joint_*"))},
+        "rolled_out_at": sorted({r["commit"] for r in records}),
         "sensitivity": policy_sensitivity(sorted(folder.glob("joint_*")), {}),
         **provenance(),
     }

@@ -65,6 +65,7 @@ def summary(folder: Path) -> dict[str, Any]:
     cameras = {name: _camera(folder / file) for name, file in names.items() if (folder / file).exists()}
     seconds = _seconds(folder / "steps.jsonl") if (folder / "steps.jsonl").exists() else {}
     found = {"rows": rows, "oracle": oracle, "calibration": cameras, "seconds": seconds}
+    found["rolled_out_at"] = sorted({commit for r in [*rows, *oracle] for commit in r["commits"]})
     return {**found, "sensitivity": policy_sensitivity(folder), **provenance()}
 
 
@@ -100,6 +101,7 @@ def row(condition: str, policy: str, lines: list[dict], where: Path) -> dict[str
         "grasp_wilson95": list(wilson95(n_grasped, n)),
         "stopped": n_stopped,
         "paper": paper,
+        "commits": sorted({line["commit"] for line in lines if "commit" in line}),
     }
 
 

@@ -33,6 +33,7 @@ from robot.twin.remote import Twin
 from robot.twin.scenes import Room, Scene, by_chance
 from videopolicy.data.files import append_jsonl, make_folder, read_jsonl, reading
 from videopolicy.errors import BadInput, at_least_one, choices
+from videopolicy.provenance import commit
 from videopolicy.types import ActionChunk, Observation, Policy
 
 CONDITIONS: dict[str, Room] = {
@@ -125,6 +126,7 @@ def main() -> None:
 def trials(robot: Connection, policy: Policy, condition: str, numbers: list[int], path: Path, n_shown: int) -> None:
     """Run episodes and append a line for each; pictures of the first `n_shown` go on a sheet beside them."""
     calibration, mounted, table = read_mounted(robot.settings.calibration)
+    about = {"condition": condition, "commit": commit()}
     arm, camera = robot.arm(calibration), robot.camera(mounted.lens)
     kinematics = kinematics_of(arm)
     assert robot.twin is not None
@@ -144,7 +146,7 @@ def trials(robot: Connection, policy: Policy, condition: str, numbers: list[int]
         found, pictures = episode(robot, control, thinking, robot.settings.twin.latency)
         if thinking.trouble or control.ended:  # no failure of a policy's, but of what it needs
             raise BadInput(f"episode {number} ended early: {thinking.trouble or control.why}")
-        line = {"condition": condition, "episode": number, "cup": chosen.cup, "saucer": chosen.saucer, **found}
+        line = {**about, "episode": number, "cup": chosen.cup, "saucer": chosen.saucer, **found}
         line["wall_s"] = round(time.perf_counter() - began, 2)
         append_jsonl(path, line)
         print(json.dumps(line), flush=True)

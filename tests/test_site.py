@@ -71,6 +71,7 @@ def test_every_kind_of_run_has_its_page(site: Path) -> None:
     index = (site / "index.html").read_text()
     assert "<code>make demo</code>" in index  # which is not there yet
     assert "<code>make demo-robot</code>" not in index
+    assert "rolled out at c0ffee1" in index  # by what made the episodes, not by what made the report of them
 
 
 def test_links_lead_to_files_of_the_site_alone(site: Path) -> None:

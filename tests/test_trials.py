@@ -17,6 +17,7 @@ from train_stages import light
 from videopolicy.config import to_dict
 from videopolicy.data.files import append_jsonl, read_jsonl
 from videopolicy.errors import BadInput
+from videopolicy.provenance import commit
 from videopolicy.rates import wilson95
 
 
@@ -49,6 +50,7 @@ def test_the_oracle_puts_every_cup_on_its_saucer(
     assert first["place"]
     assert first["grasp"]
     assert first["n_held"] == 0
+    assert first["commit"] == commit()
     assert 5 < first["seconds"] < 15
     with Image.open(path.with_suffix(".jpg")) as sheet:
         assert sheet.height == 120 // 4 + 8
@@ -93,7 +95,9 @@ def test_what_is_wrong_is_named(
 def lines(path: Path, n: int, n_placed: int, n_grasped: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for i in range(n):
-        append_jsonl(path, {"episode": i, "place": i < n_placed, "grasp": i < n_grasped, "mode": "run"})
+        append_jsonl(
+            path, {"episode": i, "place": i < n_placed, "grasp": i < n_grasped, "mode": "run", "commit": "c0ffee1"}
+        )
 
 
 def test_the_summary_is_of_what_was_run(
@@ -116,6 +120,7 @@ def test_the_summary_is_of_what_was_run(
         assert words in page
     assert "in_distribution         para" in capsys.readouterr().out
     assert found["oracle"] == []
+    assert found["rolled_out_at"] == ["c0ffee1"]
     assert found["sensitivity"] == {}
     assert "has not been run (robot.trials --policy oracle)" in page
     assert "<td>coordinate regression</td>" in page

@@ -33,7 +33,7 @@ class SuitePage:
     contents: list[tuple[str, str]]
     columns: tuple[str, ...]
     rows: list[Row]
-    commits: list[str]
+    made_at: str  # by which commits
     date: str
     stale: bool
 
@@ -62,11 +62,18 @@ def page_of(suite: Suite, found: Found, media: Media) -> SuitePage | None:
             fragment.contents,
             suite.kind.columns,
             rows,
-            [str(c) for c in summary.get("rolled_out_at") or [summary["commit"]]],
+            _made_at(summary),
             date(suite.newest()),
             suite.is_stale(),
         )
     return None
+
+
+def _made_at(summary: dict) -> str:
+    """What made the episodes; where they do not say, what made their report."""
+    if commits := summary.get("rolled_out_at"):
+        return f"rolled out at {', '.join(map(str, commits))}"
+    return f"reported at {summary['commit']}"
 
 
 def _row(suite: Suite, row: dict) -> Row:
