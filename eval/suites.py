@@ -50,10 +50,7 @@ TRAINED_ON: dict[Split, Select] = {  # the training set that belongs to an axis
 }
 SPLITS: tuple[Split, ...] = get_args(Split)
 N_POSITIONS, N_EACH = 20, 5  # test positions of an axis, and episodes at each
-N_VIEW = {
-    "viewpoint": 3,
-    "hemisphere": 4,
-}  # axes that move the camera: episodes before each; at least 100 in all
+N_VIEW = {"viewpoint": 3, "hemisphere": 4}  # axes that move the camera: episodes before each; 100 or more in all
 N_STATES = 50  # fixed initial states that LIBERO ships for the task
 DEFAULT_XY = PLATE_XY - PLATE_OFFSET  # where they have the bowl, within a centimetre
 BOX = np.array([X_RANGE, Y_RANGE]).T
